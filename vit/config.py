@@ -1,0 +1,257 @@
+"""The trainer's flags: one frozen Config, read from the command line once. Needs no torch."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import difflib
+import inspect
+import textwrap
+import types
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+
+from vit.errors import ConfigError
+from vit.variants import VARIANTS, Variant
+
+DatasetName = Literal["imagenet1K", "imagefolder", "synthetic"]
+ModelType = Literal["ViT-B_16", "ViT-B_32", "ViT-L_16", "ViT-L_32", "ViT-H_14", "tiny"]
+OptimizerName = Literal["sgd", "adamw"]
+DecayType = Literal["cosine", "linear"]
+Augment = Literal["inception", "shift", "none"]
+DeviceKind = Literal["auto", "hpu", "cuda", "cpu"]
+Resume = Literal["auto", "never", "must"]
+
+SEED_MAX = 2**32 - 1  # numpy.random.RandomState takes 32-bit words
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Every flag of `python -m vit.train`; upstream's names where upstream has the flag."""
+
+    name: str = "run"
+    """Name of the run; its files go to output_dir/name."""
+    dataset: DatasetName = "imagenet1K"
+    """Kind of data: imagenet1K and imagefolder read train/<class>/* and val/<class>/*, synthetic invents images."""
+    data_path: str = "/dataset"
+    """Folder that holds train/ and val/."""
+    model_type: ModelType = "ViT-B_16"
+    """Size of the model; tiny is for tests and the demo."""
+    pretrained_dir: str | None = None
+    """Path of Google's .npz FILE (the name is upstream's); absent = train from scratch."""
+    output_dir: str = "/output"
+    """Folder of all runs; must be shared by all nodes."""
+    num_steps: int = 20000
+    """Updates of the weights in the whole run (the reference's 20,000 for ImageNet)."""
+    eval_every: int = 1000
+    """Steps between evaluations; the last step is always evaluated."""
+    save_every: int | None = None
+    """Steps between checkpoints; default eval_every. A new best evaluation, a stop and the end are saved too."""
+    log_every: int = 50
+    """Steps between metric lines."""
+    keep_checkpoints: int = 2
+    """Last checkpoints kept, besides the best one."""
+    train_batch_size: int = 64
+    """Images per rank and update (upstream's meaning); a micro-batch is this / gradient_accumulation_steps."""
+    eval_batch_size: int = 64
+    """Images per rank and evaluation batch."""
+    gradient_accumulation_steps: int = 1
+    """Micro-batches per update; must divide train_batch_size."""
+    img_size: int | None = None
+    """Side of the image in pixels; default 384, tiny 32."""
+    learning_rate: float = 0.03
+    """Rate after warm-up (Google's 0.03 at a global batch of 512)."""
+    weight_decay: float = 0.0
+    """Weight decay; never on biases, norms, cls_token and pos_embed."""
+    warmup_steps: int = 500
+    """Steps of linear warm-up from 0."""
+    decay_type: DecayType = "cosine"
+    """Schedule after warm-up; reaches its end at num_steps."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this global norm."""
+    optimizer: OptimizerName = "sgd"
+    """sgd is the reference; adamw for training from scratch."""
+    momentum: float = 0.9
+    """Momentum of sgd."""
+    augment: Augment = "inception"
+    """Training images: inception = crop of 5-100 % of the area and flip, shift = moved by up to 1/16 side, none."""
+    dropout: float | None = None
+    """Dropout rate; default the reference's for the model_type (L_16 and H_14 0.1, else 0)."""
+    autocast: bool = False
+    """Compute in bfloat16; weights and optimizer stay float32."""
+    seed: int = 0
+    """Seed of initial weights, order, augmentation and dropout."""
+    device: DeviceKind = "auto"
+    """Accelerator; auto = hpu if there, else cuda, else cpu."""
+    num_workers: int | None = None
+    """Processes per rank that decode images; default CPUs of the container / ranks on the node - 1, at most 16."""
+    resume: Resume = "auto"
+    """auto = go on from the last valid checkpoint if any, never = start anew (old folder renamed), must = refuse to start."""
+    eval_only: bool = False
+    """Evaluate the run's last checkpoint, or else pretrained_dir, and exit."""
+    synthetic_images: int = 1280
+    """Training images that synthetic invents; validation has a tenth of it."""
+    synthetic_classes: int = 1000
+    """Classes that synthetic invents."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def variant(self) -> Variant:
+        """Sizes of model_type."""
+        return VARIANTS[self.model_type]
+
+    @property
+    def image_size(self) -> int:
+        """img_size, or the variant's default."""
+        return self.variant.img_size if self.img_size is None else self.img_size
+
+    @property
+    def dropout_rate(self) -> float:
+        """dropout, or the reference's rate of the variant."""
+        return self.variant.dropout if self.dropout is None else self.dropout
+
+    @property
+    def checkpoint_every(self) -> int:
+        """save_every, or eval_every."""
+        return self.eval_every if self.save_every is None else self.save_every
+
+    @property
+    def micro_batch(self) -> int:
+        """train_batch_size / gradient_accumulation_steps."""
+        return self.train_batch_size // self.gradient_accumulation_steps
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, as given."""
+        return dataclasses.asdict(self)
+
+    def identity(self, *, world_size: int) -> dict[str, Any]:
+        """What must not change when a run is resumed: whatever alters the weights of some step."""
+        return {
+            "dataset": self.dataset,
+            "model_type": self.model_type,
+            "img_size": self.image_size,
+            "global_batch": self.train_batch_size * world_size,
+            "num_steps": self.num_steps,
+            "optimizer": self.optimizer,
+            "momentum": self.momentum if self.optimizer == "sgd" else None,
+            "learning_rate": self.learning_rate,
+            "weight_decay": self.weight_decay,
+            "warmup_steps": self.warmup_steps,
+            "decay_type": self.decay_type,
+            "max_grad_norm": self.max_grad_norm,
+            "augment": self.augment,
+            "dropout": self.dropout_rate,
+            "autocast": self.autocast,
+            "seed": self.seed,
+        }
+
+
+POSITIVE = (
+    "num_steps eval_every save_every log_every keep_checkpoints train_batch_size eval_batch_size "
+    "gradient_accumulation_steps img_size learning_rate max_grad_norm synthetic_images synthetic_classes"
+).split()
+NOT_NEGATIVE = "weight_decay warmup_steps num_workers seed".split()
+
+
+def _check(config: Config) -> None:
+    """Raise ConfigError for the first field or pair of fields that cannot work."""
+    for name in POSITIVE + NOT_NEGATIVE:
+        value = getattr(config, name)
+        if value is None:
+            continue
+        if not value < float("inf") or value < 0 or (value == 0 and name in POSITIVE):
+            least = "more than 0" if name in POSITIVE else "0 or more"
+            raise ConfigError(f"--{name}", f"{value} is not allowed", f"give a number of {least}")
+    for name in ("dropout", "momentum"):
+        value = getattr(config, name)
+        if value is not None and not 0 <= value < 1:
+            raise ConfigError(f"--{name}", f"{value} is not allowed", "give a number from 0 to below 1")
+    _check_pairs(config)
+
+
+def _check_pairs(config: Config) -> None:
+    batch, accumulation = config.train_batch_size, config.gradient_accumulation_steps
+    if batch % accumulation:
+        below, above = batch // accumulation * accumulation, -(-batch // accumulation) * accumulation
+        near = " or ".join(str(number) for number in (below, above) if number)
+        raise ConfigError(
+            "--gradient_accumulation_steps",
+            f"{accumulation} does not divide --train_batch_size {batch}",
+            f"set --train_batch_size to {near}",
+        )
+    if config.image_size < config.variant.patch:
+        raise ConfigError(
+            "--img_size",
+            f"{config.image_size} is below one patch of {config.variant.patch} px of {config.model_type}",
+            f"give at least {config.variant.patch}",
+        )
+    if config.seed > SEED_MAX:
+        raise ConfigError("--seed", f"{config.seed} is too large", f"give a number up to {SEED_MAX}")
+    if not config.name or config.name in (".", "..") or "/" in config.name or config.name.startswith("-"):
+        raise ConfigError("--name", f'"{config.name}" is no folder name', "give a name without /, such as my-run")
+
+
+def parse_args(argv: Sequence[str]) -> Config:
+    """Config from the command line; raises ConfigError, or SystemExit(0) after --help."""
+    parser = build_parser()
+    known, unknown = parser.parse_known_args(argv)
+    if unknown:
+        flag = unknown[0].split("=")[0]
+        near = difflib.get_close_matches(flag.replace("-", "_").replace("__", "--", 1), _flags(), n=1)
+        fix = f"did you mean {near[0]}?" if near else "see python -m vit.train --help"
+        raise ConfigError(flag, "is no flag of the trainer" if flag.startswith("-") else "has no flag before it", fix)
+    return Config(**vars(known))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError instead of argparse's usage text."""
+        where, _, what = message.removeprefix("argument ").partition(": ")
+        raise ConfigError(where.split("/")[0], what or "is wrong", "see python -m vit.train --help")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser: one flag per field of Config, help from the docstring under the field."""
+    parser = _Parser(prog="python -m vit.train", description=Config.__doc__, allow_abbrev=False)
+    hints, docs = get_type_hints(Config), field_docs()
+    for field in dataclasses.fields(Config):
+        text = docs[field.name].replace("%", "%%")
+        _add_flag(parser, field.name, _plain_type(hints[field.name]), field.default, text)
+    return parser
+
+
+def _add_flag(parser: argparse.ArgumentParser, name: str, kind: Any, default: Any, text: str) -> None:
+    shown = "" if default is None else f" (default {default})"
+    if kind is bool:
+        parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=default, help=text)
+    elif get_origin(kind) is Literal:
+        parser.add_argument(f"--{name}", choices=get_args(kind), default=default, help=text + shown)
+    else:
+        metavar = {int: "N", float: "X", str: "TEXT"}[kind]
+        parser.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=text + shown)
+
+
+def _plain_type(hint: Any) -> Any:
+    """`int | None` -> int; other types as they are."""
+    if get_origin(hint) in (types.UnionType, Union):
+        return next(part for part in get_args(hint) if part is not type(None))
+    return hint
+
+
+def _flags() -> list[str]:
+    return [f"--{field.name}" for field in dataclasses.fields(Config)]
+
+
+def field_docs() -> dict[str, str]:
+    """The docstring under each field of Config (works from a zip: inspect asks the loader)."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(Config))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for field, doc in zip(body.body, body.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(doc, ast.Expr):
+            docs[field.target.id] = str(ast.literal_eval(doc.value))
+    return docs

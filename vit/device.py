@@ -1,0 +1,150 @@
+"""One small interface over HPU, CUDA and CPU. `python -m vit.device KIND` prints how many devices of that kind there are."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vit.cpus import cpus_per_rank, usable_cpus
+from vit.errors import ConfigError
+from vit.model import AttentionKind
+from vit.ranks import Ranks
+
+logger = logging.getLogger(__name__)
+
+
+class Device:
+    """What the training loop needs to know of an accelerator; this base is the CPU."""
+
+    kind = "cpu"
+    backend = "gloo"
+    attention: AttentionKind = "fused"
+    worker_context = "fork"
+    """How the DataLoader starts its workers."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.torch_device = torch.device("cpu")
+        if "OMP_NUM_THREADS" not in os.environ:  # else torch takes every core in every rank
+            torch.set_num_threads(cpus_per_rank(ranks.local_size))
+
+    @classmethod
+    def count(cls) -> int:
+        """Devices of this kind on this machine (CPU: usable CPUs)."""
+        return usable_cpus()
+
+    def describe(self) -> str:
+        """The device in words, for the log."""
+        return f"CPU with {torch.get_num_threads()} threads a rank"
+
+    def prepare_distributed(self) -> None:
+        """Whatever the backend needs before the process group."""
+
+    def autocast(self, enabled: bool) -> contextlib.AbstractContextManager[Any]:
+        """bfloat16 around forward and loss, or nothing."""
+        return torch.autocast(self.torch_device.type, torch.bfloat16) if enabled else contextlib.nullcontext()
+
+    def mark_step(self) -> None:
+        """End of a graph in HPU's lazy mode; nothing elsewhere."""
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that was asked of it."""
+
+    def peak_memory_gib(self) -> float | None:
+        """Most device memory held so far, None if unknown."""
+        return None
+
+    def manual_seed(self, seed: int) -> None:
+        """Seed the generators that dropout draws from."""
+        torch.manual_seed(seed)
+
+    def ddp_options(self) -> dict[str, Any]:
+        """Keyword arguments of DistributedDataParallel (broadcast_buffers is left alone: the models have no buffers)."""
+        return {"gradient_as_bucket_view": True}
+
+    def sgd(self, groups: list[dict[str, Any]], *, learning_rate: float, momentum: float) -> torch.optim.Optimizer:
+        """SGD with momentum, fused where the device has it."""
+        return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum)
+
+    def clip(self, parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+        """Clip gradients in place; returns their global norm before, on the device."""
+        return torch.nn.utils.clip_grad_norm_(list(parameters), max_norm)
+
+
+class CudaDevice(Device):
+    """An NVIDIA GPU, one per local rank."""
+
+    kind = "cuda"
+    backend = "nccl"
+
+    def __init__(self, ranks: Ranks) -> None:
+        found = self.count()
+        if ranks.local_rank >= found:
+            what = f"cuda, but local rank {ranks.local_rank} has no GPU ({found} found)"
+            raise ConfigError("--device", what, f"start at most {found} ranks on this node, or use --device cpu")
+        self.torch_device = torch.device("cuda", ranks.local_rank)
+        torch.cuda.set_device(self.torch_device)
+
+    @classmethod
+    def count(cls) -> int:
+        """GPUs that torch sees."""
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+    def describe(self) -> str:
+        """The GPU's name."""
+        return torch.cuda.get_device_name(self.torch_device)
+
+    def synchronize(self) -> None:
+        """Wait for the GPU."""
+        torch.cuda.synchronize(self.torch_device)
+
+    def peak_memory_gib(self) -> float | None:
+        """torch.cuda.max_memory_allocated."""
+        return torch.cuda.max_memory_allocated(self.torch_device) / 2**30
+
+    def ddp_options(self) -> dict[str, Any]:
+        """The GPU as device_ids besides the common options."""
+        return {**super().ddp_options(), "device_ids": [self.torch_device.index]}
+
+
+def device_class(kind: str) -> type[Device]:
+    """The class for hpu, cuda or cpu; habana_frameworks is touched for hpu alone."""
+    if kind == "hpu":
+        from vit.hpu import HpuDevice
+
+        return HpuDevice
+    return {"cuda": CudaDevice, "cpu": Device}[kind]
+
+
+def open_device(kind: str, ranks: Ranks) -> Device:
+    """The device of this rank; `auto` takes hpu if its software and a card are there, else cuda, else cpu."""
+    if kind == "auto":
+        kind = next(name for name in ("hpu", "cuda", "cpu") if name == "cpu" or count_devices(name))
+    return device_class(kind)(ranks)
+
+
+def count_devices(kind: str) -> int:
+    """Devices of that kind on this machine; 0 if their software is absent."""
+    if kind == "hpu" and importlib.util.find_spec("habana_frameworks") is None:
+        return 0
+    return device_class(kind).count()
+
+
+def main(argv: list[str]) -> int:
+    """Print the number of devices of argv[0]'s kind as a bare integer."""
+    if len(argv) != 1 or argv[0] not in ("hpu", "cuda", "cpu"):
+        sys.stderr.write("usage: python -m vit.device hpu|cuda|cpu\n")
+        return 2
+    sys.stdout.write(f"{count_devices(argv[0])}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

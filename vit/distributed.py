@@ -1,0 +1,160 @@
+"""The process group and the few collectives that the trainer needs; every one is a no-op for a single process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from vit.device import Device
+from vit.errors import HangError, IncompleteError, TrainError
+from vit.ranks import Ranks
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+TIMEOUT = timedelta(minutes=30)  # longer than any save or evaluation on one rank
+
+
+class Group:
+    """All ranks of the run; `control` is a gloo group on the CPU for what must not touch the device."""
+
+    def __init__(self, ranks: Ranks, device: Device) -> None:
+        self.rank, self.world_size = ranks.rank, ranks.world_size
+        self.control: Any = None
+        if self.world_size > 1:
+            self._connect(device)
+
+    def _connect(self, device: Device) -> None:
+        with named_faults():
+            device.prepare_distributed()
+            dist.init_process_group(device.backend, rank=self.rank, world_size=self.world_size, timeout=TIMEOUT)
+            self.control = dist.new_group(backend="gloo", timeout=TIMEOUT)
+
+    def on_rank0(self, work: Callable[[], T]) -> T:
+        """Do `work` on rank 0 and give its result, or its TrainError, to every rank."""
+        if self.world_size == 1:
+            return work()
+        box: list[Any] = [None, None]
+        if self.rank == 0:
+            try:
+                box[0] = work()
+            except TrainError as error:
+                box[1] = error
+        with named_faults():
+            dist.broadcast_object_list(box, src=0, group=self.control)
+        if box[1] is not None:
+            box[1].shared = True  # rank 0 tells it, `shared` or not
+            raise box[1]
+        result: T = box[0]
+        return result
+
+    def together(self, work: Callable[[], T]) -> T:
+        """Do `work` on every rank; if it fails with TrainError anywhere, the first such rank's error is raised on all."""
+        result, mine = None, None
+        try:
+            result = work()
+        except TrainError as error:
+            mine = error
+        if self.world_size == 1:
+            errors: list[TrainError | None] = [mine]
+        else:
+            errors = [None] * self.world_size
+            with named_faults():
+                dist.all_gather_object(errors, mine, group=self.control)
+        for rank, found in enumerate(errors):
+            if found is not None:
+                found.shared = rank != self.rank
+                raise found
+        return result  # type: ignore[return-value]  # no error, so work returned
+
+    def sum(self, values: list[float]) -> list[float]:
+        """Elementwise sum over ranks, in float64 on the CPU."""
+        if self.world_size == 1:
+            return values
+        total = torch.tensor(values, dtype=torch.float64)
+        with named_faults():
+            dist.all_reduce(total, group=self.control)
+        return [float(value) for value in total]
+
+    def gather(self, value: float) -> list[float]:
+        """`value` of every rank, in rank order, on every rank."""
+        return self.sum([value if rank == self.rank else 0.0 for rank in range(self.world_size)])
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world_size > 1:
+            with named_faults():
+                dist.barrier(group=self.control)
+
+    def broadcast_weights(self, model: nn.Module) -> None:
+        """Give rank 0's parameters to every rank."""
+        if self.world_size > 1:
+            with named_faults(), torch.no_grad():
+                for parameter in model.parameters():
+                    dist.broadcast(parameter, src=0)
+
+    def wrap(self, model: nn.Module, device: Device) -> nn.Module:
+        """The model under DistributedDataParallel, or itself for one rank."""
+        if self.world_size == 1:
+            return model
+        with named_faults():
+            return nn.parallel.DistributedDataParallel(model, **device.ddp_options())
+
+    def close(self) -> None:
+        """Leave the group; all ranks call it, after success only (it waits for the others)."""
+        if self.world_size > 1:
+            self.barrier()
+            dist.destroy_process_group()
+
+
+class StopAgreement:
+    """All ranks stop after the same step: each step starts a tiny reduction and reads the one before, which is done by then."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.pending: tuple[Any, torch.Tensor] | None = None
+
+    def poll(self, asked: bool) -> bool:
+        """True on every rank of the same step once any rank was asked to stop; called once a step."""
+        if self.group.world_size == 1:
+            return asked
+        agreed = self._read()
+        flag = torch.tensor([int(asked)])
+        with named_faults():
+            work = dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=self.group.control, async_op=True)
+        self.pending = (work, flag)
+        return agreed
+
+    def _read(self) -> bool:
+        if self.pending is None:
+            return False
+        work, flag = self.pending
+        with named_faults():
+            work.wait()
+        return bool(flag.item())
+
+
+PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket closed", "Connection refused")
+TOO_LATE = ("Timed out", "timed out", "timeout", "Timeout")
+
+
+@contextlib.contextmanager
+def named_faults() -> Iterator[None]:
+    """Turn torch's RuntimeErrors about lost or silent ranks into IncompleteError and HangError."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if any(sign in text for sign in PEER_GONE):
+            raise IncompleteError("ranks", "another rank went away", "read its message above this one") from error
+        if any(sign in text for sign in TOO_LATE):
+            what = f"a rank did not answer within {TIMEOUT.total_seconds() / 60:.0f} minutes"
+            raise HangError("ranks", what, "look at the node of the rank that is silent") from error
+        raise

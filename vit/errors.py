@@ -1,0 +1,93 @@
+"""Exit codes and the exception tree of the trainer. Needs no torch.
+
+TrainError > ConfigError > WeightsError
+           > LockedError, HangError, NotFiniteError, IncompleteError, StorageError, DataError, Stopped
+"""
+
+from __future__ import annotations
+
+EXIT_CODES: dict[str, int] = {
+    "complete": 0,  # the run is complete and its last checkpoint verified
+    "configuration": 2,  # a flag, the environment or the weights file is wrong
+    "locked": 3,  # another run holds the folder
+    "hang": 4,  # a rank did not answer in time
+    "not_finite": 5,  # loss or gradient is not finite
+    "incomplete": 6,  # another rank went away
+    "storage": 7,  # the output folder cannot be written or read
+    "data": 8,  # the images are missing, too few or corrupt
+    "internal": 70,  # a mistake of ours (EX_SOFTWARE of sysexits.h)
+    "interrupted": 130,  # Ctrl-C (128 + SIGINT)
+    "stopped": 143,  # asked to stop (128 + SIGTERM), state saved
+}
+
+
+class TrainError(Exception):
+    """An end that the user can understand: where, what, how to fix."""
+
+    kind = "internal"
+    shared = False
+    """True where every rank has this error and rank 0 alone should tell it."""
+
+    def __init__(self, where: str, what: str, fix: str) -> None:
+        super().__init__(where, what, fix)  # all three, so that pickle can carry it to other ranks
+        self.where, self.what, self.fix = where, what, fix
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}, {self.fix}"
+
+    @property
+    def exit_code(self) -> int:
+        """The process's exit code for this error."""
+        return EXIT_CODES[self.kind]
+
+
+class ConfigError(TrainError):
+    """A flag or an environment variable is wrong; `where` is its name."""
+
+    kind = "configuration"
+
+
+class WeightsError(ConfigError):
+    """The .npz file does not hold the weights of this model."""
+
+
+class LockedError(TrainError):
+    """Another run holds the folder."""
+
+    kind = "locked"
+
+
+class HangError(TrainError):
+    """A rank did not answer in time."""
+
+    kind = "hang"
+
+
+class NotFiniteError(TrainError):
+    """Loss or gradient is NaN or infinite; every rank raises it at the same step."""
+
+    kind = "not_finite"
+
+
+class IncompleteError(TrainError):
+    """Another rank went away."""
+
+    kind = "incomplete"
+
+
+class StorageError(TrainError):
+    """The output folder cannot be written or read."""
+
+    kind = "storage"
+
+
+class DataError(TrainError):
+    """Images are missing, too few or corrupt."""
+
+    kind = "data"
+
+
+class Stopped(TrainError):
+    """SIGTERM or SIGUSR1 arrived; state is saved."""
+
+    kind = "stopped"

@@ -1,0 +1,87 @@
+"""What happened between two metric lines: sums on the device, read only when a line or a checkpoint needs them."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vit.device import Device
+from vit.distributed import Group
+from vit.errors import NotFiniteError
+from vit.metrics import MetricValue
+
+
+class Meter:
+    """Loss, gradient norm and time of the interval's steps."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.loss_sum = torch.zeros((), device=device.torch_device)
+        self.norm_sum = torch.zeros((), device=device.torch_device)
+        self.num_steps = 0
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Begin to time anew; the sums stay."""
+        self.num_timed, self.data_seconds, self.away_seconds = 0, 0.0, 0.0
+        self.started = time.perf_counter()
+
+    def add(self, loss: Tensor, norm: Tensor, *, data_seconds: float) -> None:
+        """One step: its loss and gradient norm stay on the device."""
+        self.loss_sum += loss
+        self.norm_sum += norm
+        self.num_steps += 1
+        self.num_timed += 1
+        self.data_seconds += data_seconds
+
+    def read(self, group: Group, *, step: int, global_batch: int) -> dict[str, MetricValue]:
+        """Values of the interval that ends now, which starts a new one. Raises NotFiniteError on all ranks."""
+        loss, norm = self._means(group, step)  # waits for the device
+        seconds = (time.perf_counter() - self.started - self.away_seconds) / self.num_timed
+        values: dict[str, MetricValue] = {
+            "loss": loss,
+            "gradient_norm": norm,
+            "images_per_second": global_batch / seconds,
+            "step_seconds": seconds,
+            "data_seconds": self.data_seconds / self.num_timed,
+            "peak_memory_gib": self.device.peak_memory_gib(),
+        }
+        self.loss_sum.zero_()
+        self.norm_sum.zero_()
+        self.num_steps = 0
+        return values
+
+    def state(self, group: Group, step: int) -> dict[str, Any] | None:
+        """The sums of an interval that a checkpoint cuts; None between intervals. Raises NotFiniteError."""
+        if self.num_steps == 0:
+            return None
+        self._means(group, step)
+        loss_sums = group.gather(self.loss_sum.item())
+        return {"num_steps": self.num_steps, "norm_sum": self.norm_sum.item(), "loss_sums": loss_sums}
+
+    def restore(self, state: dict[str, Any] | None, group: Group) -> None:
+        """Go on with the sums of `state`; with another number of ranks rank 0 carries all of the loss."""
+        if state is None:
+            return
+        sums = state["loss_sums"]
+        if len(sums) != group.world_size:
+            sums = [sum(sums) / len(sums) * group.world_size] + [0.0] * (group.world_size - 1)
+        self.loss_sum.fill_(sums[group.rank])
+        self.norm_sum.fill_(state["norm_sum"])
+        self.num_steps = state["num_steps"]
+
+    def _means(self, group: Group, step: int) -> tuple[float, float]:
+        """(loss, gradient norm) over the interval and all ranks; the norm is the same on each."""
+        sums = group.sum([self.loss_sum.item(), self.norm_sum.item()])
+        loss, norm = (value / group.world_size / self.num_steps for value in sums)
+        for name, value in (("loss", loss), ("gradient norm", norm)):
+            if not math.isfinite(value):
+                what = f"{name} became {value} in the {self.num_steps} steps up to step {step}"
+                error = NotFiniteError("training", what, "lower --learning_rate or raise --warmup_steps")
+                error.shared = True
+                raise error
+        return loss, norm

@@ -1,0 +1,35 @@
+"""The lines of metrics.jsonl: their keys, order and meaning. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+METRICS: dict[str, str] = {
+    "step": "updates of the weights done so far",
+    "epoch": "passes over the training images done so far, with fraction",
+    "loss": "training cross-entropy, mean over the interval's steps and over all ranks",
+    "learning_rate": "rate of the interval's last update",
+    "gradient_norm": "global norm before clipping, mean over the interval's steps",
+    "top1_percent": "validation images whose best guess is right, percent; null if no evaluation at this step",
+    "eval_loss": "validation cross-entropy, mean over images; null if no evaluation at this step",
+    "eval_images": "validation images counted; null if no evaluation at this step",
+    "images_per_second": "training images of all ranks per second, evaluation and saving left out",
+    "step_seconds": "mean wall time of a step, evaluation and saving left out",
+    "data_seconds": "mean time of a step that rank 0 waited for images",
+    "eval_seconds": "wall time of the evaluation; null if no evaluation at this step",
+    "peak_memory_gib": "most device memory rank 0 held so far; null where the device does not say",
+}
+"""One row a key, in the order of the line. A value is null when it was not measured, never 0 instead."""
+
+TIMING_SUFFIXES = ("_seconds", "_per_second", "_gib")
+"""Keys with these endings may differ between two runs that are otherwise bit-identical."""
+
+MetricValue = float | int | None
+
+
+def metric_line(values: Mapping[str, MetricValue]) -> str:
+    """One JSON object with every key of METRICS in order, null for those absent from `values`."""
+    unknown = values.keys() - METRICS.keys()
+    assert not unknown, f"keys without a row in METRICS: {sorted(unknown)}"
+    return json.dumps({key: values.get(key) for key in METRICS}, allow_nan=False)

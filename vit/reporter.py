@@ -1,0 +1,84 @@
+"""The one place that writes to stdout, stderr and the attempt's log: metric lines, sentences, the live line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import TextIO
+
+from vit.errors import TrainError
+
+REDRAW_SECONDS = 0.5  # a live line drawn more often costs time and nobody reads it
+
+
+class Reporter(logging.Handler):
+    """Rank 0 speaks; other ranks only warn, with their rank. Talk goes to stderr, metric lines to stdout."""
+
+    def __init__(self, *, rank: int, terminal: bool, stdout: TextIO = sys.stdout, stderr: TextIO = sys.stderr) -> None:
+        super().__init__(logging.INFO if rank == 0 else logging.WARNING)
+        self.rank, self.terminal, self.stdout, self.stderr = rank, terminal and rank == 0, stdout, stderr
+        self.log: TextIO | None = None
+        self.live_width = 0
+        self.drawn_at = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A logging record as one line on stderr and in the log."""
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            text = f"{record.levelname.lower()}: {text}"
+        self.say(text)
+
+    def say(self, text: str) -> None:
+        """One line of talk."""
+        self._clear()
+        self._write(self.stderr, text if self.rank == 0 else f"[rank {self.rank}] {text}")
+
+    def fault(self, error: TrainError) -> None:
+        """The one line that ends a run."""
+        self.say(f"vit.train: {error}")
+
+    def metrics(self, line: str) -> None:
+        """A metric line: data on stdout, or in the log alone while a live line stands on the terminal."""
+        if self.terminal:
+            self._to_log(line)
+        else:
+            self._write(self.stdout, line)
+
+    def live(self, text: str) -> None:
+        """Redraw the live line, at most every REDRAW_SECONDS; nothing off a terminal."""
+        now = time.monotonic()
+        if not self.terminal or now - self.drawn_at < REDRAW_SECONDS:
+            return
+        self.stdout.write("\r" + text.ljust(self.live_width))
+        self.stdout.flush()
+        self.live_width, self.drawn_at = len(text), now
+
+    def summary(self, text: str) -> None:
+        """The last line: on stdout of a terminal, else talk."""
+        self._clear()
+        if self.terminal:
+            self._write(self.stdout, text)
+        else:
+            self.say(text)
+
+    def open_log(self, path: Path) -> None:
+        """Copy every further line to the attempt's log."""
+        self.log = path.open("a", encoding="utf-8")
+
+    def _write(self, stream: TextIO, line: str) -> None:
+        stream.write(line + "\n")
+        stream.flush()
+        self._to_log(line)
+
+    def _to_log(self, line: str) -> None:
+        if self.log is not None:
+            self.log.write(line + "\n")
+            self.log.flush()
+
+    def _clear(self) -> None:
+        if self.live_width:
+            self.stdout.write("\r" + " " * self.live_width + "\r")
+            self.stdout.flush()
+            self.live_width = 0

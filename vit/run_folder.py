@@ -1,0 +1,116 @@
+"""output_dir/name: lock, attempt logs, metrics.jsonl, events.jsonl, last and best. Only global rank 0 opens it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from vit.errors import LockedError
+from vit.storage import named_storage, write_atomic
+
+logger = logging.getLogger(__name__)
+
+
+class RunFolder:
+    """The files of one run besides its checkpoints."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.lock: TextIO | None = None
+
+    def acquire(self) -> None:
+        """Make the folder and hold its lock until the process ends. Raises LockedError, StorageError."""
+        with named_storage(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.lock = (self.path / "lock").open("a+", encoding="utf-8")
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.lock.seek(0)
+                holder = self.lock.read().strip() or "an unknown process"
+                raise LockedError(
+                    str(self.path), f"is in use by {holder}", "wait for that run, stop it, or use another --name"
+                ) from None
+            self.lock.truncate(0)
+            self.lock.write(f"host {socket.gethostname()} pid {os.getpid()}\n")
+            self.lock.flush()
+
+    def set_aside(self) -> Path | None:
+        """Rename a folder that holds a run to <name>.previous-<k> and take a fresh one; None if there was none."""
+        if not (self.path / "config.json").exists():
+            return None
+        with named_storage(self.path):
+            number = 1
+            while (old := self.path.with_name(f"{self.path.name}.previous-{number}")).exists():
+                number += 1
+            self.path.rename(old)
+        self.acquire()
+        return old
+
+    def next_log(self) -> Path:
+        """Path of this attempt's log: logs/001.log, 002.log, ..."""
+        logs = self.path / "logs"
+        with named_storage(logs):
+            logs.mkdir(exist_ok=True)
+            number = max((int(log.stem) for log in logs.glob("*.log") if log.stem.isdigit()), default=0) + 1
+        return logs / f"{number:03d}.log"
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """config.json: the flags of this attempt and the numbers derived from them."""
+        with named_storage(self.path):
+            write_atomic(self.path / "config.json", json.dumps(config, indent=1) + "\n")
+
+    def add_metrics(self, line: str) -> None:
+        """Append one line to metrics.jsonl."""
+        self._append("metrics.jsonl", line)
+
+    def add_event(self, event: str, step: int | None, **details: Any) -> None:
+        """Append {time, event, step, ...} to events.jsonl."""
+        moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._append("events.jsonl", json.dumps({"time": moment, "event": event, "step": step, **details}))
+
+    def trim_metrics(self, step: int) -> None:
+        """Drop metric lines after `step` and a half-written last one, so that a resumed run writes them once."""
+        path = self.path / "metrics.jsonl"
+        with named_storage(path):
+            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            kept = [line for line in lines if _is_up_to(line, step)]
+            if kept != lines:
+                write_atomic(path, "".join(line + "\n" for line in kept))
+
+    def has_evaluation(self, step: int) -> bool:
+        """Whether metrics.jsonl has a line of this step with an evaluation."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        rows = [json.loads(line) for line in lines]
+        return any(row["step"] == step and row["top1_percent"] is not None for row in rows)
+
+    def sync_metrics(self) -> None:
+        """fsync metrics.jsonl: a checkpoint must not outlive the lines before it."""
+        path = self.path / "metrics.jsonl"
+        if path.exists():
+            with named_storage(path), path.open("a") as file:
+                os.fsync(file.fileno())
+
+    def point(self, name: str, target: str) -> None:
+        """Write the one-line file `last` or `best`."""
+        with named_storage(self.path / name):
+            write_atomic(self.path / name, target + "\n")
+
+    def _append(self, name: str, line: str) -> None:
+        with named_storage(self.path / name), (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def _is_up_to(line: str, step: int) -> bool:
+    try:
+        return bool(json.loads(line)["step"] <= step)
+    except (ValueError, KeyError, TypeError):
+        return False  # the line that a kill cut off

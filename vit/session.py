@@ -1,0 +1,320 @@
+"""From flags to a run: opens device, ranks, folder, data, model; says every derived number; trains or evaluates."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vit.checkpoint import Checkpoint, find_fault, last_checkpoint
+from vit.config import Config
+from vit.cpus import cpus_per_rank
+from vit.data import Data, open_data
+from vit.device import Device, open_device
+from vit.distributed import Group
+from vit.errors import ConfigError, DataError, StorageError, TrainError
+from vit.loop import Session, evaluate_session, train
+from vit.meter import Meter
+from vit.metrics import metric_line
+from vit.model import VisionTransformer, create_model
+from vit.optim import create_optimizer
+from vit.order import TrainOrder
+from vit.ranks import Ranks
+from vit.reporter import Reporter
+from vit.run_folder import RunFolder
+from vit.stop import StopRequest
+from vit.weights import load_npz
+
+logger = logging.getLogger(__name__)
+
+MAX_WORKERS = 16  # more decoders than this per rank have not been seen to help
+
+
+def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
+    """The whole run of this rank; returns when it is complete. Raises TrainError."""
+    stop = StopRequest()
+    device = open_device(config.device, ranks)
+    group = Group(ranks, device)
+    folder = RunFolder(Path(config.output_dir) / config.name)
+    group.on_rank0(lambda: _open_folder(folder, config, reporter))
+    try:
+        _run_in_folder(config, ranks, device, group, folder, reporter, stop)
+    except TrainError as error:
+        if ranks.rank == 0 and error.kind not in ("stopped", "storage"):
+            folder.add_event("error", None, exit_code=error.exit_code, message=str(error))
+        raise
+    group.close()
+
+
+def _run_in_folder(
+    config: Config,
+    ranks: Ranks,
+    device: Device,
+    group: Group,
+    folder: RunFolder,
+    reporter: Reporter,
+    stop: StopRequest,
+) -> None:
+    checkpoint = group.on_rank0(lambda: _find_checkpoint(folder, config))
+    data = group.together(lambda: open_data(config))
+    _check_same_files(group, data)
+    identity = _identity(config, group, data)
+    if checkpoint is not None:
+        _check_identity(checkpoint, identity, config)
+        if checkpoint.step >= config.num_steps and not config.eval_only:
+            _say_complete(checkpoint, config)
+            return
+    session = _open_session(config, ranks, device, group, folder, reporter, data, identity, checkpoint)
+    if config.eval_only:
+        _evaluate_only(session)
+        return
+    if ranks.rank == 0:
+        _prepare_folder(session, checkpoint)
+    stop.arm()
+    train(session, stop)
+    group.on_rank0(lambda: _finish(session))
+
+
+def _open_folder(folder: RunFolder, config: Config, reporter: Reporter) -> None:
+    folder.acquire()
+    if config.resume == "never" and not config.eval_only:
+        old = folder.set_aside()
+        if old is not None:
+            logger.info("the earlier run is kept as %s (--resume never)", old)
+    reporter.open_log(folder.next_log())
+
+
+def _find_checkpoint(folder: RunFolder, config: Config) -> Checkpoint | None:
+    checkpoint = last_checkpoint(folder.checkpoints)
+    if checkpoint is None and config.resume == "must":
+        what = f"must, but {folder.path} has no checkpoint"
+        raise ConfigError("--resume", what, "check --output_dir and --name, or use --resume auto")
+    if checkpoint is None and config.eval_only and config.pretrained_dir is None:
+        what = f"nothing to evaluate: {folder.path} has no checkpoint and --pretrained_dir is not given"
+        raise ConfigError("--eval_only", what, "give --pretrained_dir or the --name of a run")
+    return checkpoint
+
+
+def _check_same_files(group: Group, data: Data) -> None:
+    """Every rank must see the same files, or ranks would train on other images than the order says."""
+    mine = (data.train.source.fingerprint(), data.val.source.fingerprint())
+    if group.on_rank0(lambda: mine) != mine:
+        fix = "make --data_path the same shared folder on all nodes"
+        raise DataError("data", f"rank {group.rank} sees other files than rank 0", fix)
+
+
+def _identity(config: Config, group: Group, data: Data) -> dict[str, Any]:
+    classes = data.class_names if config.dataset != "synthetic" else data.num_classes
+    numbers = {"num_classes": data.num_classes, "train_images": len(data.train.source)}
+    return {**config.identity(world_size=group.world_size), **numbers, "class_names": classes}
+
+
+def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any], config: Config) -> None:
+    """Raise ConfigError that names every setting in which the checkpoint was made otherwise."""
+    old = checkpoint.state["identity"]
+    names = [name for name in identity if name not in ("class_names",) and identity[name] != old.get(name)]
+    if config.eval_only:  # how it was trained does not matter to an evaluation
+        names = [name for name in names if name in ("model_type", "img_size", "num_classes")]
+    elif identity["class_names"] != old.get("class_names") and "num_classes" not in names:
+        raise ConfigError("--data_path", "the class names differ from the checkpoint's", _GO_ON)
+    if names:
+        changes = "; ".join(f"{name} is {identity[name]} but was {old.get(name)}" for name in names)
+        flag = f"--{names[0]}" if hasattr(config, names[0]) else _FLAG_OF[names[0]]
+        raise ConfigError(flag, f"{checkpoint.path} was made with other settings: {changes}", _GO_ON)
+
+
+_GO_ON = "set it back, use another --name, or start anew with --resume never"
+_FLAG_OF = {"global_batch": "--train_batch_size", "num_classes": "--data_path", "train_images": "--data_path"}
+
+
+def _say_complete(checkpoint: Checkpoint, config: Config) -> None:
+    top1 = checkpoint.state["top1_percent"]
+    accuracy = "" if top1 is None else f", top-1 {top1:.1f} %"
+    logger.info(
+        "run %s is complete at step %d%s; nothing to do; use another --name or --resume never",
+        config.name,
+        checkpoint.step,
+        accuracy,
+    )
+
+
+def _open_session(
+    config: Config,
+    ranks: Ranks,
+    device: Device,
+    group: Group,
+    folder: RunFolder,
+    reporter: Reporter,
+    data: Data,
+    identity: dict[str, Any],
+    checkpoint: Checkpoint | None,
+) -> Session:
+    order = TrainOrder(
+        seed=config.seed,
+        num_images=len(data.train.source),
+        global_batch=config.train_batch_size * ranks.world_size,
+    )
+    model = _build_model(config, device, data)
+    notes = group.on_rank0(lambda: _fill_model(model, checkpoint, config))
+    model.to(device.torch_device)
+    group.broadcast_weights(model)
+    optimizer = create_optimizer(model, config, device)
+    meter = Meter(device)
+    session = Session(
+        config=config,
+        device=device,
+        group=group,
+        reporter=reporter,
+        folder=folder,
+        data=data,
+        order=order,
+        num_workers=_num_workers(config, ranks),
+        identity=identity,
+        model=model,
+        parallel=model if config.eval_only else group.wrap(model, device),
+        optimizer=optimizer,
+        meter=meter,
+    )
+    if checkpoint is not None:
+        _restore(session, checkpoint)
+    _describe(session, notes)
+    return session
+
+
+def _build_model(config: Config, device: Device, data: Data) -> VisionTransformer:
+    torch.manual_seed(config.seed)
+    return create_model(
+        config.model_type,
+        config.image_size,
+        data.num_classes,
+        dropout=config.dropout_rate,
+        attention=device.attention,
+    )
+
+
+def _fill_model(model: VisionTransformer, checkpoint: Checkpoint | None, config: Config) -> list[str]:
+    """Load the checkpoint's or the file's weights; returns where the weights come from, in sentences."""
+    if checkpoint is not None:
+        model.load_state_dict(checkpoint.load("model.pt"))
+        return [f"weights: checkpoint {checkpoint.path}, step {checkpoint.step}"]
+    if config.pretrained_dir is None:
+        return [f"weights: random, seed {config.seed}"]
+    notes = load_npz(model, config.pretrained_dir)
+    if config.eval_only and any(note.startswith("the head") for note in notes):
+        what = f"{config.pretrained_dir} cannot be evaluated on these images: {notes[0]}"
+        raise ConfigError("--pretrained_dir", what, "give a file that was fine-tuned on these classes")
+    return [f"weights: {config.pretrained_dir}", *notes]
+
+
+def _restore(session: Session, checkpoint: Checkpoint) -> None:
+    state = checkpoint.state
+    session.step = session.saved_step = checkpoint.step
+    session.best, session.last_top1 = state["best"], state["top1_percent"]
+    if not session.config.eval_only:
+        session.optimizer.load_state_dict(checkpoint.load("optimizer.pt"))
+        session.meter.restore(state["interval"], session.group)
+
+
+def _num_workers(config: Config, ranks: Ranks) -> int:
+    """num_workers, or what the container's CPUs leave each rank besides its main process."""
+    if config.num_workers is not None:
+        return config.num_workers
+    return min(MAX_WORKERS, cpus_per_rank(ranks.local_size) - 1)
+
+
+def _describe(session: Session, notes: list[str]) -> None:
+    """Every derived number as a sentence, before step 1."""
+    config, order, world_size = session.config, session.order, session.group.world_size
+    num_parameters = sum(parameter.numel() for parameter in session.model.parameters())
+    epochs = order.epoch_of(config.num_steps)
+    for text in (
+        f"device: {session.device.describe()}; {world_size} ranks, {session.num_workers} loader workers each",
+        f"model: {config.model_type} at {config.image_size} px, {num_parameters:,} parameters, "
+        f"dropout {config.dropout_rate}, {'bfloat16 autocast' if config.autocast else 'float32'}",
+        f"data: {len(session.data.train.source):,} training and {len(session.data.val.source):,} validation images "
+        f"in {session.data.num_classes:,} classes; augment {config.augment}",
+        f"batch: {order.global_batch} images a step = {world_size} ranks x {config.train_batch_size}, "
+        f"as {config.gradient_accumulation_steps} micro-batches of {config.micro_batch} a rank",
+        f"schedule: {config.num_steps:,} steps = {epochs:.2f} epochs of {order.steps_per_epoch:,} steps; "
+        f"{config.optimizer} at {config.learning_rate}, {config.warmup_steps} steps of warm-up, then {config.decay_type}",
+        f"every {config.log_every} steps a metric line, {config.eval_every} an evaluation, "
+        f"{config.checkpoint_every} a checkpoint",
+        *notes,
+        f"run: {session.folder.path}, {'starts' if session.step == 0 else f'resumes after step {session.step:,}'}",
+    ):
+        logger.info("%s", text)
+    if config.warmup_steps >= config.num_steps and session.group.rank == 0:
+        logger.warning("the warm-up of %d steps is not over at the end of the run", config.warmup_steps)
+
+
+def _prepare_folder(session: Session, checkpoint: Checkpoint | None) -> None:
+    folder, config = session.folder, session.config
+    folder.trim_metrics(-1 if checkpoint is None else session.step)
+    folder.write_config({**config.as_dict(), **{f"derived_{key}": value for key, value in _derived(session).items()}})
+    folder.add_event("start" if checkpoint is None else "resume", session.step, world_size=session.group.world_size)
+    session.board = _open_board(folder.path / "tensorboard", session.step)
+
+
+def _derived(session: Session) -> dict[str, Any]:
+    return {
+        "world_size": session.group.world_size,
+        "global_batch": session.order.global_batch,
+        "steps_per_epoch": session.order.steps_per_epoch,
+        "num_classes": session.data.num_classes,
+        "train_images": len(session.data.train.source),
+        "val_images": len(session.data.val.source),
+        "device": session.device.kind,
+    }
+
+
+def _open_board(path: Path, step: int) -> Any:
+    """A TensorBoard writer if the package is there, else None."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(path), purge_step=step + 1 if step else None)  # type: ignore[no-untyped-call]  # torch's
+
+
+def _finish(session: Session) -> None:
+    """Verify the last checkpoint, then say that the run is complete. Raises StorageError."""
+    name = (session.folder.path / "last").read_text().strip()
+    fault = find_fault(session.folder.checkpoints / name)
+    if fault is not None:
+        raise StorageError(name, f"the last checkpoint is damaged ({fault})", "start again: the run resumes before it")
+    if session.board is not None:
+        session.board.close()
+    assert session.best is not None and session.last_top1 is not None, "the last step is always evaluated"
+    session.folder.add_event("complete", session.step, top1_percent=session.last_top1, best=session.best)
+    session.reporter.summary(
+        f"top-1 {session.last_top1:.1f} % at step {session.step} (best {session.best['top1_percent']:.1f} % "
+        f"at step {session.best['step']}); checkpoints in {session.folder.checkpoints}"
+    )
+
+
+def _evaluate_only(session: Session) -> None:
+    """Evaluate the weights as they are and write one metric line."""
+    result = evaluate_session(session)
+    if session.group.rank != 0:
+        return
+    line = metric_line(
+        {
+            "step": session.step,
+            "epoch": session.order.epoch_of(session.step),
+            "top1_percent": result.top1_percent,
+            "eval_loss": result.eval_loss,
+            "eval_images": result.eval_images,
+        }
+    )
+    if not session.folder.has_evaluation(session.step):
+        session.folder.add_metrics(line)
+    session.folder.add_event("evaluation", session.step, top1_percent=result.top1_percent)
+    session.reporter.metrics(line)
+    session.reporter.summary(
+        f"top-1 {result.top1_percent:.2f} % of {result.eval_images:,} images, loss {result.eval_loss:.4f}"
+    )

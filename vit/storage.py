@@ -1,0 +1,76 @@
+"""Files that survive a crash: written whole or not at all, and errors of the disk named."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from vit.errors import StorageError
+
+CHUNK_BYTES = 2**20
+
+
+@contextlib.contextmanager
+def named_storage(path: Path) -> Iterator[None]:
+    """Turn OSError into StorageError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        what = f"cannot be written or read ({error.strerror or error})"
+        raise StorageError(str(path), what, "free space or mend the mount, then start again: the run resumes") from error
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace a small file: readers see the old or the new text, never a part."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """fsync a folder, so that a rename in it lasts."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of the file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class HashingFile:
+    """A file for torch.save that counts and hashes what is written, and keeps the OSError that torch would hide."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.digest, self.num_bytes = file, hashlib.sha256(), 0
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write all of `data`."""
+        try:
+            self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+        self.digest.update(data)
+        self.num_bytes += memoryview(data).nbytes
+        return memoryview(data).nbytes
+
+    def flush(self) -> None:
+        """Flush the file below."""
+        self.file.flush()

@@ -1,0 +1,92 @@
+"""`python -m vit.train FLAGS`: reads the flags, runs, and ends the process with the contract's exit code."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+
+from vit.config import Config, parse_args
+from vit.errors import EXIT_CODES, ConfigError, TrainError
+from vit.ranks import Ranks, read_ranks
+from vit.reporter import Reporter
+
+RANK_0_SPEAKS_SECONDS = 1.0  # mpirun ends all ranks soon after the first failure: let rank 0's words out first
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run this rank; returns its exit code."""
+    sys.excepthook = traceback.print_exception  # shows source lines from a zip too, unlike the default before 3.13
+    try:
+        ranks = read_ranks(os.environ)
+        config = parse_args(argv)
+    except ConfigError as error:
+        return _refuse(error)
+    reporter = Reporter(rank=ranks.rank, terminal=_is_terminal())
+    logging.basicConfig(level=logging.INFO, handlers=[reporter])
+    logging.captureWarnings(True)
+    return _run(config, ranks, reporter)
+
+
+def _is_terminal() -> bool:
+    """Whether a person watches stdout. mpirun gives each rank a pseudo-terminal, also in a pod, so there VIT_PROGRESS alone counts."""
+    wanted = os.environ.get("VIT_PROGRESS")
+    if wanted is not None or "OMPI_COMM_WORLD_RANK" in os.environ:
+        return wanted == "terminal"
+    return sys.stdout.isatty()
+
+
+def _run(config: Config, ranks: Ranks, reporter: Reporter) -> int:
+    try:
+        _import_and_run(config, ranks, reporter)
+    except TrainError as error:
+        if error.shared and ranks.rank != 0:
+            time.sleep(RANK_0_SPEAKS_SECONDS)
+        else:
+            reporter.fault(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        reporter.say("vit.train: interrupted; the same command goes on from the last checkpoint")
+        return EXIT_CODES["interrupted"]
+    except Exception:  # a mistake of ours: show all of it, and end this rank so that mpirun ends the others
+        reporter.say(traceback.format_exc().rstrip())
+        return EXIT_CODES["internal"]
+    return EXIT_CODES["complete"]
+
+
+def _import_and_run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
+    """Import torch only now: a wrong flag is answered at once."""
+    try:
+        from vit.session import run
+    except ModuleNotFoundError as error:
+        what = f"this Python ({sys.executable}) has no {error.name}"
+        raise ConfigError("python", what, "pip install torch numpy pillow, or use the right image") from error
+    run(config, ranks, reporter)
+
+
+def _refuse(error: ConfigError) -> int:
+    """Say what is wrong with the flags, once for all ranks."""
+    if os.environ.get("OMPI_COMM_WORLD_RANK", os.environ.get("RANK", "0")) == "0":
+        sys.stderr.write(f"vit.train: {error}\n")
+    else:
+        time.sleep(RANK_0_SPEAKS_SECONDS)
+    return error.exit_code
+
+
+def leave(code: int) -> None:
+    """End the process now: after a failure nothing may wait for other ranks or loader workers."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code != 0:
+        for child in multiprocessing.active_children():
+            child.kill()
+        os._exit(code)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    leave(main(sys.argv[1:]))
