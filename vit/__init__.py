@@ -1,1 +1,1 @@
-"""The trainer that runs inside the pods: `python -m vit.train FLAGS`, one process per accelerator. Never imports the kit."""
+"""The trainer that runs inside the pods: `python -m vit.train FLAGS`, one process per accelerator."""

@@ -1,4 +1,4 @@
-"""What is done to one image: a Pillow image and a generator -> (S, S, 3) uint8. Pure: the generator is all the randomness."""
+"""What is done to one image: a Pillow image and a generator -> (S, S, 3) uint8. The generator is all the randomness."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def shift(image: Image.Image, side: int, random: np.random.RandomState) -> Pixel
     left, top = random.randint(0, 2 * reach + 1, 2)
     rows = np.clip(np.arange(side) + top - reach, 0, side - 1)
     columns = np.clip(np.arange(side) + left - reach, 0, side - 1)
-    return squash(image, side, random)[rows[:, None], columns]
+    moved: Pixels = squash(image, side, random)[rows[:, None], columns]
+    return moved
 
 
 TRANSFORMS: dict[str, Transform] = {"inception": inception, "shift": shift, "none": squash}

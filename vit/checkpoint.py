@@ -49,7 +49,7 @@ def folder_name(step: int) -> str:
 
 
 def save_checkpoint(root: Path, model: dict[str, Any], optimizer: dict[str, Any], state: dict[str, Any]) -> Path:
-    """Write a checkpoint under root so that it is there whole or not at all; returns its folder. Raises StorageError."""
+    """Write a checkpoint, whole or not at all, under root; returns its folder. Raises StorageError."""
     final = root / folder_name(state["step"])
     temporary = root / f".tmp_{final.name}"
     with named_storage(final):
@@ -112,7 +112,7 @@ def _step_of(path: Path) -> int:
 
 
 def last_checkpoint(root: Path) -> Checkpoint | None:
-    """The last checkpoint that verifies; damaged ones are named and passed over. Raises StorageError if all are damaged."""
+    """The last checkpoint that verifies; damaged ones are named and passed over. StorageError if all are damaged."""
     with named_storage(root):
         folders = list_checkpoints(root)
         for path in folders:

@@ -88,7 +88,7 @@ class Config:
     num_workers: int | None = None
     """Processes per rank that decode images; default CPUs of the container / ranks on the node - 1, at most 16."""
     resume: Resume = "auto"
-    """auto = go on from the last valid checkpoint if any, never = start anew (old folder renamed), must = refuse to start."""
+    """auto = go on from the last valid checkpoint if any, never = start anew (old folder renamed), must = only go on."""
     eval_only: bool = False
     """Evaluate the run's last checkpoint, or else pretrained_dir, and exit."""
     synthetic_images: int = 1280
@@ -151,10 +151,11 @@ class Config:
 
 
 POSITIVE = (
-    "num_steps eval_every save_every log_every keep_checkpoints train_batch_size eval_batch_size "
-    "gradient_accumulation_steps img_size learning_rate max_grad_norm synthetic_images synthetic_classes"
-).split()
-NOT_NEGATIVE = "weight_decay warmup_steps num_workers seed".split()
+    *("num_steps", "eval_every", "save_every", "log_every", "keep_checkpoints"),
+    *("train_batch_size", "eval_batch_size", "gradient_accumulation_steps", "img_size"),
+    *("learning_rate", "max_grad_norm", "synthetic_images", "synthetic_classes"),
+)
+NOT_NEGATIVE = ("weight_decay", "warmup_steps", "num_workers", "seed")
 
 
 def _check(config: Config) -> None:
@@ -211,7 +212,9 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError instead of argparse's usage text."""
         where, _, what = message.removeprefix("argument ").partition(": ")
-        raise ConfigError(where.split("/")[0], what or "is wrong", "see python -m vit.train --help")
+        what, _, choices = what.partition(" (choose from ")
+        fix = f"choose from {choices.rstrip(')')}" if choices else "see python -m vit.train --help"
+        raise ConfigError(where.split(",")[0].split("/")[0], what or "is wrong", fix)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -129,7 +129,8 @@ def decode(path: Path) -> Image.Image:
     """The image as RGB. Raises DataError with the file's name."""
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            rgb: Image.Image = image.convert("RGB")
+            return rgb
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises on bad files
         raise DataError(str(path), f"cannot be decoded ({error})", "replace or remove the file") from error
 
@@ -219,7 +220,7 @@ def open_loader(
     return DataLoader(
         batches,
         batch_size=None,  # a key list is already a batch
-        sampler=keys,  # type: ignore[arg-type]  # any iterable of what __getitem__ takes
+        sampler=keys,
         collate_fn=_unchanged,
         num_workers=num_workers,
         multiprocessing_context=worker_context if num_workers else None,

@@ -1,4 +1,4 @@
-"""One small interface over HPU, CUDA and CPU. `python -m vit.device KIND` prints how many devices of that kind there are."""
+"""One small interface over HPU, CUDA and CPU. `python -m vit.device KIND` prints how many of that kind there are."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Device:
         torch.manual_seed(seed)
 
     def ddp_options(self) -> dict[str, Any]:
-        """Keyword arguments of DistributedDataParallel (broadcast_buffers is left alone: the models have no buffers)."""
+        """Keyword arguments of DistributedDataParallel; the models have no buffers to broadcast."""
         return {"gradient_as_bucket_view": True}
 
     def sgd(self, groups: list[dict[str, Any]], *, learning_rate: float, momentum: float) -> torch.optim.Optimizer:

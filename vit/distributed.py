@@ -56,7 +56,7 @@ class Group:
         return result
 
     def together(self, work: Callable[[], T]) -> T:
-        """Do `work` on every rank; if it fails with TrainError anywhere, the first such rank's error is raised on all."""
+        """Do `work` on every rank; a TrainError of any of them is raised on all (the lowest rank's)."""
         result, mine = None, None
         try:
             result = work()
@@ -115,7 +115,7 @@ class Group:
 
 
 class StopAgreement:
-    """All ranks stop after the same step: each step starts a tiny reduction and reads the one before, which is done by then."""
+    """All ranks stop after the same step: each step starts a tiny reduction and reads the one before, done by then."""
 
     def __init__(self, group: Group) -> None:
         self.group = group
@@ -141,7 +141,7 @@ class StopAgreement:
         return bool(flag.item())
 
 
-PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket closed", "Connection refused")
+PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused")
 TOO_LATE = ("Timed out", "timed out", "timeout", "Timeout")
 
 

@@ -43,7 +43,7 @@ class HpuDevice(Device):
             raise ConfigError("--device", what, "use Habana's PyTorch image, or --device cpu")
         self.core, self.hpu = import_habana("core"), import_habana("hpu")
         if not self.hpu.is_available():
-            raise ConfigError("--device", "hpu, but no Gaudi card answers", "check hl-smi and the pod's habana.ai/gaudi")
+            raise ConfigError("--device", "hpu, but no Gaudi card answers", "see hl-smi and the pod's habana.ai/gaudi")
         self.torch_device = torch.device("hpu")
         self.lazy = os.environ[LAZY_MODE] == "1"
         self.world_size = ranks.world_size
@@ -57,7 +57,8 @@ class HpuDevice(Device):
 
     def describe(self) -> str:
         """Card and mode, read back and not assumed."""
-        return f"{self.hpu.get_device_name()} in {'lazy' if self.lazy else 'eager'} mode ({LAZY_MODE}={os.environ[LAZY_MODE]})"
+        mode = "lazy" if self.lazy else "eager"
+        return f"{self.hpu.get_device_name()} in {mode} mode ({LAZY_MODE}={os.environ[LAZY_MODE]})"
 
     def prepare_distributed(self) -> None:
         """Let Habana's helper register hccl and set its own variables; its ranks must be ours."""

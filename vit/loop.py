@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vit.checkpoint import Checkpoint, prune_checkpoints, save_checkpoint
+from vit.checkpoint import folder_name, prune_checkpoints, save_checkpoint
 from vit.config import Config
 from vit.data import Batch, Data, checked, open_loader
 from vit.device import Device
@@ -111,7 +111,7 @@ def _backward(session: Session, batch: Batch, *, synchronised: bool) -> Tensor:
             logits = parallel(normalise(images))
             loss = F.cross_entropy(logits.float(), labels) / config.gradient_accumulation_steps
         with named_faults():
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
     device.mark_step()
     return loss.detach()
 
@@ -233,7 +233,7 @@ def _write_checkpoint(session: Session, state: dict[str, Any], started: float) -
     folder.point("last", path.name)
     keep = {path.name}
     if session.best is not None:
-        best = Checkpoint(folder.checkpoints / f"step_{session.best['step']:08d}", state).path.name
+        best = folder_name(session.best["step"])
         keep.add(best)
         if (folder.checkpoints / best).is_dir():
             folder.point("best", best)

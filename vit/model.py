@@ -119,7 +119,8 @@ class Attention(nn.Module):
             return F.scaled_dot_product_attention(query, key, value)
         # K is scaled first: the smaller numbers keep bfloat16 products in range, as Habana's own ViT does.
         scores = query @ (key * query.shape[-1] ** -0.5).transpose(-2, -1)  # (B, H, N, N)
-        return scores.softmax(dim=-1) @ value
+        mixed: Tensor = scores.softmax(dim=-1) @ value
+        return mixed
 
 
 class Mlp(nn.Module):

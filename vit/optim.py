@@ -16,7 +16,7 @@ NO_DECAY = ("cls_token", "pos_embed")
 
 
 def learning_rate(step: int, config: Config) -> float:
-    """Rate of update number `step`, from 0: linear warm-up from 0, then cosine to 0 or linear to LINEAR_END at num_steps."""
+    """Rate of update `step`, from 0: warm-up from 0, then cosine to 0 or linear to LINEAR_END at num_steps."""
     after_warmup = (step - config.warmup_steps) / max(1, config.num_steps - config.warmup_steps)
     progress = min(1.0, max(0.0, after_warmup))
     if config.decay_type == "cosine":
@@ -28,7 +28,8 @@ def learning_rate(step: int, config: Config) -> float:
 
 def create_optimizer(model: nn.Module, config: Config, device: Device) -> torch.optim.Optimizer:
     """SGD with momentum or AdamW; biases, norms, cls_token and pos_embed do not decay."""
-    decay, plain = [], []
+    decay: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (plain if parameter.ndim == 1 or name in NO_DECAY else decay).append(parameter)
     groups: list[dict[str, Any]] = [

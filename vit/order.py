@@ -92,7 +92,8 @@ class EvalBatches:
 
     def __iter__(self) -> Iterator[list[Key]]:
         for start in range(self.rank * self.batch_size, len(self) * self._stride, self._stride):
-            yield [(0, index) if index < self.num_images else PADDING for index in range(start, start + self.batch_size)]
+            indices = range(start, start + self.batch_size)
+            yield [(0, index) if index < self.num_images else PADDING for index in indices]
 
     def __len__(self) -> int:
         return -(-self.num_images // self._stride)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from pathlib import Path
 from typing import TextIO
@@ -16,7 +15,7 @@ REDRAW_SECONDS = 0.5  # a live line drawn more often costs time and nobody reads
 class Reporter(logging.Handler):
     """Rank 0 speaks; other ranks only warn, with their rank. Talk goes to stderr, metric lines to stdout."""
 
-    def __init__(self, *, rank: int, terminal: bool, stdout: TextIO = sys.stdout, stderr: TextIO = sys.stderr) -> None:
+    def __init__(self, *, rank: int, terminal: bool, stdout: TextIO, stderr: TextIO) -> None:
         super().__init__(logging.INFO if rank == 0 else logging.WARNING)
         self.rank, self.terminal, self.stdout, self.stderr = rank, terminal and rank == 0, stdout, stderr
         self.log: TextIO | None = None

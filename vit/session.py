@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +36,28 @@ logger = logging.getLogger(__name__)
 MAX_WORKERS = 16  # more decoders than this per rank have not been seen to help
 
 
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """What stands before any data is read."""
+
+    config: Config
+    ranks: Ranks
+    device: Device
+    group: Group
+    folder: RunFolder
+    reporter: Reporter
+
+
 def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
     """The whole run of this rank; returns when it is complete. Raises TrainError."""
     stop = StopRequest()
     device = open_device(config.device, ranks)
     group = Group(ranks, device)
     folder = RunFolder(Path(config.output_dir) / config.name)
+    frame = Frame(config=config, ranks=ranks, device=device, group=group, folder=folder, reporter=reporter)
     group.on_rank0(lambda: _open_folder(folder, config, reporter))
     try:
-        _run_in_folder(config, ranks, device, group, folder, reporter, stop)
+        _run_in_folder(frame, stop)
     except TrainError as error:
         if ranks.rank == 0 and error.kind not in ("stopped", "storage"):
             folder.add_event("error", None, exit_code=error.exit_code, message=str(error))
@@ -50,29 +65,23 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
     group.close()
 
 
-def _run_in_folder(
-    config: Config,
-    ranks: Ranks,
-    device: Device,
-    group: Group,
-    folder: RunFolder,
-    reporter: Reporter,
-    stop: StopRequest,
-) -> None:
+def _run_in_folder(frame: Frame, stop: StopRequest) -> None:
+    config, group, folder = frame.config, frame.group, frame.folder
     checkpoint = group.on_rank0(lambda: _find_checkpoint(folder, config))
     data = group.together(lambda: open_data(config))
     _check_same_files(group, data)
     identity = _identity(config, group, data)
     if checkpoint is not None:
-        _check_identity(checkpoint, identity, config)
+        found = checkpoint  # for the closure: mypy forgets the check above
+        group.together(lambda: _check_identity(found, identity, config))
         if checkpoint.step >= config.num_steps and not config.eval_only:
             _say_complete(checkpoint, config)
             return
-    session = _open_session(config, ranks, device, group, folder, reporter, data, identity, checkpoint)
+    session = _open_session(frame, data, identity, checkpoint)
     if config.eval_only:
         _evaluate_only(session)
         return
-    if ranks.rank == 0:
+    if group.rank == 0:
         _prepare_folder(session, checkpoint)
     stop.arm()
     train(session, stop)
@@ -108,27 +117,34 @@ def _check_same_files(group: Group, data: Data) -> None:
 
 
 def _identity(config: Config, group: Group, data: Data) -> dict[str, Any]:
-    classes = data.class_names if config.dataset != "synthetic" else data.num_classes
-    numbers = {"num_classes": data.num_classes, "train_images": len(data.train.source)}
-    return {**config.identity(world_size=group.world_size), **numbers, "class_names": classes}
+    return {
+        **config.identity(world_size=group.world_size),
+        "num_classes": data.num_classes,
+        "classes_crc": zlib.crc32("/".join(data.class_names).encode(errors="surrogateescape")),
+        "train_images": len(data.train.source),
+    }
+
+
+GO_ON = "set it back, use another --name, or start anew with --resume never"
+FLAG_OF = {
+    "global_batch": "--train_batch_size",
+    "num_classes": "--data_path",
+    "train_images": "--data_path",
+    "classes_crc": "--data_path",
+}
+"""The flag to name for settings that are no flag themselves."""
 
 
 def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any], config: Config) -> None:
     """Raise ConfigError that names every setting in which the checkpoint was made otherwise."""
     old = checkpoint.state["identity"]
-    names = [name for name in identity if name not in ("class_names",) and identity[name] != old.get(name)]
+    names = [name for name in identity if identity[name] != old.get(name)]
     if config.eval_only:  # how it was trained does not matter to an evaluation
-        names = [name for name in names if name in ("model_type", "img_size", "num_classes")]
-    elif identity["class_names"] != old.get("class_names") and "num_classes" not in names:
-        raise ConfigError("--data_path", "the class names differ from the checkpoint's", _GO_ON)
+        names = [name for name in names if name in ("model_type", "img_size", "num_classes", "classes_crc")]
     if names:
         changes = "; ".join(f"{name} is {identity[name]} but was {old.get(name)}" for name in names)
-        flag = f"--{names[0]}" if hasattr(config, names[0]) else _FLAG_OF[names[0]]
-        raise ConfigError(flag, f"{checkpoint.path} was made with other settings: {changes}", _GO_ON)
-
-
-_GO_ON = "set it back, use another --name, or start anew with --resume never"
-_FLAG_OF = {"global_batch": "--train_batch_size", "num_classes": "--data_path", "train_images": "--data_path"}
+        flag = FLAG_OF.get(names[0], f"--{names[0]}")
+        raise ConfigError(flag, f"{checkpoint.path} was made with other settings: {changes}", GO_ON)
 
 
 def _say_complete(checkpoint: Checkpoint, config: Config) -> None:
@@ -142,47 +158,40 @@ def _say_complete(checkpoint: Checkpoint, config: Config) -> None:
     )
 
 
-def _open_session(
-    config: Config,
-    ranks: Ranks,
-    device: Device,
-    group: Group,
-    folder: RunFolder,
-    reporter: Reporter,
-    data: Data,
-    identity: dict[str, Any],
-    checkpoint: Checkpoint | None,
-) -> Session:
-    order = TrainOrder(
-        seed=config.seed,
-        num_images=len(data.train.source),
-        global_batch=config.train_batch_size * ranks.world_size,
-    )
+def _open_session(frame: Frame, data: Data, identity: dict[str, Any], checkpoint: Checkpoint | None) -> Session:
+    """Model, optimizer and all else, filled from the checkpoint or the weights file."""
+    config, device, group = frame.config, frame.device, frame.group
+    order = group.together(lambda: _order(config, group, data))
     model = _build_model(config, device, data)
     notes = group.on_rank0(lambda: _fill_model(model, checkpoint, config))
     model.to(device.torch_device)
     group.broadcast_weights(model)
-    optimizer = create_optimizer(model, config, device)
-    meter = Meter(device)
     session = Session(
         config=config,
         device=device,
         group=group,
-        reporter=reporter,
-        folder=folder,
+        reporter=frame.reporter,
+        folder=frame.folder,
         data=data,
         order=order,
-        num_workers=_num_workers(config, ranks),
+        num_workers=_num_workers(config, frame.ranks),
         identity=identity,
         model=model,
         parallel=model if config.eval_only else group.wrap(model, device),
-        optimizer=optimizer,
-        meter=meter,
+        optimizer=create_optimizer(model, config, device),
+        meter=Meter(device),
     )
     if checkpoint is not None:
         _restore(session, checkpoint)
     _describe(session, notes)
     return session
+
+
+def _order(config: Config, group: Group, data: Data) -> TrainOrder:
+    num_images, global_batch = len(data.train.source), config.train_batch_size * group.world_size
+    if config.eval_only:  # no step is taken, so a small set is no fault
+        global_batch = min(global_batch, num_images)
+    return TrainOrder(seed=config.seed, num_images=num_images, global_batch=global_batch)
 
 
 def _build_model(config: Config, device: Device, data: Data) -> VisionTransformer:
@@ -240,7 +249,7 @@ def _describe(session: Session, notes: list[str]) -> None:
         f"batch: {order.global_batch} images a step = {world_size} ranks x {config.train_batch_size}, "
         f"as {config.gradient_accumulation_steps} micro-batches of {config.micro_batch} a rank",
         f"schedule: {config.num_steps:,} steps = {epochs:.2f} epochs of {order.steps_per_epoch:,} steps; "
-        f"{config.optimizer} at {config.learning_rate}, {config.warmup_steps} steps of warm-up, then {config.decay_type}",
+        f"{config.optimizer} at {config.learning_rate}, {config.warmup_steps} warm-up steps, then {config.decay_type}",
         f"every {config.log_every} steps a metric line, {config.eval_every} an evaluation, "
         f"{config.checkpoint_every} a checkpoint",
         *notes,
@@ -278,7 +287,7 @@ def _open_board(path: Path, step: int) -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(path), purge_step=step + 1 if step else None)  # type: ignore[no-untyped-call]  # torch's
+    return SummaryWriter(str(path), purge_step=step + 1 if step else None)
 
 
 def _finish(session: Session) -> None:

@@ -21,7 +21,8 @@ def named_storage(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         what = f"cannot be written or read ({error.strerror or error})"
-        raise StorageError(str(path), what, "free space or mend the mount, then start again: the run resumes") from error
+        fix = "free space or mend the mount, then start again: the run resumes"
+        raise StorageError(str(path), what, fix) from error
 
 
 def write_atomic(path: Path, text: str) -> None:

@@ -26,14 +26,14 @@ def main(argv: Sequence[str]) -> int:
         config = parse_args(argv)
     except ConfigError as error:
         return _refuse(error)
-    reporter = Reporter(rank=ranks.rank, terminal=_is_terminal())
-    logging.basicConfig(level=logging.INFO, handlers=[reporter])
+    reporter = Reporter(rank=ranks.rank, terminal=_is_terminal(), stdout=sys.stdout, stderr=sys.stderr)
+    logging.basicConfig(level=logging.INFO, handlers=[reporter], force=True)
     logging.captureWarnings(True)
     return _run(config, ranks, reporter)
 
 
 def _is_terminal() -> bool:
-    """Whether a person watches stdout. mpirun gives each rank a pseudo-terminal, also in a pod, so there VIT_PROGRESS alone counts."""
+    """Whether a person watches stdout; mpirun gives ranks a pseudo-terminal even in a pod, so VIT_PROGRESS decides."""
     wanted = os.environ.get("VIT_PROGRESS")
     if wanted is not None or "OMPI_COMM_WORLD_RANK" in os.environ:
         return wanted == "terminal"

@@ -28,7 +28,10 @@ ATTENTION = "MultiHeadDotProductAttention_1"
 
 def save_npz(model: VisionTransformer, path: str | Path) -> None:
     """Write the model in Google's published layout."""
-    np.savez(path, **to_npz(model.state_dict(), model.num_heads))
+    arrays = to_npz(model.state_dict(), model.num_heads)
+    plain: dict[str, Any] = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
+    with Path(path).open("wb") as file:  # given a name, numpy would add .npz to it
+        np.savez(file, **plain)
 
 
 def load_npz(model: VisionTransformer, path: str | Path) -> list[str]:
