@@ -19,6 +19,7 @@ from typing import Any
 from mpikit.errors import Fault, one_fault
 from mpikit.reader import Document, Key, Origin, dotted, read_yaml
 
+LOGIN = "login name"  # the source of a user that nobody wrote
 DEFAULT_FILE = "default.yaml"
 USER_FILE = "user.yaml"
 
@@ -203,7 +204,7 @@ def _file_layer(path: Path, root: Path) -> Layer:
 
 
 def _login_layer(login: str) -> Layer:
-    return Layer("login name", Document({"user": login}, {("user",): Origin("login name", raw=login)}))
+    return Layer(LOGIN, Document({"user": login}, {("user",): Origin(LOGIN, raw=login)}))
 
 
 def _stdin_layer() -> Layer:
