@@ -32,11 +32,13 @@ def here(
     images: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Result]]:
     """Run the trainer in this process; later flags win. Signal handlers and logging are put back."""
-    pytest.importorskip("torch", reason="vit tests need torch: pip install torch")
+    torch = pytest.importorskip("torch", reason="vit tests need torch: pip install torch")
     from vit.train import main
 
     handlers, loggers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1)}, logging.root.handlers[:]
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the trainer then leaves torch's threads alone
+    torch.set_num_threads(1)
 
     def run(*flags: str) -> Result:
         code = main([*FLAGS, "--data_path", str(images), "--output_dir", str(tmp_path), *flags])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -13,11 +14,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FLAGS = (
+FLAGS = shlex.split(
     "--model_type tiny --img_size 16 --dataset imagefolder --device cpu --num_workers 0 --eval_batch_size 4 "
     "--train_batch_size 8 --num_steps 12 --log_every 3 --eval_every 6 --warmup_steps 2 --learning_rate 0.05 "
     "--augment shift"
-).split()
+)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ def damage(path: Path) -> None:
 def test_what_was_saved_is_loaded_and_nothing_else_lies_there(tmp_path: Path) -> None:
     path = save(tmp_path, 7)
     found = last_checkpoint(tmp_path)
-    assert found is not None and found.step == 7
+    assert found is not None
+    assert found.step == 7
     assert torch.equal(found.load("model.pt")["w"], torch.full((100,), 7.0))
     assert [p.name for p in tmp_path.iterdir()] == ["step_00000007"]
     assert {p.name for p in path.iterdir()} == {"model.pt", "optimizer.pt", "state.json", "MANIFEST.json"}
@@ -43,7 +44,8 @@ def test_a_damaged_last_one_is_named_and_the_one_before_taken(
     spoil(save(tmp_path, 2) / name)
     with caplog.at_level(logging.WARNING):
         found = last_checkpoint(tmp_path)
-    assert found is not None and found.step == 1
+    assert found is not None
+    assert found.step == 1
     assert "step_00000002 is damaged" in caplog.text
 
 

@@ -61,7 +61,7 @@ def test_a_corrupt_image_is_named_also_from_a_worker_process(copy: Path, num_wor
     bad.write_bytes(bad.read_bytes()[:60])
     train = open_data(config(copy)).train
     loader = open_loader(train, [[(0, 0)]], num_workers=num_workers, worker_context="fork", pin_memory=False)
-    with pytest.raises(DataError, match="train/class_0/000.png: cannot be decoded"):
+    with pytest.raises(DataError, match=r"train/class_0/000\.png: cannot be decoded"):
         checked(next(iter(loader)))
 
 

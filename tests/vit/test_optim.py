@@ -6,11 +6,11 @@ import pytest
 
 pytest.importorskip("torch", reason="vit tests need torch: pip install torch")
 
-from vit.config import Config  # noqa: E402  # after the skip
-from vit.device import Device  # noqa: E402
-from vit.model import create_model  # noqa: E402
-from vit.optim import create_optimizer, learning_rate  # noqa: E402
-from vit.ranks import Ranks  # noqa: E402
+from vit.config import Config  # after the skip
+from vit.device import Device
+from vit.model import create_model
+from vit.optim import create_optimizer, learning_rate
+from vit.ranks import Ranks
 
 COSINE = Config(num_steps=100, warmup_steps=20, learning_rate=0.4)
 

@@ -4,8 +4,11 @@ import pytest
 
 pytest.importorskip("numpy", reason="vit tests need numpy: pip install numpy")
 
-from vit.errors import DataError  # noqa: E402  # after the skip
-from vit.order import EvalBatches, MicroBatches, TrainOrder  # noqa: E402
+import functools
+import operator
+
+from vit.errors import DataError  # after the skip
+from vit.order import EvalBatches, MicroBatches, TrainOrder
 
 ORDER = TrainOrder(seed=3, num_images=50, global_batch=8)
 
@@ -41,7 +44,7 @@ def test_any_split_over_ranks_and_micro_batches_is_the_same_global_batch(world_s
     parts = [micro(rank, world_size, accumulation) for rank in range(world_size)]
     for step in range(15):
         mine = [part[step * accumulation + i] for part in parts for i in range(accumulation)]
-        assert sum(mine, []) == ORDER.batch(step)
+        assert functools.reduce(operator.iadd, mine, []) == ORDER.batch(step)
 
 
 def test_a_resume_continues_where_the_order_was() -> None:

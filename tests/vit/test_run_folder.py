@@ -22,7 +22,8 @@ def test_a_second_run_is_told_who_holds_the_folder(tmp_path: Path) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
     with pytest.raises(LockedError, match=rf"is in use by host .* pid {holder.pid}"):
         RunFolder(tmp_path).acquire()
     holder.communicate(b"")

@@ -35,7 +35,7 @@ from vit.weights import save_npz  # noqa: E402
 
 Here = Callable[..., Result]
 LONG = (
-    "--train_batch_size 4 --gradient_accumulation_steps 2 --num_steps 400 --log_every 7 --eval_every 50 --dropout 0.1"
+    "--train_batch_size 4 --gradient_accumulation_steps 2 --num_steps 250 --log_every 7 --eval_every 50 --dropout 0.1"
 )
 
 
@@ -141,7 +141,8 @@ def test_a_corrupt_image_in_mid_run_is_exit_8_with_its_name(here: Here, images: 
     (data / "train/class_1/001.png").write_bytes(b"no image")
     result = here("--name", "a", "--data_path", str(data))
     assert result.code == 8
-    assert "vit.train: " in result.err and "train/class_1/001.png: cannot be decoded" in result.err
+    assert "vit.train: " in result.err
+    assert "train/class_1/001.png: cannot be decoded" in result.err
     assert json.loads((tmp_path / "a/events.jsonl").read_text().splitlines()[-1])["exit_code"] == 8
 
 
@@ -200,7 +201,8 @@ def test_adamw_bfloat16_and_synthetic_images_run(here: Here) -> None:
     flags = "--name a --dataset synthetic --synthetic_images 32 --synthetic_classes 4 --optimizer adamw --autocast"
     result = here(*flags.split(), "--augment", "inception")
     assert result.code == 0
-    assert "adamw" in result.err and "bfloat16 autocast" in result.err
+    assert "adamw" in result.err
+    assert "bfloat16 autocast" in result.err
 
 
 def test_micro_batches_give_the_gradient_of_the_whole_batch(here: Here, tmp_path: Path) -> None:
@@ -224,7 +226,8 @@ def test_an_internal_error_is_exit_70_with_source_lines(here: Here, monkeypatch:
     monkeypatch.setattr("vit.session.open_data", lambda config: 1 / 0)
     result = here("--name", "a")
     assert result.code == 70
-    assert "ZeroDivisionError" in result.err and "lambda config: 1 / 0" in result.err
+    assert "ZeroDivisionError" in result.err
+    assert "lambda config: 1 / 0" in result.err
 
 
 def test_the_zip_runs_under_mpirun_with_one_rank_from_another_folder(images: Path, tmp_path: Path) -> None:
@@ -241,14 +244,19 @@ def test_the_zip_runs_under_mpirun_with_one_rank_from_another_folder(images: Pat
 # Two ranks
 
 
-def test_two_ranks_equal_one_with_the_same_global_batch(here: Here, images: Path, tmp_path: Path) -> None:
+def test_two_ranks_equal_one_with_the_same_global_batch_also_when_one_rank_goes_on_alone(
+    here: Here, images: Path, tmp_path: Path
+) -> None:
     here("--name", "one")
     flags = ["--data_path", str(images), "--output_dir", str(tmp_path), "--train_batch_size", "4"]
     result = mpirun(2, *flags, "--name", "two")
     assert result.code == 0, result.err
     both = finish(start_ranks(2, *flags, "--name", "accumulated", "--gradient_accumulation_steps", "2"))
     assert [rank.code for rank in both] == [0, 0], both
-    for name in ("two", "accumulated"):
+    shutil.copytree(tmp_path / "two", tmp_path / "alone")
+    last_file(tmp_path / "alone", "model.pt").unlink()  # so that one rank resumes at step 6
+    assert here("--name", "alone").code == 0
+    for name in ("two", "accumulated", "alone"):
         assert distance(tmp_path / "one", tmp_path / name) < 1e-5
         for a, b in zip(metric_rows(tmp_path / "one"), metric_rows(tmp_path / name), strict=True):
             assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
@@ -280,19 +288,16 @@ def wait_for_step(run: Path, step: int) -> None:
     raise AssertionError(f"no line of step {step}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_stop_of_one_rank_saves_on_all_and_resumes_bit_identically(
-    images: Path, tmp_path: Path, whole: Path, number: int
-) -> None:
+def test_a_stop_of_one_rank_saves_on_all_and_resumes_bit_identically(images: Path, tmp_path: Path, whole: Path) -> None:
     ranks = start_long(images, tmp_path)
     wait_for_step(tmp_path / "a", 56)
-    ranks[1].send_signal(number)
+    ranks[1].send_signal(signal.SIGTERM)
     stopped = finish(ranks)
     assert [rank.code for rank in stopped] == [143, 143], stopped
     assert "stopped as asked after step" in stopped[0].err
     assert stopped[1].err == ""
     step = json.loads(last_file(tmp_path / "a", "state.json").read_text())["step"]
-    assert 56 <= step < 400
+    assert 56 <= step < 250
     resumed = finish(start_long(images, tmp_path))
     assert [rank.code for rank in resumed] == [0, 0], resumed
     assert f"resumes after step {step}" in resumed[0].err
@@ -317,22 +322,13 @@ def test_a_killed_rank_ends_the_other_and_the_run_resumes_bit_identically(
     assert same_weights(tmp_path / "a", whole)
 
 
-def test_one_rank_goes_on_where_two_stopped(here: Here, images: Path, tmp_path: Path) -> None:
-    flags = ["--data_path", str(images), "--output_dir", str(tmp_path)]
-    here("--name", "one")
-    finish(start_ranks(2, *flags, "--name", "two", "--train_batch_size", "4", "--keep_checkpoints", "9"))
-    last_file(tmp_path / "two", "model.pt").unlink()  # so that step 6 is the last
-    assert here("--name", "two").code == 0
-    assert distance(tmp_path / "one", tmp_path / "two") < 1e-5
-
-
 def test_a_loss_that_is_not_finite_ends_all_ranks_with_exit_5(images: Path, tmp_path: Path) -> None:
     flags = ["--data_path", str(images), "--output_dir", str(tmp_path), "--name", "a", "--learning_rate", "1e30"]
     ranks = finish(start_ranks(2, *flags))
     assert [rank.code for rank in ranks] == [5, 5], ranks
-    assert "vit.train: training: loss became nan in the 3 steps up to step 3, lower --learning_rate" in ranks[0].err
+    assert "vit.train: training: gradient norm became inf in the 3 steps up to step 6, lower --learning" in ranks[0].err
     assert ranks[1].err == ""
-    assert not (tmp_path / "a/checkpoints").exists()
+    assert not (tmp_path / "a/checkpoints").exists()  # no broken weights are ever saved
 
 
 def test_a_failure_of_one_rank_alone_ends_the_job_under_mpirun(images: Path, tmp_path: Path) -> None:
