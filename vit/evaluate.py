@@ -52,4 +52,4 @@ def count(logits: Tensor, labels: Tensor) -> Tensor:
     real = labels != PADDING_LABEL
     correct = (logits.argmax(dim=-1) == labels) & real
     loss = F.cross_entropy(logits, labels, ignore_index=PADDING_LABEL, reduction="sum")
-    return torch.stack((correct.sum(), real.sum(), loss))
+    return torch.stack((correct.float().sum(), real.float().sum(), loss))

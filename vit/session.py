@@ -299,9 +299,10 @@ def _finish(session: Session) -> None:
     if session.board is not None:
         session.board.close()
     assert session.best is not None, "the last step is always evaluated"
+    assert session.last_top1 is not None
     session.folder.add_event("complete", session.step, top1_percent=session.last_top1, best=session.best)
     session.reporter.summary(
-        f"top-1 {session.last_top1 or 0:.1f} % at step {session.step} (best {session.best['top1_percent']:.1f} % "
+        f"top-1 {session.last_top1:.1f} % at step {session.step} (best {session.best['top1_percent']:.1f} % "
         f"at step {session.best['step']}); checkpoints in {session.folder.checkpoints}"
     )
 
