@@ -42,20 +42,20 @@ def load_job(values: Values) -> tuple[Job, list[Fault]]:
     A value that cannot be read is reported, then taken out, so that the rules across values are still checked with
     what the layers below say.
     """
-    faults: list[Fault] = []
+    faults: dict[str, Fault] = {}  # the first of each key: what follows from a fault is not told as one of its own
     job: Job | None = None
     while job is None:
         job, found = _validate(values)
-        fresh = [fault for fault in found if fault.key not in {old.key for old in faults}]
-        faults += fresh
+        fresh = {fault.key: fault for fault in reversed(found) if fault.key not in faults}
+        faults |= fresh
         if job is None and not fresh:
             break
     if job is not None:
-        faults += [fault for fault in check_rules(job, values) if fault.key not in {old.key for old in faults}]
-    faults = [*values.faults, *faults]
-    if job is None or any(fault.severity == "fault" for fault in faults):
-        raise ValuesError(sorted(faults, key=lambda fault: (fault.severity, _place(fault.where))))
-    return job, faults
+        faults = {fault.key: fault for fault in check_rules(job, values)} | faults
+    told = [*values.faults, *faults.values()]
+    if job is None or any(fault.severity == "fault" for fault in told):
+        raise ValuesError(sorted(told, key=lambda fault: (fault.severity, _place(fault.where))))
+    return job, told
 
 
 def _place(where: str) -> tuple[str, int]:
@@ -121,9 +121,9 @@ def _model_fault(values: Values, detail: Any) -> Fault:
         case "extra_forbidden":
             return Fault(dotted(loc), where, "no such key", _nearest(loc))
         case "missing":
-            why = values.reset.get(str(loc[0]), "it has no value")
+            chooser, why = values.reset.get(str(loc[0]), (str(loc[0]), "it has no value"))
             fix = f"set {dotted(loc)}, or use the values file of the device (values/gaudi2.yaml, ...)"
-            return Fault(dotted(loc), where, f"is missing: {why}", fix)
+            return Fault(dotted(loc), values.where((chooser,)), f"is missing: {why}", fix)
     if key == ("user",) and where == LOGIN:
         return _login_fault(str(detail["input"]))
     if origin and origin.plain and detail["type"] == "string_type" and not isinstance(detail["input"], (dict, list)):
