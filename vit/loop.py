@@ -76,8 +76,10 @@ def train(session: Session, stop: StopRequest) -> None:
         if improved or session.step % config.checkpoint_every == 0 or session.step == config.num_steps:
             save(session)
         if agreement.poll(stop.asked) and session.step < config.num_steps:
+            agreement.finish()
             _stop(session)
         _draw(session, started, first_step)
+    agreement.finish()
 
 
 def _take_step(session: Session, batches: Iterator[Any], rate: float) -> None:

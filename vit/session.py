@@ -62,7 +62,7 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
         if ranks.rank == 0 and error.kind not in ("stopped", "storage"):
             folder.add_event("error", None, exit_code=error.exit_code, message=str(error))
         raise
-    group.close()
+    group.barrier()  # the first rank to leave makes mpirun end ranks that still work
 
 
 def _run_in_folder(frame: Frame, stop: StopRequest) -> None:
