@@ -15,7 +15,7 @@ from mpikit.job import Job
 from mpikit.profiles import OLDEST_SYNAPSE, SYNAPSE, release_named, version_key
 from mpikit.quoting import shown
 from mpikit.reader import Document, Key, dotted
-from mpikit.values import LOGIN, Layer, Values, fill_placeholders, merge, without
+from mpikit.values import LOGIN, USER_FILE, Layer, Values, fill_placeholders, merge, without
 
 # Variables that mpirun or the kit's own scripts set for each rank.
 RESERVED_ENV = ("MASTER_ADDR", "MASTER_PORT", "PYTHONPATH", "PYTHONSAFEPATH", "RANK", "WORLD_SIZE", "LOCAL_RANK")
@@ -123,6 +123,8 @@ def _model_fault(values: Values, detail: Any) -> Fault:
         case "missing":
             chooser, why = values.reset.get(str(loc[0]), (str(loc[0]), "it has no value"))
             fix = f"set {dotted(loc)}, or use the values file of the device (values/gaudi2.yaml, ...)"
+            if USER_FILE in values.where((chooser,)):
+                fix = f"set {dotted(loc)}, or leave your own file out with --no-user-file"
             return Fault(dotted(loc), values.where((chooser,)), f"is missing: {why}", fix)
     if key == ("user",) and where == LOGIN:
         return _login_fault(str(detail["input"]))

@@ -153,6 +153,7 @@ def test_init_writes_values_that_work_and_never_overwrites(generate: Command, va
         assert again.returncode == 1
         assert "is there already" in again.stderr
         assert 'user: "grace"' in (values_root / "user.yaml").read_text()
+        assert "grace-vit-2cards" in generate("-f", "cpu.yaml", "--nodes", "2").stdout, "other files still work"
     finally:
         (values_root / "user.yaml").unlink(missing_ok=True)
 

@@ -17,7 +17,7 @@ NOT_HERE = re.compile(r"kubectl|git clone|scripts/test|scripts/check|pip install
 
 def commands(name: str) -> list[str]:
     """The indented command lines of a page."""
-    lines = re.findall(r"^    ((?:python|scripts/|python3).*)$", (ROOT / name).read_text(), re.MULTILINE)
+    lines = re.findall(r"^    ((?:python |python3 |scripts/\w).*)$", (ROOT / name).read_text(), re.MULTILINE)
     return [re.sub(r"\s{2,}#.*| \| kubectl.*", "", line) for line in lines]
 
 
