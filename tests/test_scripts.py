@@ -228,3 +228,11 @@ def _with_venv() -> dict[str, str]:
     import sys
 
     return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_an_mpirun_that_is_not_open_mpis_is_refused(stage: Callable[..., Stage]) -> None:
+    made = stage()
+    made.program("echo started", "HYDRA build details: Version: 4.1.2")
+    done = made.run()
+    assert (done.returncode, done.stdout) == (127, b"")
+    assert b"not Open MPI's" in done.stderr
