@@ -20,10 +20,10 @@ try:
 
     from mpikit.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NO, EXIT_VALUES, Fault, KitError, ValuesError
     from mpikit.job import Job, smoke_settings
+    from mpikit.load import load_job
     from mpikit.payload import read_payload
     from mpikit.render import Rendered, render
-    from mpikit.rules import load_job
-    from mpikit.summary import all_values, changed_values, headline, notes
+    from mpikit.summary import all_values, changed_values, headline, notes, once_more
     from mpikit.values import Values, load_values
 except ModuleNotFoundError as missing:
     needed = f"{sys.executable} -m pip install click jinja2 pydantic pyyaml"
@@ -41,6 +41,7 @@ class Options:
     root: Path = ROOT / "values"
     user_file: bool = True
     smoke: bool = False
+    out: str | None = None
     debug: bool = False
 
 
@@ -73,7 +74,7 @@ _SHARED = [
         "--values",
         multiple=True,
         metavar="FILE",
-        help="Values file, laid over values/default.yaml; repeatable, the later one wins. - is standard input.",
+        help="Values file over values/default.yaml and under values/user.yaml; repeatable, the later wins. - is stdin.",
         store=lambda options, value: options.files.extend(value),
     ),
     _option(
@@ -116,6 +117,14 @@ _SHARED = [
 ]
 
 
+_OUT = _option(
+    "--out",
+    metavar="DIR",
+    help="Write job.yaml and the scripts there (and vit/ for delivery: mydir), instead of printing.",
+    store=lambda options, value: setattr(options, "out", value),
+)
+
+
 def _load(options: Options) -> tuple[Values, Job, list[Fault]]:
     """The values of all layers and the job that they make."""
     job, warnings = load_job(values := _values(options, options.settings))
@@ -147,14 +156,14 @@ def _talk(*lines: object) -> None:
 
 
 def _introduce(values: Values, job: Job, warnings: Sequence[Fault]) -> None:
-    _talk(headline(job), *changed_values(values), *notes(job), *warnings)
+    _talk(headline(job), *changed_values(values), *notes(job, values), *warnings)
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @_shared
-@click.option("--out", metavar="DIR", help="With no verb: as of render.")
+@_OUT
 @click.pass_context
-def cli(context: click.Context, out: str | None) -> None:
+def cli(context: click.Context) -> None:
     """Turn a small values file into an MPIJob that trains a Vision Transformer.
 
     With no verb: render.
@@ -163,27 +172,25 @@ def cli(context: click.Context, out: str | None) -> None:
         python generate.py --nodes 2 | kubectl apply -f -
     """
     if context.invoked_subcommand is None:
-        context.invoke(render_verb, out=out)
+        context.invoke(render_verb)
 
 
 @cli.command("render")
 @_shared
-@click.option("--out", metavar="DIR", help="Write job.yaml and the scripts there (and vit/ for delivery: mydir).")
+@_OUT
 @click.pass_obj
-def render_verb(options: Options, out: str | None) -> None:
+def render_verb(options: Options) -> None:
     """Print the manifests, or write them and the scripts to a folder."""
     values, job, warnings = _load(options)
     rendered = _rendered(job)
     _introduce(values, job, warnings)
-    if out is None:
-        click.echo(rendered.manifest, nl=False)
-        _talk(
-            f"A finished job of this name is not run again by kubectl apply: delete it, or --set name={job.job_name}-2"
-        )
+    if options.out is None:
+        click.echo(rendered.manifest.encode(), nl=False)  # bytes: YAML is UTF-8, whatever the locale says
+        _talk(once_more(job))
         return
     from mpikit.files import next_step, write_out
 
-    _talk(*write_out(Path(out), job, rendered), next_step(Path(out), job))
+    _talk(*write_out(Path(options.out), job, rendered), next_step(Path(options.out), job))
 
 
 @cli.command()
@@ -210,18 +217,21 @@ def check(options: Options, manifest: str | None, output: str, verbose: bool, st
     from mpikit.files import read_manifest
     from mpikit.manifest import check_manifest
 
-    bad = EXIT_VALUES if manifest is None else EXIT_NO
     if manifest is None:
-        found, lines = _check_values(options)
+        found, lines, bad = *_check_values(options), EXIT_VALUES
     else:
-        found, lines = check_manifest(read_manifest(manifest), manifest), [f"{manifest}: no fault found"]
-    _print_verdicts(found, lines if verbose or not found else lines[:1], output, verbose)
+        found, lines, bad = check_manifest(read_manifest(manifest), manifest), [], EXIT_NO
+    if output == "json":
+        click.echo(json.dumps([fault.as_dict() for fault in found], indent=2))
+    else:
+        verdicts = [str(fault) for fault in found] or ["no fault found"]
+        click.echo("\n".join([*(lines if verbose else lines[:1]), *verdicts]))
     if any(strict or fault.severity == "fault" for fault in found):
         raise SystemExit(bad)
 
 
 def _check_values(options: Options) -> tuple[list[Fault], list[str]]:
-    """What is wrong with the values, and what there is to say if nothing is."""
+    """What is wrong with the values, and the job that they make if any."""
     from mpikit.manifest import check_manifest
 
     try:
@@ -230,16 +240,6 @@ def _check_values(options: Options) -> tuple[list[Fault], list[str]]:
         return list(error.faults), []
     lines = [headline(job), *(f"  {key}: {value}  ({where})" for key, value, where in all_values(values))]
     return [*warnings, *check_manifest(_rendered(job).manifest, "the rendered manifest")], lines
-
-
-def _print_verdicts(found: Sequence[Fault], lines: Sequence[str], output: str, verbose: bool) -> None:
-    if output == "json":
-        click.echo(json.dumps([fault.as_dict() for fault in found], indent=2, ensure_ascii=False))
-        return
-    for line in [*(lines if verbose else lines[:1]), *(str(fault) for fault in found)]:
-        click.echo(line)
-    if not found:
-        click.echo("no fault found")
 
 
 @cli.command()
@@ -259,7 +259,7 @@ def run(options: Options) -> None:
     from mpikit.local import run_job
 
     values, job, warnings = _load(options)
-    _introduce(values, job, warnings)
+    _introduce(values, job, [fault for fault in warnings if fault.key != "output"])  # it is a folder of this machine
     run_job(job, _rendered(job), Path.cwd())
 
 

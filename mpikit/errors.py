@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-EXIT_DONE = 0
 EXIT_NO = 1
 EXIT_VALUES = 2
 EXIT_INTERNAL = 70  # sysexits.h EX_SOFTWARE
@@ -62,10 +61,6 @@ class TemplateError(KitError):
     """A template names something that the job does not have."""
 
     exit_code = EXIT_INTERNAL
-
-
-class ManifestError(KitError):
-    """A manifest that the API server takes and the operator or a pod then stumbles over."""
 
 
 class RunError(KitError):

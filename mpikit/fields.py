@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from mpikit.quoting import shown, unquotable
 
@@ -16,6 +17,7 @@ SUBDOMAIN_MAX = 253  # DNS-1123 subdomain, the name of most Kubernetes objects
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PLAIN_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 _QUANTITY = re.compile(r"(\d+|\d+\.\d+|\.\d+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
 _POWER = {"": 0, "m": -1, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 
@@ -46,9 +48,11 @@ class FieldError(ValueError):
         self.fix = fix
 
 
-def _no_boolean(value: Any) -> Any:
+def _plain_number(value: Any) -> Any:
     if isinstance(value, bool):
         raise FieldError("a number is wanted, not a boolean", "write a number")
+    if isinstance(value, str) and not _PLAIN_NUMBER.fullmatch(value):
+        raise FieldError(f"{shown(value)} is no number", "write a number, such as 8")
     return value
 
 
@@ -111,13 +115,54 @@ def amount(quantity: str) -> Decimal:
     return Decimal(found[1]) * Decimal(base) ** _POWER[suffix.removesuffix("i")]
 
 
-Count = Annotated[int, BeforeValidator(_no_boolean), Field(ge=1)]
-Natural = Annotated[int, BeforeValidator(_no_boolean), Field(ge=0)]
-Number = Annotated[float, BeforeValidator(_no_boolean), Field(ge=0, allow_inf_nan=False)]
+INT32_MAX = 2**31 - 1  # Kubernetes counts replicas and seconds in 32 bits
+INT64_MAX = 2**63 - 1  # past it YAML readers differ: some keep the integer, some make it a float
+MAX_TREE_DEPTH = 30
+BATCH_MAX = 1 << 20  # far above any recipe; keeps a slip of the finger from becoming a long search for divisors
+
+
+def _tree(value: Any, depth: int = 0) -> Any:
+    """A part of a Kubernetes object that is passed on as it is: whatever every reader of YAML and JSON reads alike."""
+    if depth > MAX_TREE_DEPTH:
+        raise FieldError(f"is nested deeper than {MAX_TREE_DEPTH}", "make it flatter")
+    match value:
+        case dict():
+            return {_carried(str(key)): _tree(item, depth + 1) for key, item in value.items()}
+        case list():
+            return [_tree(item, depth + 1) for item in value]
+        case str():
+            return _carried(value)
+        case bool() | None:
+            return value
+        case int() if abs(value) > INT64_MAX:
+            raise FieldError(f"{value} is beyond 64 bits", "put it in quotes, or write a smaller number")
+        case float() if not math.isfinite(value):
+            raise FieldError(f"{value} is no finite number", "write a finite number")
+        case _:
+            return value
+
+
+def _folder_name(value: str) -> str:
+    if "/" in value or value in (".", "..") or value.startswith("-"):
+        raise FieldError(f"{shown(value)} is no name of a folder", "write it without /, not starting with -")
+    return value
+
+
+Tree = Annotated[Any, AfterValidator(_tree)]
+TreeMap = Annotated[dict[str, Any], AfterValidator(_tree)]
+Count = Annotated[int, BeforeValidator(_plain_number), Field(ge=1, le=INT32_MAX)]
+Natural = Annotated[int, BeforeValidator(_plain_number), Field(ge=0, le=INT32_MAX)]
+Batch = Annotated[int, BeforeValidator(_plain_number), Field(ge=1, le=BATCH_MAX)]
+Seed = Annotated[int, BeforeValidator(_plain_number), Field(ge=0, le=2**32 - 1)]
+Number = Annotated[float, BeforeValidator(_plain_number), Field(ge=0)]
+Positive = Annotated[float, BeforeValidator(_plain_number), Field(gt=0)]
+Fraction = Annotated[float, BeforeValidator(_plain_number), Field(ge=0, lt=1)]
+Gib = Annotated[float, BeforeValidator(_plain_number), Field(ge=0, le=1 << 30)]
 Text = Annotated[str, AfterValidator(_text)]
 AnyText = Annotated[str, AfterValidator(_carried)]
 AbsolutePath = Annotated[str, AfterValidator(_text), AfterValidator(_absolute)]
 RelativePath = Annotated[str, AfterValidator(_text), AfterValidator(_relative)]
 Label = Annotated[str, AfterValidator(_label)]
 Subdomain = Annotated[str, AfterValidator(_subdomain)]
-Quantity = Annotated[str, BeforeValidator(_quantity)]
+FolderName = Annotated[Text, AfterValidator(_folder_name)]
+Quantity = Annotated[str, BeforeValidator(_quantity), WithJsonSchema({"type": ["string", "number"]})]

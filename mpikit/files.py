@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 from mpikit.errors import KitError, one_fault
+from mpikit.fields import DNS_LABEL
 from mpikit.job import Job
+from mpikit.quoting import shown
 from mpikit.render import Rendered, render_user_values
 from mpikit.values import DEFAULT_FILE, USER_FILE
 
@@ -34,6 +36,8 @@ def write_user_values(root: Path, site: str, user: str) -> Path:
     shipped = sorted(path.stem for path in root.glob("*.yaml") if path.name not in (DEFAULT_FILE, USER_FILE))
     if site not in shipped:
         raise one_fault("", f'there is no values file for "{site}"', f"one of {', '.join(shipped)}", "--site")
+    if user == "root" or not DNS_LABEL.fullmatch(user):
+        raise one_fault("user", f"{shown(user)} names nobody's job", "--user NAME (a-z, 0-9, -)", "--user")
     default = (root / DEFAULT_FILE).read_text(encoding="utf-8")
     already = f"\nsite: {site}\n" in default  # what default.yaml says needs no copy, which would win over every -f
     text = render_user_values(user, "" if already else (root / f"{site}.yaml").read_text(encoding="utf-8"))

@@ -8,75 +8,24 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from mpikit.fields import (
+    LABEL_MAX,
     AbsolutePath,
     AnyText,
+    Batch,
     Count,
+    Gib,
     Kube,
     Label,
-    Natural,
-    Number,
     Quantity,
-    RelativePath,
-    Strict,
     Subdomain,
     Text,
+    TreeMap,
+    amount,
 )
+from mpikit.parts import Claim, EnvVar, Host, Launcher, Resources, RunPolicy, Source, Train, Worker
 from mpikit.profiles import DEVICES, Device, release_named, synapse_image
 
 SMOKE_STEPS = 20  # enough to see data, cards, all-reduce and a checkpoint at work, a minute's charge
-
-
-class Claim(Kube):
-    """A folder on a PersistentVolumeClaim."""
-
-    pvc: Subdomain
-    """Name of the PersistentVolumeClaim."""
-    sub_path: RelativePath | None = None
-    """Folder within the claim."""
-
-
-Source = AbsolutePath | Claim
-
-
-class Train(Strict):
-    """Flags of the trainer, spelled as the trainer spells them; a flag that is not set keeps the trainer's default."""
-
-    name: Text = "vit"
-    """Name of the run: its results lie in output/<name>. It does not depend on the number of nodes."""
-    dataset: Literal["imagenet1K", "imagefolder", "synthetic"] = "imagenet1K"
-    """Kind of the dataset; `dataset` at the top level is its path."""
-    model_type: Literal["ViT-B_16", "ViT-B_32", "ViT-L_16", "ViT-L_32", "ViT-H_14", "tiny"] = "ViT-B_16"
-    num_steps: Count = 20000
-    """Optimizer steps of the whole run."""
-    eval_every: Count | None = None
-    """Steps between evaluations."""
-    train_batch_size: Count | None = None
-    """Images of one rank in one optimizer step. Unset: globalBatch / (nodes x cards)."""
-    gradient_accumulation_steps: Count = 1
-    """Micro-batches of one optimizer step: a rank holds train_batch_size / this many images at a time."""
-    img_size: Count | None = None
-    learning_rate: Number | None = None
-    autocast: bool | None = None
-    """bfloat16 where it is safe."""
-    save_every: Count | None = None
-    log_every: Count | None = None
-    keep_checkpoints: Count | None = None
-    eval_batch_size: Count | None = None
-    weight_decay: Number | None = None
-    warmup_steps: Natural | None = None
-    decay_type: Literal["cosine", "linear"] | None = None
-    max_grad_norm: Number | None = None
-    optimizer: Literal["sgd", "adamw"] | None = None
-    momentum: Number | None = None
-    augment: Literal["inception", "shift", "none"] | None = None
-    dropout: Number | None = None
-    seed: Natural | None = None
-    num_workers: Natural | None = None
-    resume: Literal["auto", "never", "must"] | None = None
-    eval_only: bool | None = None
-    """Evaluate the given weights and end; no step is trained."""
-    synthetic_images: Count | None = None
-    synthetic_classes: Count | None = None
 
 
 FOLDERS = ("mydir", "scratch", "dataset", "pretrained", "output")  # the order of the upstream file
@@ -86,76 +35,6 @@ _UPSTREAM_ORDER = (
     *("name", "dataset", "model_type", "num_steps", "eval_every"),
     *("train_batch_size", "gradient_accumulation_steps", "img_size", "learning_rate", "autocast"),
 )
-
-
-class Resources(Kube):
-    """Requests and limits as in a container's `resources`."""
-
-    limits: dict[Text, Quantity] = {}
-    requests: dict[Text, Quantity] = {}
-
-
-class EnvVar(Kube):
-    """A variable as in a container's `env`: a value, or valueFrom."""
-
-    name: Text
-    value: AnyText | None = None
-    value_from: dict[str, Any] | None = None
-
-
-class Pod(Kube):
-    """What both kinds of pod may be given beside what the kit derives."""
-
-    labels: dict[Text, AnyText] = {}
-    annotations: dict[Text, AnyText] = {}
-    node_selector: dict[Text, AnyText] = {}
-    tolerations: list[dict[str, Any]] = []
-    affinity: dict[str, Any] = {}
-    volumes: list[dict[str, Any]] = []
-    volume_mounts: list[dict[str, Any]] = []
-    pod_spec: dict[str, Any] = {}
-    """More fields of the PodSpec, as they are: priorityClassName, securityContext, ..."""
-
-
-class Launcher(Pod):
-    """The pod that starts mpirun; it needs no card."""
-
-    resources: Resources = Resources()
-    wait_seconds: Count = 1800
-    """How long to wait for every worker to answer ssh."""
-
-
-class Worker(Pod):
-    """The pods in which the ranks run, one a node."""
-
-
-class Host(Kube):
-    """Processors of a node; known, they let each rank be bound to cores of its own."""
-
-    sockets: Count
-    cores_per_socket: Count
-
-
-class SchedulingPolicy(Kube):
-    """spec.runPolicy.schedulingPolicy of the MPIJob."""
-
-    min_available: Natural | None = None
-    queue: Text | None = None
-    min_resources: dict[Text, Quantity] | None = None
-    priority_class: Text | None = None
-    schedule_timeout_seconds: Natural | None = None
-
-
-class RunPolicy(Kube):
-    """spec.runPolicy of the MPIJob."""
-
-    clean_pod_policy: Literal["None", "Running", "All"] = "Running"
-    backoff_limit: Natural = 0
-    ttl_seconds_after_finished: Natural | None = None
-    active_deadline_seconds: Natural | None = None
-    suspend: bool | None = None
-    managed_by: Literal["kubeflow.org/mpi-operator", "kueue.x-k8s.io/multikueue"] | None = None
-    scheduling_policy: SchedulingPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +98,7 @@ class Job(Kube):
     """Folder of the results, mounted at /output; unset: an emptyDir, gone with the pod."""
     delivery: Literal["configmap", "mydir"] = "configmap"
     """How scripts and trainer reach the pods: in a ConfigMap, or copied by the user to `mydir`."""
-    global_batch: Count = 512
+    global_batch: Batch = 512
     """Images of one optimizer step over all ranks, kept when the number of nodes changes."""
     service_account_name: Subdomain | None = None
     """Service account of both pods; unset: the namespace's default."""
@@ -227,7 +106,7 @@ class Job(Kube):
     """Use the node's shared memory; else /dev/shm is an emptyDir of `shmSize`."""
     shm_size: Quantity = "16Gi"
     """Size of /dev/shm without hostIPC; it counts as memory of the pod."""
-    output_free_gib: Annotated[Number, Field(alias="outputFreeGiB")] = 10.0
+    output_free_gib: Annotated[Gib, Field(alias="outputFreeGiB")] = 10.0
     """Free space on output that setup.sh asks for before the job starts."""
     termination_grace_period_seconds: Count = 60
     """Time to save a checkpoint when a pod is told to stop."""
@@ -241,7 +120,7 @@ class Job(Kube):
     """Annotations of the MPIJob."""
     env: list[EnvVar] = []
     """Variables of the ranks, as in a container."""
-    env_from: list[dict[str, Any]] = []
+    env_from: list[TreeMap] = []
     """Whole Secrets or ConfigMaps as variables of the ranks, as in a container."""
     resources: Resources = Resources()
     """Of each worker, beside its cards; requests equal limits unless they are set."""
@@ -265,6 +144,26 @@ class Job(Kube):
     def job_name(self) -> str:
         """Name of the MPIJob: `name`, else <user>-vit-<ranks>cards."""
         return self.name or f"{self.user}-vit-{self.num_ranks}cards"
+
+    @property
+    def longest_name(self) -> int:
+        """Characters that the name of the MPIJob may have, so that its last worker's name fits a DNS label."""
+        return LABEL_MAX - len(f"-worker-{self.nodes - 1}")
+
+    @property
+    def another_name(self) -> str:
+        """A name for the same job once more."""
+        return f"{self.job_name[: self.longest_name - 2]}-2"
+
+    @property
+    def own_labels(self) -> dict[str, str]:
+        """Labels of everything that belongs to the job."""
+        return {
+            "app.kubernetes.io/name": "vit",
+            "app.kubernetes.io/instance": self.job_name,
+            "app.kubernetes.io/managed-by": "mpikit",
+            "mpikit/user": self.user,
+        }
 
     @property
     def num_ranks(self) -> int:
@@ -318,7 +217,7 @@ class Job(Kube):
         cpu = self.resources.limits.get("cpu")
         if self.cores_per_rank or not cpu:
             return self.cores_per_rank
-        return max(1, int(float(cpu.removesuffix("m")) / (1000 if cpu.endswith("m") else 1)) // self.cards)
+        return max(1, int(amount(cpu)) // self.cards)
 
     @property
     def worker_limits(self) -> dict[str, int | str]:
@@ -380,6 +279,11 @@ class Job(Kube):
         """The same for Open MPI 5, which says package for socket and cannot rank by core."""
         pattern = f"ppr:{self.ranks_per_socket}:package:PE={self.cores_per_rank}"
         return ("--bind-to", "core", "--map-by", pattern, "--rank-by", "slot", "--report-bindings")
+
+    @property
+    def own_key_folder(self) -> str | None:
+        """sshAuthMountPath, if ssh and sshd do not look there by themselves."""
+        return None if self.ssh_auth_mount_path == "/root/.ssh" else self.ssh_auth_mount_path
 
     @property
     def launcher_command(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ command here, so the placement over nodes is real and only the distance is not.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -17,8 +18,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mpikit.errors import Fault, Interrupted, RunError, ValuesError, one_fault
-from mpikit.job import Claim, Job
+from mpikit.job import Job
+from mpikit.parts import Claim
+from mpikit.profiles import EXIT_CODES
 from mpikit.render import Rendered
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # ssh's place in mpirun and in run_vit.sh: options and the host are dropped, the rest is the command.
 AGENT = """#!/bin/sh
@@ -26,18 +31,6 @@ while [ "${1#-}" != "$1" ]; do case "$1" in -[oplip]) shift 2 ;; *) shift ;; esa
 shift
 exec sh -c "$*"
 """
-# What a trainer that runs here is told about the exit codes of vit/errors.py.
-MEANING = {
-    2: "wrong configuration",
-    3: "another run holds the output folder",
-    4: "a hang",
-    5: "loss or gradient not finite",
-    6: "incomplete",
-    7: "storage",
-    8: "data",
-    137: "a rank was killed (signal 9)",
-    143: "asked to stop, state saved",
-}
 
 
 def run_job(job: Job, rendered: Rendered, here: Path) -> None:
@@ -53,13 +46,15 @@ def run_job(job: Job, rendered: Rendered, here: Path) -> None:
         command = ["bash", str(work / "kit" / "run_vit.sh")]
         code, interrupted = _run(command, _environment(job, work, mpirun, folders))
     if interrupted:
-        raise Interrupted(f"stopped as asked (exit code {code}); the same command goes on from the last checkpoint")
+        raise Interrupted(
+            f"stopped as asked (exit code {code}); the same command goes on from the last checkpoint, if any"
+        )
     if code:
         raise RunError(_failure(code))
 
 
 def _failure(code: int) -> str:
-    meaning = f" ({MEANING[code]})" if code in MEANING else ""
+    meaning = f" ({EXIT_CODES[code]})" if code in EXIT_CODES else ""
     return f"the job failed with exit code {code}{meaning}\n  fix: the first line above that names a fault says how"
 
 
@@ -138,7 +133,7 @@ def _free_port() -> int:
 def _run(command: list[str], environment: dict[str, str]) -> tuple[int, bool]:
     """The exit code of a command, and whether Ctrl-C ended it.
 
-    The first Ctrl-C or TERM lets the job save its state; the second one ends it at once.
+    The first Ctrl-C, TERM or HUP lets the job save its state; the second one ends it at once.
     """
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
     asked: list[int] = []
@@ -150,10 +145,12 @@ def _run(command: list[str], environment: dict[str, str]) -> tuple[int, bool]:
         else:
             os.killpg(process.pid, signal.SIGKILL)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
     try:
         code = process.wait()
     finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # whatever of the scripts outlived them
         for number, handler in before.items():
             signal.signal(number, handler)
     return (128 - code if code < 0 else code), signal.SIGINT in asked

@@ -82,9 +82,10 @@ def _scripts(document: Document) -> list[str]:
 
 def _where(document: Document, key: str, source: str) -> str:
     """file:line of a key, or of the nearest one above it."""
-    path: Key = tuple(int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key))
-    found = (document.origins[path[:end]] for end in range(len(path), -1, -1) if path[:end] in document.origins)
-    return str(next(found, source))
+    places = {dotted(path): str(origin) for path, origin in document.origins.items()}
+    while key not in places and key:
+        key = re.sub(r"(\.[^.]*|\[\d+\]|^[^.]*)$", "", key)
+    return places.get(key, source)
 
 
 def _job_faults(job: Mapping[str, Any], scripts: list[str]) -> Found:
@@ -123,6 +124,12 @@ def _get(value: Any, *path: str | int) -> Any:
         else:
             return None
     return value
+
+
+def _map(value: Any, name: str) -> dict[str, Any]:
+    """A nested map; empty if there is none."""
+    found = _get(value, name)
+    return found if isinstance(found, dict) else {}
 
 
 def _spec_faults(job: Mapping[str, Any]) -> Found:
@@ -179,8 +186,7 @@ def _replica_faults(job: Mapping[str, Any], role: str) -> Found:
 
 
 def _resource_faults(key: str, resources: Any) -> Found:
-    limits = _get(resources, "limits") or {}
-    requests = _get(resources, "requests") or {}
+    limits, requests = _map(resources, "limits"), _map(resources, "requests")
     for name, limit in limits.items():
         exact = name in CARD_RESOURCES or name.startswith("hugepages-")
         if exact and str(requests.get(name, limit)) != str(limit):
@@ -195,7 +201,7 @@ def _agreement(job: Mapping[str, Any], scripts: list[str]) -> Found:
     """Slots against cards, and mpirun's -np against both."""
     slots = _get(job, "spec", "slotsPerWorker")
     worker = _get(job, "spec", "mpiReplicaSpecs", "Worker")
-    limits = _get(worker, "template", "spec", "containers", 0, "resources", "limits") or {}
+    limits = _map(_get(worker, "template", "spec", "containers", 0, "resources"), "limits")
     for name in CARD_RESOURCES:
         if name in limits and str(limits[name]) != str(slots):
             message = f"{slots} slots, but {limits[name]} of {name} in a worker"

@@ -34,6 +34,20 @@ class Device:
     """Variables that the ranks need, whatever the image's own defaults are."""
 
 
+# What the exit code of a run means: vit/errors.py, and the shell's 128 + signal. A test compares both sides.
+EXIT_CODES: dict[int, str] = {
+    2: "the trainer refused its configuration; its line above says what to change",
+    3: "another run holds this folder of output",
+    4: "a rank did not answer in time",
+    5: "loss or gradient is not finite",
+    6: "another rank went away",
+    7: "the output folder cannot be written or read",
+    8: "the images are missing, too few or damaged",
+    70: "a mistake of the trainer's own",
+    137: "a rank was killed by signal 9, most often for want of memory",
+    143: "stopped as asked; what was trained is saved, and a run of the same train.name goes on from there",
+}
+
 _U22 = ("ubuntu22.04",)
 _U22_U24 = ("ubuntu22.04", "ubuntu24.04")
 

@@ -14,8 +14,10 @@ from jinja2 import TemplateError as JinjaError
 from pydantic import BaseModel
 
 from mpikit.errors import TemplateError
-from mpikit.job import EnvVar, Job
+from mpikit.job import Job
+from mpikit.parts import EnvVar
 from mpikit.payload import Payload, sha256_of, sha256_sums
+from mpikit.profiles import EXIT_CODES
 from mpikit.quoting import literal_dollars, sh_filter, yaml_filter, yaml_text
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
@@ -46,7 +48,8 @@ class Rendered:
 def render(job: Job, payload: Payload) -> Rendered:
     """The manifests and scripts of a job."""
     environment = _environment()
-    scripts = {name: _render(environment, f"{name}.j2", {"job": job}) for name in SCRIPTS}
+    told = {"job": job, "exit_codes": EXIT_CODES}
+    scripts = {name: _render(environment, f"{name}.j2", told) for name in SCRIPTS}
     files = _encoded(scripts) | dict(payload.files)
     words = _words(job, files)
     manifests = {}
@@ -69,20 +72,14 @@ def _encoded(scripts: Mapping[str, str]) -> dict[str, bytes]:
 
 def _words(job: Job, files: Mapping[str, bytes]) -> dict[str, Any]:
     """What the manifests need beside the job."""
-    own = {
-        "app.kubernetes.io/name": "vit",
-        "app.kubernetes.io/instance": job.job_name,
-        "app.kubernetes.io/managed-by": "mpikit",
-        "mpikit/user": job.user,
-    }
-    literal = [
-        EnvVar.model_construct(name=name, value=value, value_from=None) for name, value in job.literal_env.items()
-    ]
-    secret = [item for item in job.env if item.value_from is not None]
-    check = {"mpikit/scripts-sha256": hashlib.sha256(sha256_sums(files)).hexdigest()} if job.delivery == "mydir" else {}
-    known = [
-        EnvVar.model_construct(name="MPIKIT_SCRIPTS_SHA256", value=text, value_from=None) for text in check.values()
-    ]
+    own = job.own_labels
+    literal = [_variable(name, value) for name, value in job.literal_env.items()]
+    check = {}
+    launcher_env = literal
+    if job.delivery == "mydir":
+        sums = hashlib.sha256(sha256_sums(files)).hexdigest()
+        check = {"mpikit/scripts-sha256": sums}
+        launcher_env = [_variable("MPIKIT_SCRIPTS_SHA256", sums), *literal]
     return {
         "job": job,
         "kit_name": f"{job.job_name}-kit-{sha256_of(files)[:10]}",
@@ -96,9 +93,13 @@ def _words(job: Job, files: Mapping[str, bytes]) -> dict[str, Any]:
             "launcher": check | job.launcher.annotations,
             "worker": check | job.worker.annotations,
         },
-        "launcher_env": [*known, *literal],
-        "worker_env": [*literal, *secret],
+        "launcher_env": launcher_env,
+        "worker_env": [*literal, *(item for item in job.env if item.value_from is not None)],
     }
+
+
+def _variable(name: str, value: str) -> EnvVar:
+    return EnvVar.model_construct(name=name, value=value, value_from=None)
 
 
 def _environment() -> Environment:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from mpikit.job import Job
+from mpikit.quoting import shown
 from mpikit.reader import Key, dotted
-from mpikit.values import DEFAULT_FILE, Values
+from mpikit.values import DEFAULT_LAYER, Values
 
 MOST_LINES = 8  # more would push the command's own line off a small terminal; `check -v` has them all
 
@@ -21,20 +23,25 @@ def headline(job: Job) -> str:
     return f"{job.job_name}: {ranks}; global batch {job.real_global_batch} = {parts}"
 
 
-def notes(job: Job) -> Iterator[str]:
+def notes(job: Job, values: Values) -> Iterator[str]:
     """Choices that the user should know of."""
-    if job.train.train_batch_size:
+    if job.train.train_batch_size and values.where(("train", "train_batch_size")) != "--smoke":
         batch = job.real_global_batch
         yield f"train.train_batch_size is set by hand: the global batch is {batch} and changes with nodes and cards"
     if job.synapse and job.release and job.release != job.synapse and not job.image:
         yield f'synapse "{job.synapse}" names no patch release: {job.release} is taken'
 
 
+def once_more(job: Job) -> str:
+    """What `kubectl apply` will not do by itself."""
+    return f"A finished job of this name is not run again by kubectl apply: delete it, or --set name={job.another_name}"
+
+
 def changed_values(values: Values) -> list[str]:
     """The values that differ from default.yaml, those of the flags first, each with the place where it was written."""
     rank = {layer.source: number for number, layer in enumerate(values.layers)}
-    changed = [(key, value, where) for key, value, where in all_values(values) if not where.endswith(_DEFAULT_PLACE)]
-    changed.sort(key=lambda item: -rank.get(item[2].partition(":")[0], 0))
+    changed = [item for item in all_values(values) if _source(item[2]) != DEFAULT_LAYER]
+    changed.sort(key=lambda item: -rank.get(_source(item[2]), 0))
     lines = [f"  {key}: {value}  ({where})" for key, value, where in changed]
     if len(lines) > MOST_LINES:
         more = len(lines) - MOST_LINES + 1
@@ -42,16 +49,15 @@ def changed_values(values: Values) -> list[str]:
     return lines
 
 
-_DEFAULT_PLACE = " default"
+def _source(where: str) -> str:
+    """The file or flag of a place."""
+    return re.sub(r":\d+$", "", where)
 
 
 def all_values(values: Values) -> Iterator[tuple[str, str, str]]:
     """Every value as (dotted key, value, place)."""
     for key, value in _leaves(values.data, ()):
-        origin = values.origin(key)
-        source = origin.source if origin else ""
-        place = str(origin or "")
-        yield dotted(key), _shown(value), f"{place}{_DEFAULT_PLACE}" if source.endswith(DEFAULT_FILE) else place
+        yield dotted(key), _told(value), values.where(key)
 
 
 def _leaves(value: Any, prefix: Key) -> Iterator[tuple[Key, Any]]:
@@ -62,6 +68,6 @@ def _leaves(value: Any, prefix: Key) -> Iterator[tuple[Key, Any]]:
         yield prefix, value
 
 
-def _shown(value: Any) -> str:
-    text = f'"{value}"' if isinstance(value, str) and not value.isprintable() else str(value)
+def _told(value: Any) -> str:
+    text = shown(value) if isinstance(value, str) and not value.isprintable() else str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

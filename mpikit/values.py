@@ -11,22 +11,34 @@ import json
 import re
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mpikit.errors import Fault, one_fault
+from mpikit.quoting import shown
 from mpikit.reader import Document, Key, Origin, dotted, read_yaml
 
 LOGIN = "login name"  # the source of a user that nobody wrote
 DEFAULT_FILE = "default.yaml"
 USER_FILE = "user.yaml"
+DEFAULT_LAYER, USER_LAYER = f"values/{DEFAULT_FILE}", f"values/{USER_FILE}"  # their names in messages
 
 # What a `device:` and a `site:` speak for. When one of them changes, these keys of the layers up to it are taken away.
 GIVEN_BY = {
     "device": ("cards", "synapse", "os", "image", "resources", "host"),
-    "site": ("namespace", "serviceAccountName", "mydir", "dataset", "pretrained", "output", "launcher", "hostIPC"),
+    "site": (
+        "namespace",
+        "serviceAccountName",
+        "delivery",
+        "mydir",
+        "dataset",
+        "pretrained",
+        "output",
+        "launcher",
+        "hostIPC",
+    ),
 }
 # Keys in which {user} and {synapse} stand for those values.
 PLACEHOLDER_KEYS = ("name", "namespace", "serviceAccountName", "mydir", "dataset", "pretrained", "output")
@@ -72,7 +84,11 @@ def load_values(
     user_file: bool = True,
 ) -> Values:
     """The merged values of all layers. `settings` are (flag, key=value) pairs; `login` stands in for a missing user."""
+    if not root.is_dir():
+        raise one_fault("", "no such folder", "give the folder that holds default.yaml", f"--values-root {root}")
     layers = [_file_layer(root / DEFAULT_FILE, root), _login_layer(login)]
+    if list(files).count("-") > 1:
+        raise one_fault("", "standard input is named twice", "give -f - once", "-f")
     layers += [_stdin_layer() if name == "-" else _file_layer(_find(root, name), root) for name in files]
     if user_file and (root / USER_FILE).exists():
         layers.append(_file_layer(root / USER_FILE, root))
@@ -98,14 +114,14 @@ def merge(layers: Sequence[Layer]) -> Values:
     return values
 
 
-def without(values: Values, key: Key) -> Values:
-    """The values as if the layer that gave `key` had not; that layer's other values stay."""
+def take_out(values: Values, key: Key) -> None:
+    """Take the topmost layer's say on `key` out of the values; a list goes as a whole."""
+    in_list = next((number for number, part in enumerate(key) if isinstance(part, int)), len(key))
     for layer in reversed(values.layers):
-        if _remove(layer.document.data, key):
+        if _remove(layer.document.data, key[:in_list]):
             break
     merged = merge(values.layers)
-    merged.faults = values.faults
-    return merged
+    values.data, values.origins, values.reset = merged.data, merged.origins, merged.reset
 
 
 def fill_placeholders(values: Values) -> None:
@@ -169,18 +185,15 @@ def _forget(values: Values, key: Key) -> None:
 
 
 def _remove(data: Any, key: Key) -> bool:
-    """Delete `key` from nested data; false if it is not there."""
+    """Delete an entry of nested maps; false if it is not there."""
     *path, last = key
     for part in path:
-        if isinstance(data, list):
-            data = data[part] if isinstance(part, int) and part < len(data) else None
-        else:
-            data = data.get(part) if isinstance(data, dict) else None
+        data = data.get(part) if isinstance(data, dict) else None
     return isinstance(data, dict) and data.pop(last, None) is not None
 
 
 def _find(root: Path, name: str) -> Path:
-    """A values file by path, or by its bare name in values/."""
+    """A values file by its path, or by its bare name in values/."""
     path = Path(name)
     if not path.exists() and path.parent == Path() and (root / name).exists():
         return root / name
@@ -213,25 +226,25 @@ def _stdin_layer() -> Layer:
 
 def _shown(path: Path, root: Path) -> str:
     """A path as the user knows it: values/NAME for the kit's own files."""
-    return f"{root.name}/{path.name}" if path.parent.resolve() == root.resolve() else str(path)
+    return f"values/{path.name}" if path.parent.resolve() == root.resolve() else str(path)
 
 
 def _shipped(root: Path) -> str:
-    return f"shipped: {', '.join(sorted(str(_shown(path, root)) for path in root.glob('*.yaml')))}"
+    return f"shipped: {', '.join(sorted(_shown(path, root) for path in root.glob('*.yaml')))}"
 
 
 def _setting_layer(flag: str, text: str) -> Layer:
     """The layer of one flag; the value is raw text, typed later by its field, or JSON if it starts with { or [."""
     name, equals, raw = text.partition("=")
     if not equals or not name.strip():
-        raise one_fault("", f"{text!r} is not KEY=VALUE", "write --set key.path=value", flag)
+        raise one_fault("", f"{shown(text)} is not KEY=VALUE", "write --set key.path=value", flag)
     key: Key = tuple(part.replace("\\.", ".") for part in _SPLIT_DOTS.split(name.strip()))
     value = _setting_value(flag, dotted(key), raw)
-    document = Document(origins={key[:end]: Origin(flag, raw=raw) for end in range(1, len(key) + 1)})
+    origin = Origin(flag, raw=raw)
+    origins = {key[:end]: origin for end in range(1, len(key) + 1)} | {(*key, *path): origin for path in _paths(value)}
     for part in reversed(key):
         value = {str(part): value}
-    document.data = value
-    return Layer(flag, document)
+    return Layer(flag, Document(value, origins))
 
 
 def _setting_value(flag: str, key: str, raw: str) -> Any:
@@ -239,8 +252,18 @@ def _setting_value(flag: str, key: str, raw: str) -> Any:
         return None
     if not raw.startswith(("{", "[")):
         return raw
+    fix = 'a value that starts with { or [ is JSON, such as {"pvc": "NAME"}'
     try:
         return json.loads(raw)
     except json.JSONDecodeError as error:
-        fix = 'a value that starts with { or [ is JSON, such as {"pvc": "NAME"}'
         raise one_fault(key, f"not JSON: {error.msg} at character {error.pos + 1}", fix, flag) from None
+    except RecursionError:
+        raise one_fault(key, "not JSON: nested too deep", fix, flag) from None
+
+
+def _paths(value: Any) -> Iterator[Key]:
+    """The place of everything within nested data."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for part, item in items:
+        yield (part,)
+        yield from ((part, *path) for path in _paths(item))

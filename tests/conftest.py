@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from mpikit.job import Job
+from mpikit.load import load_job
 from mpikit.payload import Payload
 from mpikit.render import Rendered, render
-from mpikit.rules import load_job
 from mpikit.values import load_values
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,13 +73,14 @@ def generate(values_root: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     import generate as module
 
     def run(*arguments: str, stdin: str = "", login: str = "ada") -> Done:
-        out, err = io.StringIO(), io.StringIO()
+        out, err = io.TextIOWrapper(io.BytesIO(), "utf-8", newline=""), io.StringIO()
         monkeypatch.setenv("LOGNAME", login)
         monkeypatch.setattr(sys, "argv", ["generate.py", "--values-root", str(values_root), *arguments])
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = module.main()
-        return Done(code, out.getvalue(), err.getvalue())
+        out.flush()
+        return Done(code, out.buffer.getvalue().decode(), err.getvalue())  # type: ignore[attr-defined]  # BytesIO
 
     return run
 

@@ -10,10 +10,12 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from mpikit.job import Job, Train
-from mpikit.local import MEANING
+from mpikit.job import Job
+from mpikit.parts import PATCHES, Train
+from mpikit.profiles import EXIT_CODES
 from vit.config import Config, parse_args
-from vit.errors import EXIT_CODES
+from vit.errors import EXIT_CODES as TRAINERS
+from vit.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parent.parent
 KIT_SETS = {"data_path", "pretrained_dir", "output_dir", "device"}
@@ -44,7 +46,11 @@ def flat(annotation: object) -> set[object]:
 
 
 def test_the_exit_codes_that_the_kit_explains_are_the_trainers() -> None:
-    assert set(MEANING) - {137} <= set(EXIT_CODES.values()), "137 is the shell's, for signal 9"
+    assert set(EXIT_CODES) == set(TRAINERS.values()) - {0, 130} | {137}, "137 is the shell's, for signal 9"
+
+
+def test_the_patches_that_the_kit_knows_are_the_trainers() -> None:
+    assert {name: variant.patch for name, variant in VARIANTS.items()} == PATCHES
 
 
 def test_the_trainers_side_of_the_contract_needs_no_torch() -> None:

@@ -56,6 +56,22 @@ def test_render_is_the_verb_of_no_verb(generate: Command) -> None:
     )
 
 
+def test_options_work_before_the_verb_too(generate: Command, tmp_path: Path) -> None:
+    assert generate("--out", str(tmp_path / "kit"), "render").stdout == ""
+    assert (tmp_path / "kit" / "job.yaml").exists()
+
+
+def test_the_manifest_is_utf8_whatever_the_locale(generate_process: Process) -> None:
+    command = ("--set", "train.name=é", "--set", "user=ada")
+    assert "--name 'é' " in generate_process(*command, PYTHONIOENCODING="utf-8").stdout
+    assert generate_process(*command, PYTHONIOENCODING="latin-1").returncode == 0
+
+
+def test_a_users_file_called_default_is_no_default(generate: Command, tmp_path: Path) -> None:
+    (tmp_path / "my-default.yaml").write_text("nodes: 2\n")
+    assert f"nodes: 2  ({tmp_path}/my-default.yaml:1)" in generate("-f", str(tmp_path / "my-default.yaml")).stderr
+
+
 def test_at_most_eight_lines_name_the_values(generate: Command) -> None:
     values = [line for line in generate("-f", "cpu.yaml").stderr.splitlines() if line.startswith("  ")]
     assert len([line for line in values if "fix:" not in line]) == 8
@@ -67,7 +83,7 @@ def test_at_most_eight_lines_name_the_values(generate: Command) -> None:
     [
         ("misspelt", "nodez: 2\n", ":1: nodez: no such key\n  fix: did you mean nodes?"),
         ("twice", "nodes: 1\nnodes: 2\n", ":2: nodes: given twice (first on line 1)\n  fix: keep one"),
-        ("a word", 'cards: "eight"\n', ':1: cards: "eight" is no whole number\n  fix: write a whole number'),
+        ("a word", 'cards: "eight"\n', ':1: cards: "eight" is no number\n  fix: write a number, such as 8'),
         (
             "relative",
             "dataset: data/imagenet\n",
@@ -91,11 +107,15 @@ def test_a_wrong_file_gets_file_line_and_fix(
     [
         (["--bogus"], 2, "No such option"),
         (["frobnicate"], 2, "No such command"),
-        (["--nodes", "many"], 2, '--nodes: nodes: "many" is no whole number'),
+        (["--nodes", "many"], 2, '--nodes: nodes: "many" is no number'),
         (["-f", "none.yaml"], 2, "no such values file"),
         (["--set", "user"], 2, "KEY=VALUE"),
         (["check", "--manifest", "none.yaml"], 2, "cannot be read"),
         (["init", "--site", "mars"], 2, 'no values file for "mars"'),
+        (["init", "--user", "a b"], 2, "names nobody's job"),
+        (["init", "--user", "root"], 2, "names nobody's job"),
+        (["-f", "-", "-f", "-"], 2, "standard input is named twice"),
+        (["--values-root", "/nowhere"], 2, "no such folder"),
     ],
 )
 def test_a_wrong_command_line_gets_one_clear_line(
@@ -188,7 +208,7 @@ def test_check_of_a_manifest_finds_what_the_operator_refuses(generate: Command, 
 
 def test_check_of_our_own_manifest_finds_nothing(generate: Command) -> None:
     done = generate("check", "--manifest", "-", stdin=generate("--nodes", "2").stdout)
-    assert (done.returncode, done.stdout) == (0, "-: no fault found\nno fault found\n")
+    assert (done.returncode, done.stdout) == (0, "no fault found\n")
 
 
 def test_smoke_is_a_short_job_with_names_of_its_own(generate: Command) -> None:

@@ -61,6 +61,7 @@ def test_what_we_render_has_no_fault(render_job: Callable[..., Rendered]) -> Non
         (lambda job: job["metadata"].update(name=True), "fault metadata.name: True is no text"),
         (lambda job: job.update(apiVersion="kubeflow.org/v1"), "fault apiVersion"),
         (lambda job: resources(job)["requests"].update({"habana.ai/gaudi": 4}), "must be equal"),
+        (lambda job: resources(job).update(limits=["a"]), "has no limit"),
         (lambda job: resources(job)["limits"].pop("hugepages-2Mi"), "has no limit"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 
 from mpikit.errors import Fault, ValuesError
 from mpikit.job import Job
-from mpikit.rules import load_job
+from mpikit.load import load_job
 from mpikit.values import load_values
 
 MakeJob = Callable[..., Job]
@@ -45,7 +45,7 @@ def faults_of(make_job: MakeJob, *settings: str) -> list[Fault]:
         (["dataset=/a/../b"], "dataset", "holds ..", "without .."),
         (["dataset=null"], "dataset", "is missing", "train/ and val/"),
         (["delivery=mydir"], "mydir", "is missing", "set mydir"),
-        (["cards=true"], "cards", "is no whole number", "whole number"),
+        (["cards=true"], "cards", "is no number", "write a number"),
         (['cards=["x"]'], "cards", "is no whole number", "whole number"),
         (["nodes=0"], "nodes", "too small", "1 or more"),
         (["trian.num_steps=3"], "trian", "no such key", "did you mean train?"),
@@ -57,7 +57,45 @@ def faults_of(make_job: MakeJob, *settings: str) -> list[Fault]:
         (['env=[{"name": "MASTER_ADDR", "value": "x"}]'], "env[0].name", "set by the kit", "take it out"),
         (['env=[{"name": "A-B", "value": "x"}]'], "env[0].name", "no name that a shell takes", "letters"),
         (['worker.podSpec={"volumes": []}'], "worker.podSpec.volumes", "the template prints", "worker.volumes"),
-        (["device=gaudi2"], "cards", "takes away what device: gaudi gave", "values file of the device"),
+        (["device=null"], "device", "is missing", "set device"),
+        (["user=null"], "user", "is missing", "set user"),
+        (["resources.limits.hugepages-x=3Mi"], "resources.limits.hugepages-x", "no size of a page", "2Mi"),
+        (["resources.limits.hugepages-0Mi=3Mi"], "resources.limits.hugepages-0Mi", "no size of a page", "2Mi"),
+        (
+            ["resources.limits.habana\\.ai/gaudi=4"],
+            "resources.limits.habana.ai/gaudi",
+            "derived from cards",
+            "set cards",
+        ),
+        (["outputFreeGiB=1e300"], "outputFreeGiB", "too large", "or less"),
+        (["globalBatch=8000000056"], "globalBatch", "too large", "1048576"),
+        (["nodes=1_0"], "nodes", "is no number", "write a number"),
+        (["train.learning_rate=nan"], "train.learning_rate", "is no number", "write a number"),
+        (["train.learning_rate=0"], "train.learning_rate", "too small", "more than 0"),
+        (["train.dropout=1"], "train.dropout", "too large", "less than 1"),
+        (["train.name=../x"], "train.name", "no name of a folder", "without /"),
+        (["train.img_size=7"], "train.img_size", "below one patch", "at least 16"),
+        (['worker.podSpec={"a": 99999999999999999999}'], "worker.podSpec", "beyond 64 bits", "in quotes"),
+        (['worker.podSpec={"a": NaN}'], "worker.podSpec", "no finite number", "finite"),
+        (['worker.podSpec={"a": "\\u0000"}'], "worker.podSpec", "a NUL character", "take it out"),
+        (["worker.podSpec=" + "[" * 100_000], "worker.podSpec", "nested too deep", "JSON"),
+        (
+            ['env=[{"name": "A", "value": "x", "valueFrom": {}}]'],
+            "env[0].name",
+            "both value and valueFrom",
+            "valueFrom:",
+        ),
+        (['env=[{"name": "UID", "value": "1"}]'], "env[0].name", "the shell", "take it out"),
+        (['labels={"a": "b c"}'], "labels.a", "no value of a label", "annotation"),
+        (['worker.labels={"mpikit/user": "eve"}'], "worker.labels.mpikit/user", "kit's own", "take it out"),
+        (['worker.volumes=[{"name": "output"}]'], "worker.volumes[0]", "kit's own", "another name"),
+        (['worker.volumeMounts=[{"name": "x"}]'], "worker.volumeMounts[0]", "no volume of this pod", "worker.volumes"),
+        (['dataset={"pcv": "x"}'], "dataset.pcv", "no such key", "did you mean dataset.pvc?"),
+        (["dataset=[1]"], "dataset", "is no folder", "{pvc: NAME"),
+        (["replicas=3"], "replicas", "no such key", "here it is nodes"),
+        (['runPolicy={"backofLimit": 1}'], "runPolicy.backofLimit", "no such key", "runPolicy.backoffLimit"),
+        (["cards=7"], "globalBatch", "7 ranks", "globalBatch: 504 "),
+        (["device=gaudi2"], "cards", "takes away what device: gaudi gave", "values file that sets it"),
     ],
 )
 def test_a_fault_names_its_key_and_a_fix(make_job: MakeJob, settings: list[str], key: str, said: str, fix: str) -> None:
@@ -65,7 +103,13 @@ def test_a_fault_names_its_key_and_a_fix(make_job: MakeJob, settings: list[str],
     assert len(found) == 1, faults_of(make_job, *settings)
     assert said in found[0].message
     assert fix in found[0].fix
-    assert found[0].where
+    assert found[0].where == "--set" or key in (
+        "dataset",
+        "mydir",
+        "globalBatch",
+        "train.gradient_accumulation_steps",
+        "os",
+    )
 
 
 def test_the_neighbours_that_a_fault_names_make_a_job(make_job: MakeJob) -> None:
@@ -120,3 +164,18 @@ def test_users_and_paths_follow_from_the_user(make_job: MakeJob) -> None:
 
 def test_away_from_voyager_no_namespace_is_set(make_job: MakeJob) -> None:
     assert make_job(files=("gaudi2.yaml",)).namespace is None
+
+
+def test_an_item_of_the_wrong_kind_hides_no_other_fault(values_root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text('synapse: "1.22.0"\ncards: 9\nimagePullSecrets: [x]\nworker: {tolerations: [hello]}\nenv: [D=4]\n')
+    with pytest.raises(ValuesError) as caught:
+        load_job(load_values(values_root, [str(file)], [("--set", "user=ada")]))
+    assert [fault.where for fault in caught.value.faults] == [f"{file}:{line}" for line in (1, 2, 3, 4, 5)]
+
+
+def test_a_key_with_dots_is_found_on_its_own_line(values_root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "dots.yaml"
+    file.write_text("nodes: 2\nresources:\n  limits:\n    habana.ai/gaudi: 4\n")
+    with pytest.raises(ValuesError, match=rf"{file}:4: resources.limits.habana.ai/gaudi: is derived"):
+        load_job(load_values(values_root, [str(file)], [("--set", "user=ada")]))

@@ -26,6 +26,11 @@ def test_every_shipped_file_fits_the_schema(schema: dict[str, Any], path: Path) 
     jsonschema.Draft7Validator(schema).validate(yaml.safe_load(path.read_text()))
 
 
+def test_what_the_kit_takes_is_not_red_in_an_editor(schema: dict[str, Any]) -> None:
+    values = {"resources": {"limits": {"cpu": 95}}, "shmSize": 5, "train": {"learning_rate": 0.1}}
+    jsonschema.Draft7Validator(schema).validate(values)
+
+
 @pytest.mark.parametrize("values", [{"nodez": 1}, {"nodes": "x"}, {"train": {"bogus": 1}}, {"device": "tpu"}])
 def test_a_wrong_file_does_not_fit(schema: dict[str, Any], values: dict[str, Any]) -> None:
     assert not jsonschema.Draft7Validator(schema).is_valid(values)

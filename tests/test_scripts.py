@@ -125,6 +125,16 @@ def test_a_worker_that_never_answers_is_named_and_the_wait_is_bounded(stage: Cal
     assert b"gave up after" in done.stderr
 
 
+def test_an_ssh_that_hangs_does_not_outlast_the_wait(stage: Callable[..., Stage]) -> None:
+    made = stage("launcher.waitSeconds=1")
+    text = (made.folder / "kit" / "run_vit.sh").read_text().replace("answer_seconds=15", "answer_seconds=2")
+    made.write("kit/run_vit.sh", text)
+    made.write("bin/agent", "#!/bin/sh\nexec sleep 30\n")
+    start = time.monotonic()
+    assert made.run().returncode == 1
+    assert time.monotonic() - start < 10
+
+
 def test_a_worker_that_answers_late_is_waited_for(stage: Callable[..., Stage]) -> None:
     made = stage("nodes=2")
     made.write("bin/agent", AGENT.replace("shift\nexec", "shift\ntest -e up || { touch up; exit 255; }\nexec"))
@@ -162,6 +172,41 @@ def test_a_stop_while_waiting_ends_at_once(stage: Callable[..., Stage]) -> None:
         process.send_signal(signal.SIGTERM)
     assert process.returncode == 143
     assert time.monotonic() - start < 10
+
+
+def test_a_stop_while_nodes_are_checked_ends_the_checks(stage: Callable[..., Stage]) -> None:
+    made = stage()
+    made.write("kit/setup.sh", "#!/bin/sh\necho checking\nsleep 30\ntouch finished\n")
+    command = ["bash", str(made.folder / "kit" / "run_vit.sh")]
+    start = time.monotonic()
+    with subprocess.Popen(command, env=made.environment, cwd=made.folder, stderr=subprocess.PIPE) as process:
+        assert process.stderr
+        while b"checking" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == 143
+    assert time.monotonic() - start < 15
+
+
+def test_a_stop_before_the_ranks_can_save_is_a_stop_all_the_same(stage: Callable[..., Stage]) -> None:
+    made = stage()
+    made.program("echo started\nexec sleep 30")
+    command = ["bash", str(made.folder / "kit" / "run_vit.sh")]
+    with subprocess.Popen(command, env=made.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"started\n"
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == 143
+
+
+def test_the_cards_are_counted_though_a_driver_talks(stage: Callable[..., Stage]) -> None:
+    made = stage()
+    made.write(
+        "bin/python3",
+        '#!/bin/bash\necho noise\ncase "$*" in *vit.device*) echo 8; echo "[W] bye" >&2 ;; *) echo 1 2 3 ;; esac\n',
+    )
+    made.write("kit/setup.sh", render(made.job, Payload({"vit/a.py": b""})).scripts["setup.sh"])
+    assert "ok     cards: 8 of hpu, 8 needed" in made.run("setup.sh").stdout.decode()
 
 
 def test_a_copy_in_mydir_that_differs_is_refused(stage: Callable[..., Stage]) -> None:

@@ -79,7 +79,7 @@ def test_a_missing_dataset_is_found_before_a_rank_starts(job: Job, tmp_path: Pat
 def test_the_trainers_exit_code_is_named(job: Job) -> None:
     done = job("train.learning_rate=1e30", "train.max_grad_norm=1e30").to_its_end()
     assert done.returncode == 1
-    assert "exit code 5 (loss or gradient not finite)" in done.stderr
+    assert "exit code 5 (loss or gradient is not finite)" in done.stderr
 
 
 def test_a_claim_cannot_be_mounted_here_and_says_what_to_give(job: Job) -> None:

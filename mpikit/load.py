@@ -1,0 +1,83 @@
+"""Values -> Job: every fault of the values at once, each with its place and the way to put it right."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from mpikit.errors import Fault, ValuesError
+from mpikit.job import Job
+from mpikit.reader import Document, dotted
+from mpikit.rules import RULES
+from mpikit.values import LOGIN, Layer, Values, fill_placeholders, merge, take_out
+from mpikit.wording import login_fault, model_fault, written_key
+
+
+def load_job(values: Values) -> tuple[Job, list[Fault]]:
+    """The job that the values describe and the warnings about it; ValuesError with every fault otherwise.
+
+    A value that cannot be read is reported, then taken out of `values`, so that the rules across values are still
+    checked with what the layers below say.
+    """
+    faults: dict[str, Fault] = {}  # the first of each key: what follows from a fault is not told as one of its own
+    job: Job | None = None
+    while job is None:
+        job, found = _validate(values)
+        fresh = {fault.key: fault for fault in reversed(found) if fault.key not in faults}
+        faults |= fresh
+        if job is None and not fresh:
+            break
+    if job is not None:
+        faults = {fault.key: fault for fault in check_rules(job, values)} | faults
+    told = [*values.faults, *faults.values()]
+    if job is None or any(fault.severity == "fault" for fault in told):
+        assert told, "no job, and no fault that says why"
+        raise ValuesError(sorted(told, key=lambda fault: (fault.severity, _place(fault.where))))
+    return job, told
+
+
+def check_rules(job: Job, values: Values) -> list[Fault]:
+    """Faults and warnings across values."""
+    return [
+        Fault(dotted(key), values.where(key), message, fix, severity)
+        for rule in RULES
+        for key, message, fix, severity in rule(job)
+    ]
+
+
+def _place(where: str) -> tuple[str, int]:
+    source, _, line = where.partition(":")
+    number = line.split(":")[0]
+    return source, int(number) if number.isdigit() else 0
+
+
+def _validate(values: Values) -> tuple[Job | None, list[Fault]]:
+    """One try at the model; on failure the values at fault are taken out of `values`."""
+    if values.data.get("user") == "root" and values.where(("user",)) == LOGIN:
+        _stand_in(values)
+        return None, [login_fault("root")]
+    fill_placeholders(values)
+    try:
+        return Job.model_validate(values.data), []
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+    wrong_user = [detail for detail in details if detail["loc"] == ("user",)]
+    if wrong_user:  # names and paths follow from it: one fault, not five
+        faults = [model_fault(values, detail) for detail in wrong_user]
+        _stand_in(values)
+        return None, faults
+    if any(detail["loc"] == ("device",) for detail in details):  # what an unknown device would give is not missing
+        details = [detail for detail in details if detail["type"] != "missing" or detail["loc"] == ("device",)]
+    faults = [model_fault(values, detail) for detail in details]
+    for detail in details:
+        take_out(values, written_key(values, detail["loc"]))
+    return None, faults
+
+
+def _stand_in(values: Values) -> None:
+    """Put some user in the place of one that was reported, so that the other values are still checked."""
+    for layer in values.layers:
+        if isinstance(layer.document.data, dict):
+            layer.document.data.pop("user", None)
+    values.layers.insert(1, Layer("stand-in", Document({"user": "someone"}, {})))
+    merged = merge(values.layers)
+    values.data, values.origins = merged.data, merged.origins

@@ -1,0 +1,161 @@
+"""The parts of a job: folders, the trainer's flags, what pods may be given, the run policy."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Tag
+
+from mpikit.fields import (
+    AbsolutePath,
+    AnyText,
+    Batch,
+    Count,
+    FolderName,
+    Fraction,
+    Kube,
+    Natural,
+    Number,
+    Positive,
+    Quantity,
+    RelativePath,
+    Seed,
+    Strict,
+    Subdomain,
+    Text,
+    TreeMap,
+)
+
+
+class Claim(Kube):
+    """A folder on a PersistentVolumeClaim."""
+
+    pvc: Subdomain
+    """Name of the PersistentVolumeClaim."""
+    sub_path: RelativePath | None = None
+    """Folder within the claim."""
+
+
+PATH, CLAIM = "path", "claim"  # the members of Source, as pydantic names them in an error
+
+
+def _member(value: Any) -> str:
+    return CLAIM if isinstance(value, (dict, Claim)) else PATH
+
+
+Source = Annotated[Annotated[AbsolutePath, Tag(PATH)] | Annotated[Claim, Tag(CLAIM)], Discriminator(_member)]
+"""A folder: a path on the node, or a claim."""
+
+# The side of a patch in pixels, by model; the trainer's own table is compared by a test.
+PATCHES = {"ViT-B_16": 16, "ViT-B_32": 32, "ViT-L_16": 16, "ViT-L_32": 32, "ViT-H_14": 14, "tiny": 8}
+
+
+class Train(Strict):
+    """Flags of the trainer, spelled as the trainer spells them; a flag that is not set keeps the trainer's default."""
+
+    name: FolderName = "vit"
+    """Name of the run: its results lie in output/<name>. It does not depend on the number of nodes."""
+    dataset: Literal["imagenet1K", "imagefolder", "synthetic"] = "imagenet1K"
+    """Kind of the dataset; `dataset` at the top level is its path."""
+    model_type: Literal["ViT-B_16", "ViT-B_32", "ViT-L_16", "ViT-L_32", "ViT-H_14", "tiny"] = "ViT-B_16"
+    num_steps: Count = 20000
+    """Optimizer steps of the whole run."""
+    eval_every: Count | None = None
+    """Steps between evaluations."""
+    train_batch_size: Batch | None = None
+    """Images of one rank in one optimizer step. Unset: globalBatch / (nodes x cards)."""
+    gradient_accumulation_steps: Batch = 1
+    """Micro-batches of one optimizer step: a rank holds train_batch_size / this many images at a time."""
+    img_size: Count | None = None
+    learning_rate: Positive | None = None
+    autocast: bool | None = None
+    """bfloat16 where it is safe."""
+    save_every: Count | None = None
+    log_every: Count | None = None
+    keep_checkpoints: Count | None = None
+    eval_batch_size: Batch | None = None
+    weight_decay: Number | None = None
+    warmup_steps: Natural | None = None
+    decay_type: Literal["cosine", "linear"] | None = None
+    max_grad_norm: Positive | None = None
+    optimizer: Literal["sgd", "adamw"] | None = None
+    momentum: Fraction | None = None
+    augment: Literal["inception", "shift", "none"] | None = None
+    dropout: Fraction | None = None
+    seed: Seed | None = None
+    num_workers: Natural | None = None
+    resume: Literal["auto", "never", "must"] | None = None
+    eval_only: bool | None = None
+    """Evaluate the given weights and end; no step is trained."""
+    synthetic_images: Count | None = None
+    synthetic_classes: Count | None = None
+
+
+class Resources(Kube):
+    """Requests and limits as in a container's `resources`."""
+
+    limits: dict[Text, Quantity] = {}
+    requests: dict[Text, Quantity] = {}
+
+
+class EnvVar(Kube):
+    """A variable as in a container's `env`: a value, or valueFrom."""
+
+    name: Text
+    value: AnyText | None = None
+    value_from: TreeMap | None = None
+
+
+class Pod(Kube):
+    """What both kinds of pod may be given beside what the kit derives."""
+
+    labels: dict[Text, AnyText] = {}
+    annotations: dict[Text, AnyText] = {}
+    node_selector: dict[Text, AnyText] = {}
+    tolerations: list[TreeMap] = []
+    affinity: TreeMap = {}
+    volumes: list[TreeMap] = []
+    volume_mounts: list[TreeMap] = []
+    pod_spec: TreeMap = {}
+    """More fields of the PodSpec, as they are: priorityClassName, securityContext, ..."""
+
+
+class Launcher(Pod):
+    """The pod that starts mpirun; it needs no card."""
+
+    resources: Resources = Resources()
+    wait_seconds: Count = 1800
+    """How long to wait for every worker to answer ssh."""
+
+
+class Worker(Pod):
+    """The pods in which the ranks run, one a node."""
+
+
+class Host(Kube):
+    """Processors of a node; known, they let each rank be bound to cores of its own."""
+
+    sockets: Count
+    cores_per_socket: Count
+
+
+class SchedulingPolicy(Kube):
+    """spec.runPolicy.schedulingPolicy of the MPIJob."""
+
+    min_available: Natural | None = None
+    queue: Text | None = None
+    min_resources: dict[Text, Quantity] | None = None
+    priority_class: Text | None = None
+    schedule_timeout_seconds: Natural | None = None
+
+
+class RunPolicy(Kube):
+    """spec.runPolicy of the MPIJob."""
+
+    clean_pod_policy: Literal["None", "Running", "All"] = "Running"
+    backoff_limit: Natural = 0
+    ttl_seconds_after_finished: Natural | None = None
+    active_deadline_seconds: Natural | None = None
+    suspend: bool | None = None
+    managed_by: Literal["kubeflow.org/mpi-operator", "kueue.x-k8s.io/multikueue"] | None = None
+    scheduling_policy: SchedulingPolicy | None = None
