@@ -92,6 +92,8 @@ def generate_process(values_root: Path) -> Callable[..., subprocess.CompletedPro
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(ROOT / "generate.py"), "--values-root", str(values_root), *arguments]
         variables = os.environ | {"LOGNAME": "ada"} | environment
-        return subprocess.run(command, capture_output=True, text=True, env=variables, timeout=60, check=False)
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", env=variables, timeout=60, check=False
+        )
 
     return run
