@@ -1,0 +1,92 @@
+"""Finds the programs of the cluster, and builds those that are not there yet."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from testcluster.errors import ClusterError, missing
+from testcluster.pins import BUILD, FILES, PROGRAMS, Program, cache_folder, linker_flags, programs_folder
+
+GO_DEFAULT = Path("/usr/local/go/bin/go")  # where Go's own installer puts it
+BUILT_ELSEWHERE = ("etcd", "kube-apiserver", "kubectl")  # what setup-envtest puts into KUBEBUILDER_ASSETS
+
+
+def say(text: str) -> None:
+    """One line of progress on stderr."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file; a second process waits for the first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def find_programs() -> dict[str, Path]:
+    """The path of each program and pinned file by name; builds what is missing, once for all work trees."""
+    found = {program.name: _path(program) for program in PROGRAMS} | {
+        name: programs_folder() / name for name, _, _, _ in FILES
+    }
+    if not all(path.exists() for path in found.values()):
+        with locked(cache_folder() / "build.lock"):
+            _build_missing(found)
+    return found
+
+
+def _path(program: Program) -> Path:
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    if assets and program.name in BUILT_ELSEWHERE and (Path(assets) / program.name).exists():
+        return Path(assets).resolve() / program.name
+    installed = shutil.which("kubectl") if program.name == "kubectl" else None
+    return Path(installed) if installed else programs_folder() / program.name
+
+
+def _build_missing(found: Mapping[str, Path]) -> None:
+    go = shutil.which("go") or (str(GO_DEFAULT) if GO_DEFAULT.exists() else None)
+    if go is None:
+        raise missing("there is no Go here to build Kubernetes with", "install Go 1.25 or newer")
+    folder = programs_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished:
+        for module in dict.fromkeys(program.module for program in PROGRAMS):
+            wanted = [p for p in PROGRAMS if p.module == module and not found[p.name].exists()]
+            if wanted:
+                _build(go, module, wanted, Path(unfinished), folder)
+        for name, module, dependency, inner in FILES:
+            if not found[name].exists():
+                shutil.copyfile(_module_folder(go, module, dependency) / inner, Path(unfinished) / name)
+                (Path(unfinished) / name).replace(folder / name)
+
+
+def _build(go: str, module: str, wanted: list[Program], unfinished: Path, folder: Path) -> None:
+    """Build some programs of a module and move each into the cache when it is whole."""
+    say(f"building {', '.join(program.name for program in wanted)} (once; up to 20 minutes on 2 cores)")
+    flags = ["-buildvcs=false", "-trimpath", "-ldflags", linker_flags(module), "-o", f"{unfinished}/"]
+    _go(go, module, ["build", *flags, *(program.package for program in wanted)])
+    for program in wanted:
+        (unfinished / program.built_name).replace(folder / program.name)
+
+
+def _module_folder(go: str, module: str, dependency: str) -> Path:
+    return Path(_go(go, module, ["list", "-m", "-f", "{{.Dir}}", dependency]).strip())
+
+
+def _go(go: str, module: str, words: list[str]) -> str:
+    environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    result = subprocess.run([go, *words], cwd=BUILD / module, env=environment, text=True, stdout=subprocess.PIPE)
+    if result.returncode != 0:
+        fix = "see its lines above; Go needs its module proxy, 5 GB of disk and 4 GiB of memory; then run this again"
+        raise ClusterError(f"go {words[0]} failed in tests/cluster/build/{module}", fix)
+    return result.stdout
