@@ -60,8 +60,9 @@ def digest(*parts: bytes) -> str:
 
 def programs_folder() -> Path:
     """The folder of the programs that these pins make."""
-    pinned = sorted([*BUILD.glob("*/go.mod"), *BUILD.glob("*/go.sum"), *BUILD.glob("*/*.go"), Path(__file__)])
-    return cache_folder() / digest(*(path.read_bytes() for path in pinned)) / "bin"
+    pinned = sorted([*BUILD.glob("*/go.mod"), *BUILD.glob("*/go.sum"), *BUILD.glob("*/*.go")])
+    recipe = repr([PROGRAMS, FILES, *(linker_flags(module) for module in ("main", "kwok", "pause"))])
+    return cache_folder() / digest(recipe.encode(), *(path.read_bytes() for path in pinned)) / "bin"
 
 
 def version_of(module: str, dependency: str) -> str:
