@@ -10,6 +10,7 @@ from testcluster.keys import API_PORT
 from testcluster.state import State
 
 SIMULATED_LABEL = "mpikit.test/simulated"
+ADDRESS = "10.244.0.1"  # of the bridge between pods; the real node's own address and its name server's
 SERVICES = "10.96.0.0/16"
 
 Command = list[str]
@@ -32,6 +33,7 @@ def apiserver(programs: Mapping[str, Path], state: State) -> Command:
     return [
         str(programs["kube-apiserver"]),
         *("--etcd-servers=http://127.0.0.1:2379", "--bind-address=127.0.0.1", f"--secure-port={API_PORT}"),
+        f"--advertise-address={ADDRESS}",  # unused, but it refuses loopback and finds no default route here
         *(f"--tls-cert-file={keys}/apiserver.crt", f"--tls-private-key-file={keys}/apiserver.key"),
         f"--service-account-key-file={keys}/service-accounts.key",
         f"--service-account-signing-key-file={keys}/service-accounts.key",

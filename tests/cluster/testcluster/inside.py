@@ -185,7 +185,7 @@ def cover_folders(state: State) -> None:
 def name_server_ready() -> bool:
     """Whether CoreDNS says that it is ready."""
     try:
-        with urllib.request.urlopen(f"http://{node.ADDRESS}:{node.DNS_READY_PORT}/ready", timeout=2) as answer:
+        with urllib.request.urlopen(f"http://{control_plane.ADDRESS}:{node.DNS_READY_PORT}/ready", timeout=2) as answer:
             return bool(answer.status == 200)
     except (OSError, urllib.error.URLError):
         return False

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from testcluster.build import say
-from testcluster.control_plane import SIMULATED_LABEL, Command
+from testcluster.control_plane import ADDRESS, SIMULATED_LABEL, Command
 from testcluster.errors import missing
 from testcluster.image import PAUSE
 from testcluster.keys import REAL_NODE
 from testcluster.state import CGROUPS, State
 
 BRIDGE = "pods0"
-ADDRESS = "10.244.0.1"  # of the bridge; the node's own address and its name server's
 PODS = "10.244.0.0/24"
 DNS_READY_PORT = 8181
 PLUGIN_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
