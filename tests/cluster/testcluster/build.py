@@ -54,9 +54,7 @@ def _path(program: Program) -> Path:
 
 
 def _build_missing(found: Mapping[str, Path]) -> None:
-    go = shutil.which("go") or (str(GO_DEFAULT) if GO_DEFAULT.exists() else None)
-    if go is None:
-        raise missing("there is no Go here to build Kubernetes with", "install Go 1.25 or newer")
+    go = find_go()
     folder = programs_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished:
@@ -68,6 +66,15 @@ def _build_missing(found: Mapping[str, Path]) -> None:
             if not found[name].exists():
                 shutil.copyfile(_module_folder(go, module, dependency) / inner, Path(unfinished) / name)
                 (Path(unfinished) / name).replace(folder / name)
+
+
+def find_go() -> str:
+    """The Go of PATH, or the one that Go's installer leaves; MPIKIT_GO names another."""
+    named = os.environ.get("MPIKIT_GO", "go")
+    go = shutil.which(named) or (str(GO_DEFAULT) if named == "go" and GO_DEFAULT.exists() else None)
+    if go is None:
+        raise missing("there is no Go here to build Kubernetes with", "install Go 1.25 or newer")
+    return go
 
 
 def _build(go: str, module: str, wanted: list[Program], unfinished: Path, folder: Path) -> None:

@@ -109,6 +109,7 @@ def _clear(state: State) -> None:
 def _prepare(state: State, site: simulated.Site, programs: dict[str, Path], images: Path, python: Path) -> None:
     """Write everything that the processes will read."""
     state.create()
+    state.cover(node.COVERED)
     write_keys(state)
     control_plane.write_admission(state)
     simulated.write_stages(programs, state)

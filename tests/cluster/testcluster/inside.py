@@ -27,8 +27,7 @@ from testcluster.state import State
 
 STEP_SECONDS = 120  # the slowest step takes 10 s on a quiet machine
 KUBECTL_SECONDS = 60
-# What containerd, runc and kubelet write outside their own folders, whatever they are told.
-COVERED = ("/run", "/var/log", "/var/lib/kubelet", "/var/lib/cni")
+
 
 Plan = dict[str, object]
 
@@ -173,9 +172,8 @@ class Inside:
 def cover_folders(state: State) -> None:
     """Put empty folders over those of the machine that daemons write to; seen by this cluster alone."""
     own = os.open(state.folder, os.O_PATH)
-    for folder in COVERED:
-        if Path(folder).is_dir():
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "test-cluster", folder], check=True)
+    for folder in node.COVERED:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "test-cluster", folder], check=True)
     if not (state.folder / "keys").exists():  # the state folder itself lies below /run
         state.folder.mkdir(parents=True)
         subprocess.run(["mount", "--bind", f"/proc/self/fd/{own}", str(state.folder)], check=True, pass_fds=[own])

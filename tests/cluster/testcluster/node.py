@@ -22,6 +22,9 @@ DNS_READY_PORT = 8181
 PLUGIN_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 PLUGINS = ("bridge", "host-local", "loopback")
 
+# What containerd, runc and kubelet write outside their own folders, whatever they are told.
+COVERED = ("/run", "/var/log", "/var/lib/kubelet", "/var/lib/cni")
+
 # program, the Debian package that has it
 NEEDED = {
     "containerd": "containerd",

@@ -87,6 +87,13 @@ class State:
         for name in ("log", "keys", "kubeconfigs"):
             (self.folder / name).mkdir(mode=0o700 if name == "keys" else 0o755)
 
+    def cover(self, folders: tuple[str, ...]) -> None:
+        """See that these folders of the machine exist, so that inside.py can put its own over them."""
+        made = [folder for folder in folders if not Path(folder).exists()]
+        (self.folder / "made").write_text(json.dumps(made))
+        for folder in made:
+            Path(folder).mkdir(parents=True)
+
     @property
     def exists(self) -> bool:
         """Whether a cluster, running or not, has left its folder here; another kind of folder is refused."""
@@ -134,9 +141,13 @@ class State:
             time.sleep(0.05)
 
     def remove(self) -> None:
-        """Remove the pods' cgroups and the folder."""
+        """Remove the pods' cgroups, the empty folders that were made for covering, and the state folder."""
         for root in (CGROUPS / self.cgroup, *CGROUPS.glob(f"*/{self.cgroup}")):  # version 2, version 1
             _remove_cgroup(root)
+        made = self.folder / "made"
+        for folder in json.loads(made.read_text()) if made.exists() else ():
+            with contextlib.suppress(OSError):  # another program uses it by now
+                Path(folder).rmdir()
         shutil.rmtree(self.folder)
 
 
