@@ -57,8 +57,9 @@ def test_this_operators_crd_accepts_a_values_file_strictly(kube: Kube, namespace
     words = ["-f", f"values/{values}.yaml", *settings(user="ada"), "--nodes", "2", "-n", namespace]
     manifest = generate(*words).replace("apiVersion: kubeflow.org/v2beta1", f"apiVersion: {group}/v2beta1")
     strict = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-")
-    kube_answer = wait_for("the schema", lambda: kube.run(*strict, text=manifest), 10)
-    assert "mpijob" in kube_answer.out, kube_answer.err
+    assert "mpijob" in kube(*strict, text=manifest)
+    bogus = manifest.replace("  slotsPerWorker:", "  bogusField: 1\n  slotsPerWorker:")
+    assert ".spec.bogusField: field not declared in schema" in kube.run(*strict, text=bogus).err
 
 
 def test_the_operator_that_runs_is_the_newest_of_them() -> None:

@@ -15,7 +15,7 @@ import pytest
 from jobs import RunningJob, json_lines, settings, steps_of, submit
 from kube import Kube, wait_for
 
-NUM_STEPS = 2000
+NUM_STEPS = 1000
 TIMES = int(os.environ.get("MPIKIT_STOPS", "1"))
 STOP_SECONDS = 45  # less than the grace period of 60 s: nothing was killed
 
@@ -143,6 +143,17 @@ def test_a_suspended_job_goes_on_when_it_is_resumed(
     kube("-n", namespace, "patch", "mpijob", job.name, "--type=merge", "-p", json.dumps(patch))
     assert job.wait_end(150) == "Succeeded", job.story()
     assert steps_of(output / "run", "resume") == steps_of(output / "run", "stop")
+
+
+@pytest.mark.parametrize("delay_seconds", [0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+def test_a_job_deleted_while_its_pods_start_is_gone_at_once(
+    kube: Kube, namespace: str, real_node_values: list[str], output: Path, delay_seconds: float
+) -> None:
+    """Judged by the kubelet: no pod uses up its grace period of 60 s, whatever moment of its start was hit."""
+    job = submit(kube, namespace, words_for(real_node_values, output))
+    time.sleep(delay_seconds)
+    delete_job(job)
+    wait_for(f"the pods to go\n{job.story()}", lambda: not kube.pods(namespace), 20)
 
 
 def test_a_job_with_nothing_to_save_ends_at_once(
