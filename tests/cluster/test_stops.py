@@ -145,7 +145,7 @@ def test_a_suspended_job_goes_on_when_it_is_resumed(
     assert steps_of(output / "run", "resume") == steps_of(output / "run", "stop")
 
 
-@pytest.mark.parametrize("delay_seconds", [0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("delay_seconds", [0.0, 0.3, 0.6, 0.9, 1.2, 1.5, 2.0])
 def test_a_job_deleted_while_its_pods_start_is_gone_at_once(
     kube: Kube, namespace: str, real_node_values: list[str], output: Path, delay_seconds: float
 ) -> None:
