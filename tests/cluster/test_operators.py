@@ -39,7 +39,7 @@ def crd_of(kube: Kube, operator: str, group: str) -> Object:
     return crd
 
 
-@pytest.fixture(params=OPERATORS)
+@pytest.fixture(scope="module", params=OPERATORS)
 def group(request: pytest.FixtureRequest, kube: Kube) -> Iterator[str]:
     """The API group under which this operator's CRD is served for the test."""
     operator = str(request.param)
@@ -53,7 +53,7 @@ def group(request: pytest.FixtureRequest, kube: Kube) -> Iterator[str]:
 
 @pytest.mark.parametrize("values", VALUES)
 def test_this_operators_crd_accepts_a_values_file_strictly(kube: Kube, namespace: str, group: str, values: str) -> None:
-    """Judged by the API server with the CRD out of that operator's own module: no field is unknown to it."""
+    """Judged by the API server with the CRD out of that operator's own module: no field of ours is unknown to it."""
     words = ["-f", f"values/{values}.yaml", *settings(user="ada"), "--nodes", "2", "-n", namespace]
     manifest = generate(*words).replace("apiVersion: kubeflow.org/v2beta1", f"apiVersion: {group}/v2beta1")
     strict = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-")
