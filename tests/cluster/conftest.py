@@ -66,11 +66,18 @@ def namespace(kube: Kube) -> Iterator[str]:
     yield from _until_deleted(kube, name)
 
 
-@pytest.fixture
-def simulated_namespace(kube: Kube) -> Iterator[str]:
-    """A namespace for one test whose pods go to simulated nodes."""
-    if not kube.all("default", "nodes", "type=kwok"):
+@pytest.fixture(scope="session")
+def simulated_nodes(kube: Kube) -> list[str]:
+    """Names of the simulated nodes; a test that needs them is skipped on a cluster without any."""
+    names = [node["metadata"]["name"] for node in kube.all("default", "nodes", "type=kwok")]
+    if not names:
         pytest.skip("this cluster has no simulated nodes (kwok)")
+    return names
+
+
+@pytest.fixture
+def simulated_namespace(kube: Kube, simulated_nodes: list[str]) -> Iterator[str]:
+    """A namespace for one test whose pods go to simulated nodes."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     kube.create(simulated.namespace(name))
     yield from _until_deleted(kube, name)

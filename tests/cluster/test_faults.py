@@ -41,7 +41,8 @@ def with_folder(values: list[str], folder: Path) -> dict[str, object]:
     """Values that add a folder to the workers, first in PATH. Lists replace, so the real node's own are repeated."""
     import yaml
 
-    worker = yaml.safe_load(Path(values[1]).read_text())["worker"] if values else {"volumes": [], "volumeMounts": []}
+    own = yaml.safe_load(Path(values[1]).read_text()) if values else {}
+    worker = {"volumes": [], "volumeMounts": []} | own.get("worker", {})
     volume = {"name": "late", "hostPath": {"path": str(folder)}}
     mount = {"name": "late", "mountPath": "/late"}
     added = {"volumes": [*worker["volumes"], volume], "volumeMounts": [*worker["volumeMounts"], mount]}

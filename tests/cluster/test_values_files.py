@@ -59,7 +59,7 @@ def claims(namespace: str) -> list[Object]:
 
 
 @pytest.fixture(scope="module")
-def gpu_nodes(kube: Kube) -> Any:
+def gpu_nodes(kube: Kube, simulated_nodes: list[str]) -> Any:
     """Two simulated nodes with 8 NVIDIA cards each."""
     capacity = {"cpu": "96", "memory": "515Gi", "ephemeral-storage": "6Ti", "nvidia.com/gpu": "8"}
     names = ["test-gpu-0", "test-gpu-1"]
