@@ -14,8 +14,15 @@ import pytest
 from jobs import ROOT
 from kube import Kube, wait_for
 from testcluster import simulated
+from testcluster.build import find_programs
+from testcluster.pins import OPERATORS
 
 CLUSTER = ROOT / "scripts" / "cluster"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--operators all runs jobs under each operator's controller, not only under the newest."""
+    parser.addoption("--operators", choices=["newest", "all"], default="newest")
 
 
 def _cluster(*words: str) -> str:
@@ -44,9 +51,7 @@ def kube() -> Iterator[Kube]:
 
 
 def _built_kubectl() -> str:
-    from testcluster.build import find_programs
-
-    return str(find_programs()["kubectl"])
+    return str(find_programs(OPERATORS[0])["kubectl"])
 
 
 @pytest.fixture(scope="session")

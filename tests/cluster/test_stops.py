@@ -15,7 +15,7 @@ import pytest
 from jobs import RunningJob, json_lines, settings, steps_of, submit
 from kube import Kube, wait_for
 
-NUM_STEPS = 1000
+NUM_STEPS = 600
 TIMES = int(os.environ.get("MPIKIT_STOPS", "1"))
 STOP_SECONDS = 45  # less than the grace period of 60 s: nothing was killed
 

@@ -9,11 +9,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from testcluster.errors import ClusterError, missing
-from testcluster.pins import BUILD, FILES, PROGRAMS, Program, cache_folder, linker_flags, programs_folder
+from testcluster.pins import BUILD, File, Program, cache_folder, chosen, linker_flags, programs_folder
 
 GO_DEFAULT = Path("/usr/local/go/bin/go")  # where Go's own installer puts it
 BUILT_ELSEWHERE = ("etcd", "kube-apiserver", "kubectl")  # what setup-envtest puts into KUBEBUILDER_ASSETS
@@ -34,15 +34,23 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def find_programs() -> dict[str, Path]:
+def find_programs(operator: str) -> dict[str, Path]:
     """The path of each program and pinned file by name; builds what is missing, once for all work trees."""
-    found = {program.name: _path(program) for program in PROGRAMS} | {
-        name: programs_folder() / name for name, _, _, _ in FILES
-    }
+    programs, files = chosen(operator)
+    found = {one.name: _path(one) for one in programs} | {one.name: _cached(one) for one in files}
     if not all(path.exists() for path in found.values()):
         with locked(cache_folder() / "build.lock"):
-            _build_missing(found)
+            for module in dict.fromkeys([*(one.module for one in programs), *(one.module for one in files)]):
+                _build_missing(
+                    module,
+                    [one for one in programs if one.module == module and not found[one.name].exists()],
+                    [one for one in files if one.module == module and not found[one.name].exists()],
+                )
     return found
+
+
+def _cached(one: Program | File) -> Path:
+    return programs_folder(one.module) / one.name
 
 
 def _path(program: Program) -> Path:
@@ -50,22 +58,25 @@ def _path(program: Program) -> Path:
     if assets and program.name in BUILT_ELSEWHERE and (Path(assets) / program.name).exists():
         return Path(assets).resolve() / program.name
     installed = shutil.which("kubectl") if program.name == "kubectl" else None
-    return Path(installed) if installed else programs_folder() / program.name
+    return Path(installed) if installed else _cached(program)
 
 
-def _build_missing(found: Mapping[str, Path]) -> None:
-    go = find_go()
-    folder = programs_folder()
+def _build_missing(module: str, programs: list[Program], files: list[File]) -> None:
+    """Make these in an unfinished folder, then move each into the cache when it is whole."""
+    if not programs and not files:
+        return
+    go, folder = find_go(), programs_folder(module)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished:
-        for module in dict.fromkeys(program.module for program in PROGRAMS):
-            wanted = [p for p in PROGRAMS if p.module == module and not found[p.name].exists()]
-            if wanted:
-                _build(go, module, wanted, Path(unfinished), folder)
-        for name, module, dependency, inner in FILES:
-            if not found[name].exists():
-                shutil.copyfile(_module_folder(go, module, dependency) / inner, Path(unfinished) / name)
-                (Path(unfinished) / name).replace(folder / name)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        unfinished = Path(temporary)
+        if programs:
+            _build(go, module, programs, unfinished)
+        for file in files:
+            source = Path(_go(go, module, ["list", "-m", "-f", "{{.Dir}}", file.dependency]).strip())
+            shutil.copyfile(source / file.path, unfinished / file.name)
+        built = {program.built_name: program.name for program in programs} | {file.name: file.name for file in files}
+        for made, name in built.items():
+            (unfinished / made).replace(folder / name)
 
 
 def find_go() -> str:
@@ -77,17 +88,10 @@ def find_go() -> str:
     return go
 
 
-def _build(go: str, module: str, wanted: list[Program], unfinished: Path, folder: Path) -> None:
-    """Build some programs of a module and move each into the cache when it is whole."""
+def _build(go: str, module: str, wanted: list[Program], unfinished: Path) -> None:
     say(f"building {', '.join(program.name for program in wanted)} (once; up to 20 minutes on 2 cores)")
     flags = ["-buildvcs=false", "-trimpath", "-ldflags", linker_flags(module), "-o", f"{unfinished}/"]
     _go(go, module, ["build", *flags, *(program.package for program in wanted)])
-    for program in wanted:
-        (unfinished / program.built_name).replace(folder / program.name)
-
-
-def _module_folder(go: str, module: str, dependency: str) -> Path:
-    return Path(_go(go, module, ["list", "-m", "-f", "{{.Dir}}", dependency]).strip())
 
 
 def _go(go: str, module: str, words: list[str]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from testcluster import cluster
 from testcluster.build import say
 from testcluster.errors import EXIT_DONE, EXIT_FAILED, ClusterError
+from testcluster.pins import OPERATORS
 from testcluster.simulated import site_named
 from testcluster.state import State, state_folder
 
@@ -35,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--site", choices=["voyager"], help="simulate this site: 42 nodes and your namespace")
     up.add_argument("--nodes", type=int, metavar="N", help="simulated Gaudi nodes")
     up.add_argument("--user", default=getpass.getuser(), help="whose namespace voyager has  [default: login name]")
+    up.add_argument("--operator", choices=OPERATORS, default=OPERATORS[0], help="version of the MPI Operator")
     verbs.add_parser("down", help="stop it and remove all that it left")
     verbs.add_parser("status", help="say whether it runs")
     verbs.add_parser("kubeconfig", help="print the path of its kubeconfig")
@@ -44,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(state: State, options: argparse.Namespace) -> int:
     began = time.monotonic()
-    cluster.up(state, site_named(options.site, options.nodes, options.user))
+    cluster.up(state, site_named(options.site, options.nodes, options.user, options.operator))
     say(f"ready after {time.monotonic() - began:.0f} s")
     sys.stdout.write(f"export KUBECONFIG={state.kubeconfig}\n")
     return EXIT_DONE

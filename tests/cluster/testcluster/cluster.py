@@ -43,7 +43,7 @@ def up(state: State, site: simulated.Site) -> None:
             return
         _clear(state)
         node.install_missing()
-        programs, images, python = find_programs(), find_images(), find_pods_python()
+        programs, images, python = find_programs(site.operator), find_images(), find_pods_python()
         _prepare(state, site, programs, images, python)
         try:
             _start(state)
@@ -79,7 +79,8 @@ def status(state: State) -> list[str]:
     outcome = state.outcome.read_text().splitlines()[0] if state.outcome.exists() else "starting"
     process = state.process
     assert process
-    lines = [f"cluster in {state.folder}, {_plan(state)['site']['name']}: {outcome}"]
+    site = _plan(state)["site"]
+    lines = [f"cluster in {state.folder}, {site['name']}, operator {site['operator']}: {outcome}"]
     lines += [f"kubeconfig {state.kubeconfig}", f"enter it with: nsenter --all --target {_first_process(process.pid)}"]
     return lines + (ended.read_text().splitlines() if ended.exists() else [])
 
@@ -96,7 +97,7 @@ def _plan(state: State) -> dict[str, dict[str, str]]:
 def _same_site(state: State, site: simulated.Site) -> None:
     running = _plan(state)["site"]
     if running != json.loads(json.dumps(dataclasses.asdict(site))):
-        what = f"a cluster of site {running['name']} with {running['num_gaudi_nodes']} Gaudi nodes runs already"
+        what = f"another cluster runs already: {', '.join(f'{key} {value}' for key, value in running.items())}"
         raise ClusterError(what, "scripts/cluster down, then up; or a second one: MPIKIT_CLUSTER=/tmp/second", 2)
 
 

@@ -82,11 +82,12 @@ def scheduler(programs: Mapping[str, Path], state: State) -> Command:
     return [str(programs["kube-scheduler"]), kubeconfig, "--secure-port=0", "--leader-elect=false"]
 
 
-def operator(programs: Mapping[str, Path], state: State) -> Command:
+def operator(programs: Mapping[str, Path], state: State, version: str) -> Command:
     """The MPI Operator under its own service account, with more requests a second than it ships with."""
+    queue = ["-controller-queue-rate-limit", "200", "-controller-queue-burst", "400"]
     return [
         str(programs["mpi-operator"]),
         *("-kubeConfig", str(state.folder / "kubeconfigs" / "mpi-operator"), "-lock-namespace", "mpi-operator"),
         *("-kube-api-qps", "200", "-kube-api-burst", "400"),
-        *("-controller-queue-rate-limit", "200", "-controller-queue-burst", "400"),
+        *([] if version.startswith("0.6.") else queue),  # 0.6 has no such flags
     ]

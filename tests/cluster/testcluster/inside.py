@@ -100,10 +100,10 @@ class Inside:
         for name, command in (
             ("kube-controller-manager", control_plane.controller_manager),
             ("kube-scheduler", control_plane.scheduler),
-            ("mpi-operator", control_plane.operator),
             ("kwok", simulated.kwok),
         ):
             self.start(name, command(self.programs, self.state))
+        self.start("mpi-operator", control_plane.operator(self.programs, self.state, self.site.operator))
         self.create([*node.coredns_rights(), *simulated.objects(self.site)])
 
     def create(self, objects: list[simulated.Object]) -> None:

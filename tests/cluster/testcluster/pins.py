@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 BUILD = Path(__file__).resolve().parent.parent / "build"
@@ -22,6 +22,19 @@ class Program:
     built_name: str
 
 
+@dataclass(frozen=True)
+class File:
+    """One file that the cluster reads out of a Go module: its name, the module below build/, and where it is."""
+
+    name: str
+    module: str
+    dependency: str
+    path: str
+
+
+OPERATOR = "github.com/kubeflow/mpi-operator"
+OPERATORS = ("0.8.0", "0.7.0", "0.6.0")  # the first is the one in build/main
+
 PROGRAMS = (
     Program("kube-apiserver", "main", "k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver"),
     Program(
@@ -30,18 +43,17 @@ PROGRAMS = (
     Program("kube-scheduler", "main", "k8s.io/kubernetes/cmd/kube-scheduler", "kube-scheduler"),
     Program("kubelet", "main", "k8s.io/kubernetes/cmd/kubelet", "kubelet"),
     Program("kubectl", "main", "k8s.io/kubernetes/cmd/kubectl", "kubectl"),
-    Program("mpi-operator", "main", "github.com/kubeflow/mpi-operator/cmd/mpi-operator", "mpi-operator"),
+    Program("mpi-operator", "main", f"{OPERATOR}/cmd/mpi-operator", "mpi-operator"),
     Program("etcd", "main", "go.etcd.io/etcd/server/v3", "server"),
     Program("coredns", "main", "github.com/coredns/coredns", "coredns"),
     Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", "kwok"),
     Program("pause", "pause", ".", "pause"),
 )
 
-# What else the modules carry and the cluster reads: cached name, module below build/, Go module, path in it.
 FILES = (
-    ("mpi-operator.yaml", "main", "github.com/kubeflow/mpi-operator", "deploy/v2beta1/mpi-operator.yaml"),
-    ("pod-ready.yaml", "kwok", "sigs.k8s.io/kwok", "kustomize/stage/pod/fast/pod-ready.yaml"),
-    ("pod-delete.yaml", "kwok", "sigs.k8s.io/kwok", "kustomize/stage/pod/fast/pod-delete.yaml"),
+    File("mpi-operator.yaml", "main", OPERATOR, "deploy/v2beta1/mpi-operator.yaml"),
+    File("pod-ready.yaml", "kwok", "sigs.k8s.io/kwok", "kustomize/stage/pod/fast/pod-ready.yaml"),
+    File("pod-delete.yaml", "kwok", "sigs.k8s.io/kwok", "kustomize/stage/pod/fast/pod-delete.yaml"),
 )
 
 
@@ -58,11 +70,17 @@ def digest(*parts: bytes) -> str:
     return whole.hexdigest()[:16]
 
 
-def programs_folder() -> Path:
-    """The folder of the programs that these pins make."""
-    pinned = sorted([*BUILD.glob("*/go.mod"), *BUILD.glob("*/go.sum"), *BUILD.glob("*/*.go")])
-    recipe = repr([PROGRAMS, FILES, *(linker_flags(module) for module in ("main", "kwok", "pause"))])
-    return cache_folder() / digest(recipe.encode(), *(path.read_bytes() for path in pinned)) / "bin"
+def chosen(operator: str) -> tuple[list[Program], list[File]]:
+    """The programs and files of a cluster with this version of the operator; an older one has a module of its own."""
+    module = "main" if operator == OPERATORS[0] else f"operator-{operator}"
+    programs = [replace(one, module=module) if one.name == "mpi-operator" else one for one in PROGRAMS]
+    return programs, [replace(one, module=module) if one.name == "mpi-operator.yaml" else one for one in FILES]
+
+
+def programs_folder(module: str) -> Path:
+    """The folder of what the pins of build/<module> make."""
+    pinned = [path for path in sorted((BUILD / module).iterdir()) if path.suffix in (".mod", ".sum", ".go")]
+    return cache_folder() / digest(linker_flags(module).encode(), *(path.read_bytes() for path in pinned)) / "bin"
 
 
 def version_of(module: str, dependency: str) -> str:
@@ -80,6 +98,8 @@ def linker_flags(module: str) -> str:
         return f"-s -w -X sigs.k8s.io/kwok/pkg/consts.Version={version_of('kwok', 'sigs.k8s.io/kwok')}"
     if module == "pause":
         return "-s -w"
+    if module.startswith("operator-"):
+        return f"-s -w -X {OPERATOR}/pkg/version.Version={version_of(module, OPERATOR)}"
     kubernetes = version_of("main", "k8s.io/kubernetes")
     major, minor, _ = kubernetes[1:].split(".", 2)
     settings = {
@@ -87,6 +107,6 @@ def linker_flags(module: str) -> str:
         f"{_COMPONENT}.gitMajor": major,
         f"{_COMPONENT}.gitMinor": minor,
         f"{_COMPONENT}.gitTreeState": "clean",
-        "github.com/kubeflow/mpi-operator/pkg/version.Version": version_of("main", "github.com/kubeflow/mpi-operator"),
+        f"{OPERATOR}/pkg/version.Version": version_of("main", OPERATOR),
     }
     return " ".join(["-s -w", *(f"-X {name}={value}" for name, value in settings.items())])

@@ -21,17 +21,19 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Site:
-    """What is simulated: how many Gaudi nodes, and whose namespaces."""
+    """What is simulated: how many Gaudi nodes, whose namespaces, and the version of the operator."""
 
     name: str
     num_gaudi_nodes: int
     users: tuple[str, ...]
+    operator: str
 
 
-def site_named(name: str | None, num_nodes: int | None, user: str) -> Site:
+def site_named(name: str | None, num_nodes: int | None, user: str, operator: str) -> Site:
     """The site that the command line asks for."""
     usual = VOYAGER_NODES if name == "voyager" else OTHER_NODES
-    return Site(name or "generic", usual if num_nodes is None else num_nodes, (user,) if name == "voyager" else ())
+    users = (user,) if name == "voyager" else ()
+    return Site(name or "generic", usual if num_nodes is None else num_nodes, users, operator)
 
 
 def objects(site: Site) -> list[Object]:
