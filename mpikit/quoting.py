@@ -22,6 +22,11 @@ def unquotable(text: str) -> str | None:
     return f"a lone surrogate (U+{ord(found[0]):04X})" if found else None
 
 
+def shown(text: str) -> str:
+    """`text` in double quotes with everything escaped that could disturb a terminal; for messages."""
+    return f'"{_UNSAFE.sub(_escape, text)}"'
+
+
 def yaml_filter(value: object) -> str:
     """`value` as YAML: scalars on one line (strings double-quoted), maps and lists in block form without indent."""
     match value:

@@ -158,17 +158,18 @@ class _Builder:
 
     def mapping(self, key: Key) -> dict[str, Any]:
         built: dict[str, Any] = {}
+        first: dict[str, int] = {}
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             name = self.name(event, key)
             if name is None:
                 self.drop(next(self.events))
                 continue
             inner = (*key, name)
-            if name in built:
-                first = self.document.origins[inner].line
-                self.fault(inner, event, f"given twice (first on line {first})", "keep one of the two lines")
+            if name in first:
+                self.fault(inner, event, f"given twice (first on line {first[name]})", "keep one of the two lines")
                 self.drop(next(self.events))
                 continue
+            first[name] = event.start_mark.line + 1
             try:
                 built[name] = self.value(next(self.events), inner)
             except _Skip:

@@ -10,11 +10,12 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from mpikit.errors import Fault, ValuesError
-from mpikit.fields import ENV_NAME, LABEL_MAX, amount
+from mpikit.fields import ENV_NAME, LABEL_MAX, FieldError, amount
 from mpikit.job import Job
 from mpikit.profiles import OLDEST_SYNAPSE, SYNAPSE, release_named, version_key
-from mpikit.reader import Key, dotted
-from mpikit.values import Values, fill_placeholders, without
+from mpikit.quoting import shown
+from mpikit.reader import Document, Key, dotted
+from mpikit.values import LOGIN, USER_FILE, Layer, Values, fill_placeholders, merge, without
 
 # Variables that mpirun or the kit's own scripts set for each rank.
 RESERVED_ENV = ("MASTER_ADDR", "MASTER_PORT", "PYTHONPATH", "PYTHONSAFEPATH", "RANK", "WORLD_SIZE", "LOCAL_RANK")
@@ -41,20 +42,20 @@ def load_job(values: Values) -> tuple[Job, list[Fault]]:
     A value that cannot be read is reported, then taken out, so that the rules across values are still checked with
     what the layers below say.
     """
-    faults: list[Fault] = []
+    faults: dict[str, Fault] = {}  # the first of each key: what follows from a fault is not told as one of its own
     job: Job | None = None
     while job is None:
         job, found = _validate(values)
-        fresh = [fault for fault in found if fault.key not in {old.key for old in faults}]
-        faults += fresh
+        fresh = {fault.key: fault for fault in reversed(found) if fault.key not in faults}
+        faults |= fresh
         if job is None and not fresh:
             break
     if job is not None:
-        faults += [fault for fault in check_rules(job, values) if fault.key not in {old.key for old in faults}]
-    faults = [*values.faults, *faults]
-    if job is None or any(fault.severity == "fault" for fault in faults):
-        raise ValuesError(sorted(faults, key=lambda fault: (fault.severity, _place(fault.where))))
-    return job, faults
+        faults = {fault.key: fault for fault in check_rules(job, values)} | faults
+    told = [*values.faults, *faults.values()]
+    if job is None or any(fault.severity == "fault" for fault in told):
+        raise ValuesError(sorted(told, key=lambda fault: (fault.severity, _place(fault.where))))
+    return job, told
 
 
 def _place(where: str) -> tuple[str, int]:
@@ -65,20 +66,44 @@ def _place(where: str) -> tuple[str, int]:
 
 def _validate(values: Values) -> tuple[Job | None, list[Fault]]:
     """One try at the model; on failure the values at fault are taken out of `values`."""
+    if values.data.get("user") == "root" and values.where(("user",)) == LOGIN:
+        _stand_in(values)
+        return None, [_login_fault("root")]
     fill_placeholders(values)
     try:
         return Job.model_validate(values.data), []
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False)
-    if any(detail["loc"] == ("user",) for detail in details):  # names and paths follow from it: one fault, not five
-        details = [detail for detail in details if detail["loc"] == ("user",)]
+        details = [detail for detail in error.errors(include_url=False) if not _other_member(detail)]
+    wrong_user = [detail for detail in details if detail["loc"] == ("user",)]
+    if wrong_user:  # names and paths follow from it: one fault, not five
+        faults = [_model_fault(values, detail) for detail in wrong_user]
+        _stand_in(values)
+        return None, faults
+    if any(detail["loc"] == ("device",) for detail in details):  # what an unknown device would give is not missing
+        details = [detail for detail in details if detail["type"] != "missing"]
     faults = [_model_fault(values, detail) for detail in details]
     for detail in details:
         reduced = without(values, _written_key(values, detail["loc"]))
         values.data, values.origins = reduced.data, reduced.origins
-    if any(detail["loc"] == ("user",) for detail in details) and "user" not in values.data:
-        values.data["user"] = "someone"  # reported above; lets the other values be checked
     return None, faults
+
+
+def _other_member(detail: Any) -> bool:
+    """Whether an error is only about the member of a union that was not meant: a claim for a path, or the reverse."""
+    given, kind, member = detail["input"], detail["type"], str(detail["loc"][-1])
+    if isinstance(given, str):
+        return kind == "model_type" and member == "Claim"
+    return isinstance(given, dict) and kind == "string_type" and member.startswith("function-")
+
+
+def _stand_in(values: Values) -> None:
+    """Put some user in the place of one that was reported, so that the other values are still checked."""
+    for layer in values.layers:
+        if isinstance(layer.document.data, dict):
+            layer.document.data.pop("user", None)
+    values.layers.insert(1, Layer("stand-in", Document({"user": "someone"}, {})))
+    merged = merge(values.layers)
+    values.data, values.origins = merged.data, merged.origins
 
 
 def _written_key(values: Values, loc: Key) -> Key:
@@ -96,10 +121,12 @@ def _model_fault(values: Values, detail: Any) -> Fault:
         case "extra_forbidden":
             return Fault(dotted(loc), where, "no such key", _nearest(loc))
         case "missing":
-            why = values.reset.get(str(loc[0]), "it has no value")
+            chooser, why = values.reset.get(str(loc[0]), (str(loc[0]), "it has no value"))
             fix = f"set {dotted(loc)}, or use the values file of the device (values/gaudi2.yaml, ...)"
-            return Fault(dotted(loc), where, f"is missing: {why}", fix)
-    if key == ("user",) and origin and origin.source == "login name":
+            if USER_FILE in values.where((chooser,)):
+                fix = f"set {dotted(loc)}, or leave your own file out with --no-user-file"
+            return Fault(dotted(loc), values.where((chooser,)), f"is missing: {why}", fix)
+    if key == ("user",) and where == LOGIN:
         return _login_fault(str(detail["input"]))
     if origin and origin.plain and detail["type"] == "string_type" and not isinstance(detail["input"], (dict, list)):
         kind = "boolean" if isinstance(detail["input"], bool) else "number"
@@ -110,45 +137,61 @@ def _model_fault(values: Values, detail: Any) -> Fault:
 
 
 def _login_fault(login: str) -> Fault:
-    found = repr(login) if login else "empty"
+    found = f'"{login}"' if login else "not known"
     return Fault(
-        "user", "", f"the login name is {found}, which names no job of yours", "set it: --set user=NAME (a-z, 0-9, -)"
+        "user", "", f"your login name is {found}, which names nobody's job", "--set user=NAME (a-z, 0-9 and -)"
     )
 
 
 def _said(detail: Any) -> str:
     """What pydantic found, in our words."""
-    shown = detail["input"]
-    value = f'"{shown}"' if isinstance(shown, str) else repr(shown)
-    message = str(detail["msg"]).removeprefix("Value error, ")
+    given = detail["input"]
+    value = shown(given) if isinstance(given, str) else repr(given)
+    message = str(detail["msg"])
     match detail["type"]:
         case "int_parsing" | "int_type" | "int_from_float":
             return f"{value} is no whole number"
-        case "float_parsing" | "float_type":
+        case "float_parsing" | "float_type" | "finite_number":
             return f"{value} is no number"
+        case "bool_parsing" | "bool_type":
+            return f"{value} is neither true nor false"
         case "greater_than_equal":
-            return f"{value} is too small ({message[0].lower()}{message[1:]})"
+            return f"{value} is too small"
         case "literal_error":
             return f"{value} is not one of the choices"
         case "value_error":
-            return message
+            return message.removeprefix("Value error, ")
+        case "model_type" | "dict_type" | "list_type" | "string_type":
+            return f"{value} is not of the right kind"
         case _:
             return f"{value}: {message[0].lower()}{message[1:]}"
 
 
 def _fix_for(detail: Any) -> str:
-    message = str(detail["msg"])
+    error = detail.get("ctx", {}).get("error")
     match detail["type"]:
+        case "value_error" if isinstance(error, FieldError):
+            return error.fix
         case "int_parsing" | "int_type" | "int_from_float":
             return "write a whole number, such as 8"
-        case "literal_error":
-            return message.removeprefix("Input should be ").join(("one of ", ""))
+        case "float_parsing" | "float_type" | "finite_number":
+            return "write a number, such as 0.03"
+        case "bool_parsing" | "bool_type":
+            return "write true or false"
         case "greater_than_equal":
-            return "write a larger number"
-        case "value_error" if "absolute path" in message:
-            return "start it with /, such as /home/me/data; a claim is {pvc: NAME, subPath: FOLDER}"
-        case _:
-            return ""
+            return f"write {detail['ctx']['ge']} or more"
+        case "literal_error":
+            return f"one of {detail['ctx']['expected']}"
+        case kind:
+            return f"write {_KINDS.get(kind, 'a value as values/default.yaml explains it')}"
+
+
+_KINDS = {
+    "model_type": "a map of KEY: VALUE lines",
+    "dict_type": "a map of KEY: VALUE lines",
+    "list_type": "a list, one item a line after -",
+    "string_type": "text in quotes",
+}
 
 
 def _nearest(loc: Key) -> str:
@@ -214,7 +257,8 @@ def _synapse_rules(job: Job) -> Found:
         return
     if not job.synapse:
         if not job.image:
-            newest = max((name for name, item in SYNAPSE.items() if item.build), key=version_key)
+            usable = [name for name, item in SYNAPSE.items() if item.build and job.os in item.systems]
+            newest = max(usable or SYNAPSE, key=version_key)
             yield "synapse", "is missing, and no image is set", f'set synapse: "{newest}", or image: NAME:TAG', "fault"
         return
     if job.release is None:

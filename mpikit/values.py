@@ -19,6 +19,7 @@ from typing import Any
 from mpikit.errors import Fault, one_fault
 from mpikit.reader import Document, Key, Origin, dotted, read_yaml
 
+LOGIN = "login name"  # the source of a user that nobody wrote
 DEFAULT_FILE = "default.yaml"
 USER_FILE = "user.yaml"
 
@@ -49,8 +50,8 @@ class Values:
     origins: dict[Key, Origin] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
-    reset: dict[str, str] = field(default_factory=dict)
-    """Keys that a change of device or site took away -> the words for why."""
+    reset: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Keys that a change of device or site took away -> `device` or `site`, and the words for why."""
     settled: dict[str, set[str]] = field(default_factory=dict)
     """`device` and `site` -> the sources of all layers up to the one that named it."""
 
@@ -90,7 +91,7 @@ def merge(layers: Sequence[Layer]) -> Values:
         if not isinstance(data, dict):
             values.faults.append(Fault("", layer.source, "holds no map of values", "write KEY: VALUE lines"))
             continue
-        _reset_given(values, data, layer.source)
+        _reset_given(values, data)
         for chooser in GIVEN_BY.keys() & data.keys():
             values.settled[chooser] = {lower.source for lower in layers[: number + 1]}
         _merge_map(values, data, layer.document.origins, ())
@@ -125,7 +126,7 @@ def _filled(value: Any, words: dict[str, str]) -> Any:
     return value
 
 
-def _reset_given(values: Values, data: dict[str, Any], source: str) -> None:
+def _reset_given(values: Values, data: dict[str, Any]) -> None:
     """Take away what the old device or site gave, if `data` names another one."""
     for chooser, given in GIVEN_BY.items():
         old = values.data.get(chooser)
@@ -134,7 +135,7 @@ def _reset_given(values: Values, data: dict[str, Any], source: str) -> None:
         for name in given:
             origin = values.origins.get((name,))
             if origin and origin.source in values.settled[chooser] and values.data.pop(name, None) is not None:
-                values.reset[name] = f"{source} sets {chooser}: {data[chooser]}, which takes away what {old} gave"
+                values.reset[name] = (chooser, f"{chooser}: {data[chooser]} takes away what {chooser}: {old} gave")
                 _forget(values, (name,))
 
 
@@ -203,7 +204,7 @@ def _file_layer(path: Path, root: Path) -> Layer:
 
 
 def _login_layer(login: str) -> Layer:
-    return Layer("login name", Document({"user": login}, {("user",): Origin("login name", raw=login)}))
+    return Layer(LOGIN, Document({"user": login}, {("user",): Origin(LOGIN, raw=login)}))
 
 
 def _stdin_layer() -> Layer:
@@ -226,7 +227,7 @@ def _setting_layer(flag: str, text: str) -> Layer:
         raise one_fault("", f"{text!r} is not KEY=VALUE", "write --set key.path=value", flag)
     key: Key = tuple(part.replace("\\.", ".") for part in _SPLIT_DOTS.split(name.strip()))
     value = _setting_value(flag, dotted(key), raw)
-    document = Document(origins={key: Origin(flag, raw=raw)})
+    document = Document(origins={key[:end]: Origin(flag, raw=raw) for end in range(1, len(key) + 1)})
     for part in reversed(key):
         value = {str(part): value}
     document.data = value

@@ -88,7 +88,7 @@ class Config:
     num_workers: int | None = None
     """Processes per rank that decode images; default CPUs of the container / ranks on the node - 1, at most 16."""
     resume: Resume = "auto"
-    """auto = go on from the last valid checkpoint if any, never = start anew (old folder renamed), must = only go on."""
+    """auto = go on from the last whole checkpoint if any, never = start anew (old one renamed), must = go on only."""
     eval_only: bool = False
     """Evaluate the run's last checkpoint, or else pretrained_dir, and exit."""
     synthetic_images: int = 1280

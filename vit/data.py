@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -240,6 +241,18 @@ def _quiet_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     torch.set_num_threads(1)
+
+
+@contextlib.contextmanager
+def named_worker_faults() -> Iterator[None]:
+    """Turn torch's RuntimeError about a loader process that was killed into a DataError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        fix = "give the pod more memory or lower --num_workers, if nobody killed it"
+        raise DataError("data", f"a process that decodes images is gone ({str(error).strip()})", fix) from error
 
 
 def checked(item: Batch | DataError) -> Batch:

@@ -107,12 +107,6 @@ class Group:
         with named_faults():
             return nn.parallel.DistributedDataParallel(model, **device.ddp_options())
 
-    def close(self) -> None:
-        """Leave the group; all ranks call it, after success only (it waits for the others)."""
-        if self.world_size > 1:
-            self.barrier()
-            dist.destroy_process_group()
-
 
 class StopAgreement:
     """All ranks stop after the same step: each step starts a tiny reduction and reads the one before, done by then."""
@@ -139,6 +133,10 @@ class StopAgreement:
         with named_faults():
             work.wait()
         return bool(flag.item())
+
+    def finish(self) -> None:
+        """Wait for the last step's reduction: no rank may leave while another still needs it."""
+        self._read()
 
 
 PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused")

@@ -50,6 +50,6 @@ def evaluate(model: nn.Module, loader: Iterable[Any], device: Device, group: Gro
 def count(logits: Tensor, labels: Tensor) -> Tensor:
     """(correct, seen, sum of losses) of a batch; labels of -1 are padding and count nowhere."""
     real = labels != PADDING_LABEL
-    correct = (logits.argmax(dim=-1) == labels) & real
+    correct = logits.argmax(dim=-1) == labels  # never true of padding: no class is -1
     loss = F.cross_entropy(logits, labels, ignore_index=PADDING_LABEL, reduction="sum")
-    return torch.stack((correct.sum(), real.sum(), loss))
+    return torch.stack((correct.float().sum(), real.float().sum(), loss))

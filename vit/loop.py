@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 
 from vit.checkpoint import folder_name, prune_checkpoints, save_checkpoint
 from vit.config import Config
-from vit.data import Batch, Data, checked, open_loader
+from vit.data import Batch, Data, checked, named_worker_faults, open_loader
 from vit.device import Device
 from vit.distributed import Group, StopAgreement, named_faults
 from vit.errors import Stopped
@@ -56,6 +57,12 @@ class Session:
 
 
 def train(session: Session, stop: StopRequest) -> None:
+    """Train to the end or to a stop, with the faults of loader processes named; see `_train`."""
+    with named_worker_faults():
+        _train(session, stop)
+
+
+def _train(session: Session, stop: StopRequest) -> None:
     """Train from session.step to num_steps; raises Stopped once state is saved. All ranks run it in step."""
     config, meter = session.config, session.meter
     batches = iter(_train_loader(session))
@@ -76,8 +83,10 @@ def train(session: Session, stop: StopRequest) -> None:
         if improved or session.step % config.checkpoint_every == 0 or session.step == config.num_steps:
             save(session)
         if agreement.poll(stop.asked) and session.step < config.num_steps:
+            agreement.finish()
             _stop(session)
         _draw(session, started, first_step)
+    agreement.finish()
 
 
 def _take_step(session: Session, batches: Iterator[Any], rate: float) -> None:
@@ -253,9 +262,11 @@ def _on_cpu(value: Any) -> Any:
 def _stop(session: Session) -> None:
     """Save, wait until rank 0 has saved, and raise Stopped on all ranks."""
     save(session)
-    session.group.barrier()  # the first rank to leave makes mpirun end the others
     if session.group.rank == 0:
         session.folder.add_event("stop", session.step)
+    # From here on mpirun may end our loader processes before us, and torch would raise that over this stop.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    session.group.barrier()  # the first rank to leave makes mpirun end the others
     what = f"stopped as asked after step {session.step} of {session.config.num_steps}, state is saved"
     error = Stopped(session.config.name, what, "the same command goes on from there")
     error.shared = True

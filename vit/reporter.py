@@ -72,9 +72,14 @@ class Reporter(logging.Handler):
         self._to_log(line)
 
     def _to_log(self, line: str) -> None:
-        if self.log is not None:
+        if self.log is None:
+            return
+        try:
             self.log.write(line + "\n")
             self.log.flush()
+        except OSError as error:  # a full disk: the next metric line or checkpoint ends the run with its name
+            self.log = None
+            self.say(f"warning: this log is no longer written ({error.strerror})")
 
     def _clear(self) -> None:
         if self.live_width:

@@ -62,7 +62,7 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
         if ranks.rank == 0 and error.kind not in ("stopped", "storage"):
             folder.add_event("error", None, exit_code=error.exit_code, message=str(error))
         raise
-    group.close()
+    group.barrier()  # the first rank to leave makes mpirun end ranks that still work
 
 
 def _run_in_folder(frame: Frame, stop: StopRequest) -> None:
@@ -298,7 +298,8 @@ def _finish(session: Session) -> None:
         raise StorageError(name, f"the last checkpoint is damaged ({fault})", "start again: the run resumes before it")
     if session.board is not None:
         session.board.close()
-    assert session.best is not None and session.last_top1 is not None, "the last step is always evaluated"
+    assert session.best is not None, "the last step is always evaluated"
+    assert session.last_top1 is not None
     session.folder.add_event("complete", session.step, top1_percent=session.last_top1, best=session.best)
     session.reporter.summary(
         f"top-1 {session.last_top1:.1f} % at step {session.step} (best {session.best['top1_percent']:.1f} % "

@@ -55,7 +55,8 @@ def read_arrays(path: Path) -> Arrays:
         raise WeightsError(str(path), "there is no such file", "give --pretrained_dir the path of the .npz") from None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, AttributeError) as error:
         # AttributeError: np.load gives a plain array, not an archive, for a .npy file
-        what = f"cannot be read as an .npz of plain numbers ({error})"
+        reason = str(error).split(". ")[0]  # numpy goes on to recommend unpickling
+        what = f"cannot be read as an .npz of plain numbers ({reason})"
         raise WeightsError(str(path), what, "it is cut off or no weights file: download it again") from error
     return {key: array for key, array in arrays.items() if not key.startswith("pre_logits/")}
 

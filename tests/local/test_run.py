@@ -1,0 +1,88 @@
+"""generate.py run: to the end, through faults and stops, and on again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.local.conftest import Run, ranks_of, wait_until
+
+Job = Callable[..., Run]
+LONG = ("train.num_steps=100000", "train.eval_every=100000", "train.save_every=20", "train.log_every=10")
+
+
+def checkpoints(run: Run) -> list[Path]:
+    return sorted((run.output / "synthetic" / "checkpoints").glob("step_*/MANIFEST.json"))
+
+
+def events(run: Run, name: str) -> list[dict[str, object]]:
+    lines = (run.output / "synthetic" / "events.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == name]
+
+
+def test_two_ranks_train_to_the_end_on_two_nodes(job: Job) -> None:
+    run = job()
+    done = run.to_its_end()
+    assert done.returncode == 0, done.stderr
+    assert "[ada-vit-2cards-worker-1] ok     cards" in done.stderr
+    assert "2 ranks on 2 nodes" in done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines[-1]["step"] == 100
+    assert lines[-1]["top1_percent"] is not None
+    assert checkpoints(run)
+
+
+def test_a_rank_that_is_killed_ends_the_job_and_the_next_run_goes_on(job: Job) -> None:
+    run = job(*LONG)
+    with run.started() as process:
+        wait_until(lambda: len(checkpoints(run)) >= 1)
+        os.kill(max(ranks_of(run.output)), signal.SIGKILL)
+        start = time.monotonic()
+        _, stderr = process.communicate(timeout=60)
+    assert time.monotonic() - start < 30
+    assert process.returncode == 1
+    assert "exit code 137" in stderr
+    saved = max(int(path.parent.name.removeprefix("step_")) for path in checkpoints(run))
+    again = job("train.num_steps=100000", *LONG[1:])
+    with again.started() as process:
+        wait_until(lambda: bool(events(again, "resume")))
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert events(again, "resume")[-1]["step"] == saved
+
+
+def test_ctrl_c_lets_the_job_save_and_the_next_run_loses_no_step(job: Job) -> None:
+    run = job(*LONG)
+    with run.started() as process:
+        wait_until(lambda: len(checkpoints(run)) >= 1)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "stopped as asked (exit code 143)" in stderr
+    assert "Traceback" not in stderr
+    last = (run.output / "synthetic" / "last").read_text().strip()
+    assert int(last.removeprefix("step_")) == events(run, "stop")[-1]["step"]
+
+
+def test_a_missing_dataset_is_found_before_a_rank_starts(job: Job, tmp_path: Path) -> None:
+    done = job("train.dataset=imagefolder", f"dataset={tmp_path}/nowhere").to_its_end()
+    assert done.returncode == 1
+    assert "FAULT  dataset:" in done.stderr
+    assert "is no folder" in done.stderr
+    assert "ranks on 2 nodes" not in done.stderr
+
+
+def test_the_trainers_exit_code_is_named(job: Job) -> None:
+    done = job("train.learning_rate=1e30", "train.max_grad_norm=1e30").to_its_end()
+    assert done.returncode == 1
+    assert "exit code 5 (loss or gradient not finite)" in done.stderr
+
+
+def test_a_claim_cannot_be_mounted_here_and_says_what_to_give(job: Job) -> None:
+    done = job('dataset={"pvc": "data"}').to_its_end()
+    assert done.returncode == 2
+    assert "--set dataset=/path" in done.stderr

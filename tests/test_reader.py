@@ -1,0 +1,60 @@
+"""The strict reader: what is one thing to every YAML reader is read, anything else is named with its line."""
+
+from __future__ import annotations
+
+import pytest
+
+from mpikit.reader import MAX_DEPTH, read_all, read_yaml
+
+
+def faults(text: str) -> list[str]:
+    return [str(fault).replace("\n", " ") for fault in read_yaml(text, "v.yaml").faults]
+
+
+def test_plain_data_is_read_with_the_line_of_each_key() -> None:
+    document = read_yaml('a: 1\nb:\n  c: [x, "2", 1.5, true, null]\n', "v.yaml")
+    assert document.data == {"a": 1, "b": {"c": ["x", "2", 1.5, True, None]}}
+    assert str(document.origins[("b", "c")]) == "v.yaml:3"
+    assert not document.faults
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: no", "reads no as the boolean false"),
+        ("a: 0600", "reads 0600 as the number 384"),
+        ("a: 1:30", "reads 1:30 as the number 90"),
+        ("a: 0x1F", "reads 0x1F as the number 31"),
+        ("a: 1_000", "reads 1_000 as the number 1000"),
+        ("a: .nan", "write a finite number"),
+        ("a: .inf", "write a finite number"),
+        ("a: 2024-01-01", "reads 2024-01-01 as a date"),
+        ("a: &x 1", "an anchor (&x)"),
+        ("a: !!str 1", "a tag"),
+        ("a: &x 1\nb: *x", "an alias (*x)"),
+        ("b: {<<: {c: 1}}", "a merge key"),
+        ("a: 1\na: 2", "v.yaml:2: a: given twice (first on line 1)"),
+        ("on: 1", "reads this key as a boolean"),
+        ("? [a]\n: 1", "a key that is not text"),
+        ("a: 1\n---\nb: 2", "a second document"),
+        ("a: [1", "not YAML"),
+        ("a:\n\t- 1", "takes no tabs"),
+        ("a: \x01", "not YAML"),
+        ("[" * (MAX_DEPTH + 2), "nested deeper"),
+        ("a: " + "x" * (1 << 20), "longer than 1 MiB"),
+    ],
+)
+def test_what_readers_could_take_differently_is_refused_by_name(text: str, said: str) -> None:
+    assert any(said in fault for fault in faults(text)), faults(text)
+
+
+def test_all_faults_of_a_text_are_reported_at_once() -> None:
+    assert len(faults("a: no\nb: 0600\na: 1\nc: &x 1\n")) == 4
+
+
+def test_what_follows_a_fault_is_still_read() -> None:
+    assert read_yaml("a: &x {b: [1, {c: 2}]}\nd: 3\n", "v").data == {"d": 3}
+
+
+def test_a_stream_of_manifests_is_read_as_several_documents() -> None:
+    assert [document.data for document in read_all("a: 1\n---\nb: 2\n", "m")] == [{"a": 1}, {"b": 2}]

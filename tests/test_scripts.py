@@ -1,0 +1,238 @@
+"""The rendered scripts under bash, on this machine.
+
+mpirun and ssh are stand-ins here: a stand-in can be made to fail at will and to show its argument list. tests/local
+runs the same scripts with real mpirun.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mpikit.job import Job
+from mpikit.local import AGENT
+from mpikit.payload import Payload
+from mpikit.render import SCRIPTS, Rendered, render
+
+HOSTILE = "a b'$(touch canary)\"é`touch canary`;\\ #*|&~!{}[]<>?"
+SHOW = "#!/usr/bin/env bash\nprintf '%s\\0' \"$@\"\n"
+
+
+class Stage:
+    """A folder laid out as the pods would see it, with stand-ins for mpirun, ssh and Python."""
+
+    def __init__(self, folder: Path, job: Job, rendered: Rendered) -> None:
+        self.folder, self.job = folder, job
+        self.bin = folder / "bin"
+        self.environment = os.environ | {
+            "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
+            "MPIKIT_KIT": str(folder / "kit"),
+            "MPIKIT_HOSTFILE": str(folder / "hostfile"),
+            "MPIKIT_RSH": str(self.bin / "agent"),
+            "MPIKIT_STATE": str(folder / "state"),
+            "MPIKIT_OUTPUT": str(folder / "output"),
+            "MPIKIT_SCRATCH": str(folder / "scratch"),
+            "MPIKIT_DATASET": str(folder / "data"),
+        }
+        for name, content in rendered.shared_files.items():
+            self.write(f"kit/{name}", content.decode())
+        self.write("kit/setup.sh", "#!/bin/sh\necho ok\n")
+        self.write("hostfile", "".join(f"w-{i}.w.ns.svc slots=1\n" for i in range(job.nodes)))
+        self.write("bin/agent", AGENT)
+        self.program("exit 0")
+        (folder / "output").mkdir()
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+        return path
+
+    def program(self, body: str, version: str = "mpirun (Open MPI) 4.1.6") -> None:
+        """What the stand-in mpirun does."""
+        self.write("bin/mpirun", f'#!/bin/bash\nif [ "$1" = --version ]; then echo "{version}"; exit; fi\n{body}\n')
+
+    def run(self, name: str = "run_vit.sh", *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        command = ["bash", str(self.folder / "kit" / name), *arguments]
+        return subprocess.run(
+            command, env=self.environment, cwd=self.folder, capture_output=True, timeout=60, check=False
+        )
+
+
+@pytest.fixture
+def stage(tmp_path: Path, make_job: Callable[..., Job]) -> Callable[..., Stage]:
+    def make(*settings: str, **more: tuple[str, ...]) -> Stage:
+        job = make_job(*settings, **more)
+        return Stage(tmp_path, job, render(job, Payload({"vit/__init__.py": b"", "vit/train.py": b""})))
+
+    return make
+
+
+def test_the_trainers_arguments_arrive_as_the_model_says(stage: Callable[..., Stage]) -> None:
+    made = stage("nodes=2", f"train.name={HOSTILE}")
+    made.program("printf '%s\\0' \"$@\"")
+    words = made.run().stdout.decode().split("\0")[:-1]
+    flags = [word for flag in made.job.trainer_flags for word in flag]
+    start = words.index("bash") + 2
+    assert words[start : start + len(flags)] == flags
+    assert HOSTILE in words
+    assert not list(made.folder.rglob("canary"))
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted"),
+    [("4.1.6", "ppr:4:socket:PE=6 --rank-by core"), ("5.0.8", "ppr:4:package:PE=6 --rank-by slot")],
+)
+def test_ranks_are_bound_as_this_open_mpi_says_it(stage: Callable[..., Stage], version: str, wanted: str) -> None:
+    made = stage("nodes=2")
+    del made.environment["MPIKIT_RSH"]
+    made.write("bin/ssh", '#!/bin/sh\nwhile [ "$1" = -o ]; do shift 2; done\nshift\nexec sh -c "$*"\n')
+    made.program('echo "$@"', f"mpirun (Open MPI) {version}")
+    assert wanted in made.run().stdout.decode()
+
+
+@pytest.mark.parametrize("code", [1, 2, 5, 137])
+def test_the_real_exit_code_comes_out(stage: Callable[..., Stage], code: int) -> None:
+    made = stage()
+    made.program(f"exit {code}")
+    done = made.run()
+    assert done.returncode == code
+    assert f"exit code {code}" in done.stderr.decode()
+
+
+def test_a_fault_on_a_node_stops_the_job_before_a_rank_starts(stage: Callable[..., Stage]) -> None:
+    made = stage("nodes=2")
+    made.write("kit/setup.sh", "#!/bin/sh\necho 'FAULT  no cards'\nexit 9\n")
+    made.program("echo started")
+    done = made.run()
+    assert (done.returncode, done.stdout) == (9, b"")
+    assert b"[w-1] FAULT  no cards" in done.stderr
+
+
+def test_a_worker_that_never_answers_is_named_and_the_wait_is_bounded(stage: Callable[..., Stage]) -> None:
+    made = stage("nodes=2", "launcher.waitSeconds=2")
+    made.write("bin/agent", "#!/bin/sh\ncase $1 in w-1*) echo 'Connection refused' >&2; exit 255 ;; esac\nexit 0\n")
+    done = made.run()
+    assert done.returncode == 1
+    assert b"waiting for worker 2 of 2 (w-1): Connection refused" in done.stderr
+    assert b"gave up after" in done.stderr
+
+
+def test_a_worker_that_answers_late_is_waited_for(stage: Callable[..., Stage]) -> None:
+    made = stage("nodes=2")
+    made.write("bin/agent", AGENT.replace("shift\nexec", "shift\ntest -e up || { touch up; exit 255; }\nexec"))
+    assert made.run().returncode == 0
+
+
+@pytest.mark.parametrize("line", ["w-0.w.ns.svc", "w-0.w.ns.svc slots=8", "w-0.w.ns.svc:8"])
+def test_every_form_of_the_operators_hostfile_is_read(stage: Callable[..., Stage], line: str) -> None:
+    made = stage()
+    made.write("hostfile", f"{line}\n")
+    made.program('echo "$MASTER_ADDR"')
+    assert made.run().stdout.decode().strip() == "w-0.w.ns.svc"
+
+
+def test_a_stop_reaches_mpirun_as_usr1_and_its_exit_code_comes_out(stage: Callable[..., Stage]) -> None:
+    made = stage()
+    made.program("trap 'sleep 1; echo saved; exit 143' USR1\necho started\nwhile :; do sleep 0.1; done")
+    command = ["bash", str(made.folder / "kit" / "run_vit.sh")]
+    with subprocess.Popen(command, env=made.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"started\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == b"saved\n"
+    assert process.returncode == 143
+
+
+def test_a_stop_while_waiting_ends_at_once(stage: Callable[..., Stage]) -> None:
+    made = stage()
+    made.write("bin/agent", "#!/bin/sh\nexit 255\n")
+    command = ["bash", str(made.folder / "kit" / "run_vit.sh")]
+    with subprocess.Popen(command, env=made.environment, stderr=subprocess.PIPE) as process:
+        assert process.stderr
+        assert b"waiting for worker" in process.stderr.readline()
+        start = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == 143
+    assert time.monotonic() - start < 10
+
+
+def test_a_copy_in_mydir_that_differs_is_refused(stage: Callable[..., Stage]) -> None:
+    made = stage(files=("voyager.yaml",))
+    made.environment["MPIKIT_SCRIPTS_SHA256"] = "0" * 64
+    done = made.run()
+    assert done.returncode == 2
+    assert b"not those of this manifest" in done.stderr
+
+
+def test_a_rank_gets_the_pods_environment_and_runs_the_jobs_own_trainer(stage: Callable[..., Stage]) -> None:
+    made = stage(f"python={HOSTILE}/python".replace("a b", "/a b"))
+    python = made.write("real python", '#!/bin/bash\nprintf "%s|%s|%s|%s\\n" "$TOKEN" "$PYTHONPATH" "$PWD" "$*"\n')
+    made.environment["MPIKIT_PYTHON"] = str(python)
+    made.write("state/environment", 'declare -x TOKEN="a \\"b\\" c"\n')
+    kit = made.folder / "kit"
+    made.environment.pop("PYTHONPATH", None)
+    out = made.run("rank.sh", "--name", "x y").stdout.decode().strip()
+    assert out == f'a "b" c|{kit}/vit.zip|{kit}|-m vit.train --name x y'
+
+
+def test_an_interpreter_with_a_hostile_name_is_the_one_that_runs(tmp_path: Path, stage: Callable[..., Stage]) -> None:
+    folder = HOSTILE.replace("/", "")
+    made = stage(f"python={tmp_path}/{folder}/python")
+    made.write(f"{folder}/python", SHOW)
+    words = made.run("rank.sh", HOSTILE).stdout.decode().split("\0")[:-1]
+    assert words == ["-m", "vit.train", HOSTILE]
+    assert not list(tmp_path.rglob("canary"))
+
+
+def test_stopping_a_worker_signals_its_ranks_and_waits_for_them(stage: Callable[..., Stage]) -> None:
+    made = stage()
+    rank = made.write(
+        "vit.train", "#!/bin/bash\ntrap 'sleep 1; echo saved; exit' USR1\necho up\nwhile :; do sleep 0.1; done\n"
+    )
+    with subprocess.Popen([str(rank)], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"up\n"
+        made.write(f"state/ranks/{process.pid}", "")
+        made.write("state/ranks/999999", "")
+        assert made.run("worker.sh", "stop").returncode == 0
+        assert process.stdout.read() == b"saved\n"
+
+
+def test_stopping_a_worker_without_ranks_takes_no_time(stage: Callable[..., Stage]) -> None:
+    made = stage()
+    start = time.monotonic()
+    assert made.run("worker.sh", "stop").returncode == 0
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("values", ["default", "voyager", "gaudi2", "nvidia", "cpu"])
+def test_shellcheck_finds_nothing(make_job: Callable[..., Job], tmp_path: Path, values: str) -> None:
+    rendered = render(make_job(files=(f"{values}.yaml",)), Payload({"vit/__init__.py": b""}))
+    for name in SCRIPTS:
+        (tmp_path / name).write_text(rendered.scripts[name])
+    done = subprocess.run(
+        ["shellcheck", *SCRIPTS], cwd=tmp_path, capture_output=True, text=True, check=False, env=_with_venv()
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def _with_venv() -> dict[str, str]:
+    import sys
+
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_an_mpirun_that_is_not_open_mpis_is_refused(stage: Callable[..., Stage]) -> None:
+    made = stage()
+    made.program("echo started", "HYDRA build details: Version: 4.1.2")
+    done = made.run()
+    assert (done.returncode, done.stdout) == (127, b"")
+    assert b"not Open MPI's" in done.stderr

