@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -130,6 +131,15 @@ def test_up_refuses_a_folder_of_another_user(own: dict[str, str]) -> None:
     refused = call(own, "up")
     assert refused.returncode == 1
     assert "belongs to user 12345" in refused.stderr
+
+
+def test_two_calls_on_one_folder_do_not_meet(own: dict[str, str]) -> None:
+    """Judged by the exit code and the line, while this process holds the lock that a running `up` holds."""
+    with Path(f"{own['MPIKIT_CLUSTER']}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = [call(own, verb) for verb in ("up", "down")]
+    assert [one.returncode for one in refused] == [1, 1]
+    assert all("another scripts/cluster works on" in one.stderr for one in refused)
 
 
 def test_up_without_root_names_what_is_missing_and_what_would_do(own: dict[str, str], tmp_path: Path) -> None:

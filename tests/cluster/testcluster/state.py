@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from testcluster.errors import ClusterError
 
@@ -69,16 +70,28 @@ class State:
     def locked(self) -> Iterator[None]:
         """Hold the folder's lock, which lies beside it; a second up or down is refused."""
         path = self.folder.with_name(f"{self.folder.name}.lock")
-        with path.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as busy:
-                what = f"another scripts/cluster works on {self.folder}"
-                raise ClusterError(what, "wait for it, or name a folder of your own: MPIKIT_CLUSTER=...") from busy
+        with self._own_lock(path):
             try:
                 yield
             finally:
                 path.unlink(missing_ok=True)
+
+    def _own_lock(self, path: Path) -> TextIO:
+        """The open lock file, locked; one that its last holder removed meanwhile does not count."""
+        while True:
+            try:
+                file = path.open("a")
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except PermissionError as foreign:
+                what = f"{self.folder} is another user's, and so is its cluster"
+                raise ClusterError(what, "name a folder of your own: MPIKIT_CLUSTER=...") from foreign
+            except BlockingIOError as busy:
+                what = f"another scripts/cluster works on {self.folder}"
+                raise ClusterError(what, "wait for it, or name a folder of your own: MPIKIT_CLUSTER=...") from busy
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    return file
+            file.close()
 
     def create(self) -> None:
         """Make the empty folder, for this user alone."""
