@@ -48,7 +48,8 @@ def find_images() -> Path:
 
 def find_pods_python() -> Path:
     """A virtual environment of Debian's Python with torch, to be mounted at the same path in the pods; made once."""
-    recipe = digest(CONSTRAINTS.read_bytes(), " ".join(PYTHON_PACKAGES).encode(), str(PYTHON).encode())
+    pins = [line for line in CONSTRAINTS.read_text().splitlines() if line.partition("==")[0] in PYTHON_PACKAGES]
+    recipe = digest(json.dumps([PYTHON_PACKAGES, pins, str(PYTHON)]).encode())
     folder = cache_folder() / f"pods-python-{recipe}"
     if not (folder / "complete").exists():
         with locked(cache_folder() / "python.lock"):
