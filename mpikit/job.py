@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -22,9 +23,11 @@ from mpikit.fields import (
     TreeMap,
     amount,
 )
-from mpikit.parts import Claim, EnvVar, Host, Launcher, Resources, RunPolicy, Source, Train, Worker
+from mpikit.parts import MEGA_PARAMETERS, Claim, EnvVar, Host, Launcher, Resources, RunPolicy, Source, Train, Worker
 from mpikit.profiles import DEVICES, Device, release_named, synapse_image
 
+GRACE_SECONDS = 45  # the step in flight, an evaluation's batch, and the end of ranks and pod
+GRACE_SECONDS_PER_GIB = 20  # shared storage on a bad day: 50 MiB/s
 SMOKE_STEPS = 20  # enough to see data, cards, all-reduce and a checkpoint at work, a minute's charge
 
 
@@ -108,8 +111,8 @@ class Job(Kube):
     """Size of /dev/shm without hostIPC; it counts as memory of the pod."""
     output_free_gib: Annotated[Gib, Field(alias="outputFreeGiB")] = 10.0
     """Free space on output that setup.sh asks for before the job starts."""
-    termination_grace_period_seconds: Count = 60
-    """Time to save a checkpoint when a pod is told to stop."""
+    termination_grace_period_seconds: Count | None = None
+    """Time to save a checkpoint when a pod is told to stop; unset, it follows from the model's size."""
     launcher_creation_policy: Literal["AtStartup", "WaitForWorkersReady"] = "AtStartup"
     """When the operator starts the launcher; it waits for the workers in either case."""
     ssh_auth_mount_path: AbsolutePath = "/root/.ssh"
@@ -301,9 +304,21 @@ class Job(Kube):
         return (*self.worker_command, "stop")
 
     @property
+    def checkpoint_gib(self) -> float:
+        """Size of a checkpoint: weights and SGD's momentum, or AdamW's two moments, 4 bytes each."""
+        copies = 3 if self.train.optimizer == "adamw" else 2
+        return MEGA_PARAMETERS[self.train.model_type] * 1e6 * 4 * copies / 2**30
+
+    @property
+    def grace_seconds(self) -> int:
+        """terminationGracePeriodSeconds, else GRACE_SECONDS + GRACE_SECONDS_PER_GIB x checkpoint_gib."""
+        derived = GRACE_SECONDS + math.ceil(GRACE_SECONDS_PER_GIB * self.checkpoint_gib)
+        return self.termination_grace_period_seconds or derived
+
+    @property
     def stop_seconds(self) -> int:
         """How long preStop waits for the ranks: the grace period less 5 s for sshd to end."""
-        return max(1, self.termination_grace_period_seconds - 5)
+        return max(1, self.grace_seconds - 5)
 
     @property
     def trainer_location(self) -> str:

@@ -40,7 +40,7 @@ def run_job(job: Job, rendered: Rendered, here: Path) -> None:
     """
     mpirun = find_mpirun()
     folders = local_folders(job, here)
-    with tempfile.TemporaryDirectory(prefix="mpikit-") as name:
+    with tempfile.TemporaryDirectory(prefix="mpikit-", ignore_cleanup_errors=True) as name:
         work = Path(name)
         write_kit(work, job, rendered)
         command = ["bash", str(work / "kit" / "run_vit.sh")]
@@ -102,6 +102,7 @@ def write_kit(work: Path, job: Job, rendered: Rendered) -> None:
     agent.write_text(AGENT)
     agent.chmod(0o755)
     (work / "scratch").mkdir()
+    (work / "mpi").mkdir()
 
 
 def _environment(job: Job, work: Path, mpirun: Path, folders: Mapping[str, str]) -> dict[str, str]:
@@ -113,6 +114,9 @@ def _environment(job: Job, work: Path, mpirun: Path, folders: Mapping[str, str])
         "MPIKIT_STATE": work / "state",
         "MPIKIT_SCRATCH": work / "scratch",
         "MPIKIT_PYTHON": sys.executable,
+        # Of its own for each run: daemons of the last one may still be clearing away the folder that all would share.
+        "OMPI_MCA_orte_tmpdir_base": work / "mpi",
+        "PRTE_MCA_prte_tmpdir_base": work / "mpi",
         "MPIKIT_MASTER_ADDR": "127.0.0.1",
         "MPIKIT_MASTER_PORT": _free_port(),
         "PATH": f"{mpirun.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",

@@ -46,7 +46,16 @@ def _member(value: Any) -> str:
 Source = Annotated[Annotated[AbsolutePath, Tag(PATH)] | Annotated[Claim, Tag(CLAIM)], Discriminator(_member)]
 """A folder: a path on the node, or a claim."""
 
-# The side of a patch in pixels, by model; the trainer's own table is compared by a test.
+# The side of a patch in pixels, and millions of parameters with a head of 1,000 classes, by model. A test compares both
+# with the trainer's own.
+MEGA_PARAMETERS = {
+    "ViT-B_16": 86.9,
+    "ViT-B_32": 88.3,
+    "ViT-L_16": 304.7,
+    "ViT-L_32": 306.6,
+    "ViT-H_14": 632.7,
+    "tiny": 0.2,
+}
 PATCHES = {"ViT-B_16": 16, "ViT-B_32": 32, "ViT-L_16": 16, "ViT-L_32": 32, "ViT-H_14": 14, "tiny": 8}
 
 

@@ -64,6 +64,12 @@ def test_a_run_keeps_its_name_when_nodes_change(make_job: MakeJob) -> None:
     assert make_job("nodes=2").train.name == make_job("nodes=4").train.name
 
 
+@pytest.mark.parametrize(("model", "seconds"), [("tiny", 46), ("ViT-B_16", 58), ("ViT-H_14", 140)])
+def test_the_grace_period_follows_from_the_time_a_save_takes(make_job: MakeJob, model: str, seconds: int) -> None:
+    assert make_job(f"train.model_type={model}").grace_seconds == seconds
+    assert make_job(f"train.model_type={model}", "terminationGracePeriodSeconds=7").grace_seconds == 7
+
+
 def test_mydir_is_mounted_if_and_only_if_it_is_set(make_job: MakeJob) -> None:
     assert "mydir" not in [mount.name for mount in make_job().folders]
     assert make_job("mydir=/m").folders[0].name == "mydir"

@@ -45,7 +45,7 @@ def test_a_rank_that_is_killed_ends_the_job_and_the_next_run_goes_on(job: Job) -
         _, stderr = process.communicate(timeout=60)
     assert time.monotonic() - start < 30
     assert process.returncode == 1
-    assert "exit code 137" in stderr
+    assert "exit code 137" in stderr, stderr
     saved = max(int(path.parent.name.removeprefix("step_")) for path in checkpoints(run))
     again = job("train.num_steps=100000", *LONG[1:])
     with again.started() as process:
@@ -79,10 +79,17 @@ def test_a_missing_dataset_is_found_before_a_rank_starts(job: Job, tmp_path: Pat
 def test_the_trainers_exit_code_is_named(job: Job) -> None:
     done = job("train.learning_rate=1e30", "train.max_grad_norm=1e30").to_its_end()
     assert done.returncode == 1
-    assert "exit code 5 (loss or gradient is not finite)" in done.stderr
+    assert "exit code 5 (loss or gradient is not finite)" in done.stderr, done.stderr
 
 
 def test_a_claim_cannot_be_mounted_here_and_says_what_to_give(job: Job) -> None:
     done = job('dataset={"pvc": "data"}').to_its_end()
     assert done.returncode == 2
     assert "--set dataset=/path" in done.stderr
+
+
+def test_two_jobs_at_once_do_not_meet(job: Job, tmp_path: Path) -> None:
+    first, second = job("train.num_steps=20"), job("train.num_steps=20", f"output={tmp_path}/other")
+    with first.started() as one, second.started() as two:
+        outputs = [process.communicate(timeout=120) for process in (one, two)]
+    assert [one.returncode, two.returncode] == [0, 0], outputs

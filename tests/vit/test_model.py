@@ -4,6 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="vit tests need torch: pip install torch")
 
+from mpikit.parts import MEGA_PARAMETERS  # noqa: E402  # after the skip
 from vit.model import create_model  # noqa: E402  # after the skip
 from vit.variants import VARIANTS  # noqa: E402
 
@@ -15,6 +16,14 @@ def test_parameters_with_a_1000_class_head_at_384_are_the_published_number(name:
     with torch.device("meta"):
         model = create_model(name)
     assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 3) == millions
+
+
+def test_the_kit_derives_its_grace_period_from_the_same_numbers() -> None:
+    for name, millions in MEGA_PARAMETERS.items():
+        with torch.device("meta"):
+            model = create_model(name, 32 if name == "tiny" else 384)
+        found = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+        assert found == pytest.approx(millions, abs=0.1), name
 
 
 def test_h_14_at_384_has_a_grid_of_27_and_leaves_6_pixels_unused() -> None:
