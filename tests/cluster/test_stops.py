@@ -17,7 +17,7 @@ from kube import Kube, wait_for
 
 NUM_STEPS = 600
 TIMES = int(os.environ.get("MPIKIT_STOPS", "1"))
-STOP_SECONDS = 45  # less than the grace period of 60 s: nothing was killed
+STOP_SECONDS = 40  # less than the grace period of this small model, 46 s: nothing was killed
 
 
 def words_for(values: list[str], output: Path, **more: object) -> list[str]:
@@ -105,7 +105,7 @@ def test_a_stop_loses_no_step(
     log = output / "logs" / f"{job.name}.launcher.log"
     wait_for(f"the launcher to end\n{job.story()}", lambda: "exit code" in log.read_text(), STOP_SECONDS)
     took = time.monotonic() - began
-    assert "stopped as asked, state saved (exit code 143)" in log.read_text()
+    assert "exit code 143: stopped as asked" in log.read_text()
     check_saved(output / "run")
     assert took < STOP_SECONDS
 
@@ -149,7 +149,7 @@ def test_a_suspended_job_goes_on_when_it_is_resumed(
 def test_a_job_deleted_while_its_pods_start_is_gone_at_once(
     kube: Kube, namespace: str, real_node_values: list[str], output: Path, delay_seconds: float
 ) -> None:
-    """Judged by the kubelet: no pod uses up its grace period of 60 s, whatever moment of its start was hit."""
+    """Judged by the kubelet: no pod uses up its grace period, whatever moment of its start was hit."""
     job = submit(kube, namespace, words_for(real_node_values, output))
     time.sleep(delay_seconds)
     delete_job(job)
