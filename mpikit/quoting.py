@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 # YAML 1.1 and 1.2 agree on a double-quoted scalar when everything but these ranges is escaped. Left out on purpose:
 # C0 and C1 controls, NEL, LS and PS (line breaks to YAML 1.1), the byte order mark and the noncharacters.
-_UNSAFE = re.compile("[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_UNSAFE = "[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+_UNSAFE_ASCII = re.compile("[^\x20-\x7e]")  # the same for ASCII alone; the large class takes milliseconds to compile
 _BARE_KEY = re.compile("[A-Za-z][A-Za-z0-9_./-]*")
 _NOT_TEXT = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")  # YAML 1.1 booleans and null
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -24,7 +25,7 @@ def unquotable(text: str) -> str | None:
 
 def shown(text: str) -> str:
     """`text` in double quotes with everything escaped that could disturb a terminal; for messages."""
-    return f'"{_UNSAFE.sub(_escape, text)}"'
+    return f'"{_escaped(text)}"'
 
 
 def yaml_filter(value: object) -> str:
@@ -43,7 +44,7 @@ def yaml_filter(value: object) -> str:
 def yaml_text(text: str) -> str:
     """A text of many lines as a block scalar that people can read; double-quoted if readers could differ on it."""
     plain = text.replace("\n", "")
-    if not text.endswith("\n") or text.endswith("\n\n") or text.startswith((" ", "\n")) or _UNSAFE.search(plain):
+    if not text.endswith("\n") or text.endswith("\n\n") or text.startswith((" ", "\n")) or _escaped(plain) != plain:
         return _double_quoted(text)
     return f"|\n{text}"
 
@@ -113,7 +114,12 @@ def _double_quoted(text: str) -> str:
     if reason:
         raise ValueError(f"{reason} cannot stand in a manifest")
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-    return f'"{_UNSAFE.sub(_escape, escaped)}"'
+    return f'"{_escaped(escaped)}"'
+
+
+def _escaped(text: str) -> str:
+    """`text` with every character escaped that YAML readers could take differently."""
+    return _UNSAFE_ASCII.sub(_escape, text) if text.isascii() else re.sub(_UNSAFE, _escape, text)
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
 from jinja2 import TemplateError as JinjaError
+from jinja2.bccache import Bucket
 from pydantic import BaseModel
 
 from mpikit.errors import TemplateError
@@ -102,9 +106,33 @@ def _variable(name: str, value: str) -> EnvVar:
     return EnvVar.model_construct(name=name, value=value, value_from=None)
 
 
+class _CompiledTemplates(BytecodeCache):
+    """Compiled templates, kept as Python keeps its own .pyc files; a folder that cannot be written costs only time."""
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        with contextlib.suppress(OSError), self._path(bucket).open("rb") as file:
+            bucket.load_bytecode(file)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        if sys.dont_write_bytecode:
+            return
+        path = self._path(bucket)
+        unfinished = path.with_suffix(f".{os.getpid()}")
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(exist_ok=True)
+            with unfinished.open("wb") as file:
+                bucket.write_bytecode(file)
+            unfinished.replace(path)
+
+    @staticmethod
+    def _path(bucket: Bucket) -> Path:
+        return Path(__file__).with_name("__pycache__") / f"{bucket.key}.{sys.implementation.cache_tag}.jinja"
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
+        bytecode_cache=_CompiledTemplates(),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

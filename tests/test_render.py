@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from mpikit.payload import Payload, read_payload, sha256_of
-from mpikit.render import SCRIPTS, TEMPLATES, Rendered, render
+from mpikit.render import SCRIPTS, TEMPLATES, Rendered, _CompiledTemplates, render
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -198,6 +198,28 @@ def test_the_zip_is_the_same_on_another_day(tmp_path: Path) -> None:
     folder = tmp_path / "vit"
     shutil.copytree(ROOT / "vit", folder)
     assert read_payload(folder).zipped() == read_payload(ROOT / "vit").zipped()
+
+
+def test_a_place_where_nothing_can_be_kept_costs_only_time(
+    render_job: RenderJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = render_job().manifest
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
+    monkeypatch.setattr(_CompiledTemplates, "_path", lambda _self, _bucket: Path("/proc/none/x.jinja"))
+    assert render_job().manifest == text
+
+
+def test_a_kept_template_is_not_used_once_its_source_has_changed(
+    render_job: RenderJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(TEMPLATES, tmp_path / "templates")
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
+    monkeypatch.setattr("mpikit.render.TEMPLATES", tmp_path / "templates")
+    monkeypatch.setattr(_CompiledTemplates, "_path", lambda _self, bucket: tmp_path / bucket.key)
+    assert "changed" not in render_job().manifest
+    with (tmp_path / "templates" / "mpijob.yaml.j2").open("a") as file:
+        file.write("# changed\n")
+    assert "# changed" in render_job().manifest
 
 
 def test_with_mydir_there_is_no_configmap_and_the_pods_know_the_scripts_hash(render_job: RenderJob) -> None:
