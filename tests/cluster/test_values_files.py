@@ -77,7 +77,6 @@ def test_the_api_server_accepts_a_values_file_strictly(kube: Kube, simulated_nam
     assert accepted.count("serverside-applied (server dry run)") == len(objects(kube, manifest))
 
 
-@pytest.mark.skipif(not GOLDEN, reason="tests/golden has no manifest yet")
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.stem)
 def test_the_api_server_accepts_a_golden_manifest_strictly(kube: Kube, simulated_namespace: str, golden: Any) -> None:
     """Judged by the API server: each object of the file, in a namespace of ours."""
