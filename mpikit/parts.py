@@ -49,14 +49,29 @@ Source = Annotated[Annotated[AbsolutePath, Tag(PATH)] | Annotated[Claim, Tag(CLA
 # The side of a patch in pixels, and millions of parameters with a head of 1,000 classes, by model. A test compares both
 # with the trainer's own.
 MEGA_PARAMETERS = {
+    "ViT-Ti_16": 5.8,
+    "ViT-S_16": 22.2,
     "ViT-B_16": 86.9,
     "ViT-B_32": 88.3,
     "ViT-L_16": 304.7,
     "ViT-L_32": 306.6,
     "ViT-H_14": 632.7,
+    "R50-ViT-B_16": 99.0,
     "tiny": 0.2,
 }
-PATCHES = {"ViT-B_16": 16, "ViT-B_32": 32, "ViT-L_16": 16, "ViT-L_32": 32, "ViT-H_14": 14, "tiny": 8}
+PATCHES = {
+    "ViT-Ti_16": 16,
+    "ViT-S_16": 16,
+    "ViT-B_16": 16,
+    "ViT-B_32": 32,
+    "ViT-L_16": 16,
+    "ViT-L_32": 32,
+    "ViT-H_14": 14,
+    "R50-ViT-B_16": 16,
+    "tiny": 8,
+}
+PUBLISHED_NAMES = {"R50-ViT-B_16": "R50+ViT-B_16"}
+"""Files in Google's bucket that are not named as their model."""
 
 
 class Train(Strict):
@@ -66,7 +81,19 @@ class Train(Strict):
     """Name of the run: its results lie in output/<name>. It does not depend on the number of nodes."""
     dataset: Literal["imagenet1K", "imagefolder", "synthetic"] = "imagenet1K"
     """Kind of the dataset; `dataset` at the top level is its path."""
-    model_type: Literal["ViT-B_16", "ViT-B_32", "ViT-L_16", "ViT-L_32", "ViT-H_14", "tiny"] = "ViT-B_16"
+    model_type: Literal[
+        "ViT-Ti_16",
+        "ViT-S_16",
+        "ViT-B_16",
+        "ViT-B_32",
+        "ViT-L_16",
+        "ViT-L_32",
+        "ViT-H_14",
+        "R50-ViT-B_16",
+        "tiny",
+    ] = "ViT-B_16"
+    gelu: Literal["tanh", "erf"] | None = None
+    """erf for weights that a PyTorch port trained."""
     num_steps: Count = 20000
     """Optimizer steps of the whole run."""
     eval_every: Count | None = None
@@ -91,6 +118,8 @@ class Train(Strict):
     momentum: Fraction | None = None
     augment: Literal["inception", "shift", "none"] | None = None
     dropout: Fraction | None = None
+    grad_checkpointing: bool | None = None
+    """Less memory, a third more time."""
     seed: Seed | None = None
     num_workers: Natural | None = None
     resume: Literal["auto", "never", "must"] | None = None

@@ -17,7 +17,18 @@ from vit.errors import ConfigError
 from vit.variants import VARIANTS, Variant
 
 DatasetName = Literal["imagenet1K", "imagefolder", "synthetic"]
-ModelType = Literal["ViT-B_16", "ViT-B_32", "ViT-L_16", "ViT-L_32", "ViT-H_14", "tiny"]
+ModelType = Literal[
+    "ViT-Ti_16",
+    "ViT-S_16",
+    "ViT-B_16",
+    "ViT-B_32",
+    "ViT-L_16",
+    "ViT-L_32",
+    "ViT-H_14",
+    "R50-ViT-B_16",
+    "tiny",
+]
+Gelu = Literal["tanh", "erf"]
 OptimizerName = Literal["sgd", "adamw"]
 DecayType = Literal["cosine", "linear"]
 Augment = Literal["inception", "shift", "none"]
@@ -39,8 +50,10 @@ class Config:
     """Folder that holds train/ and val/."""
     model_type: ModelType = "ViT-B_16"
     """Size of the model; tiny is for tests and the demo."""
+    gelu: Gelu = "tanh"
+    """Form of GELU: tanh is the reference's, erf that of weights trained by the PyTorch ports."""
     pretrained_dir: str | None = None
-    """Path of Google's .npz FILE (the name is upstream's); absent = train from scratch."""
+    """Google's .npz, or timm's or Hugging Face's state dict; a folder means model_type.npz in it; absent = none."""
     output_dir: str = "/output"
     """Folder of all runs; must be shared by all nodes."""
     num_steps: int = 20000
@@ -78,7 +91,9 @@ class Config:
     augment: Augment = "inception"
     """Training images: inception = crop of 5-100 % of the area and flip, shift = moved by up to 1/16 side, none."""
     dropout: float | None = None
-    """Dropout rate; default the reference's for the model_type (L_16 and H_14 0.1, else 0)."""
+    """Dropout rate; default the reference's for the model_type (L_16, H_14 and R50 0.1, else 0)."""
+    grad_checkpointing: bool = False
+    """Compute each block's activations again in the backward pass: less memory, about a third more time."""
     autocast: bool = False
     """Compute in bfloat16; weights and optimizer stay float32."""
     seed: int = 0
@@ -133,6 +148,7 @@ class Config:
         return {
             "dataset": self.dataset,
             "model_type": self.model_type,
+            "gelu": self.gelu,
             "img_size": self.image_size,
             "global_batch": self.train_batch_size * world_size,
             "num_steps": self.num_steps,

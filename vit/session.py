@@ -29,7 +29,7 @@ from vit.ranks import Ranks
 from vit.reporter import Reporter
 from vit.run_folder import RunFolder
 from vit.stop import StopRequest
-from vit.weights import load_npz
+from vit.weights import load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -202,6 +202,8 @@ def _build_model(config: Config, device: Device, data: Data) -> VisionTransforme
         data.num_classes,
         dropout=config.dropout_rate,
         attention=device.attention,
+        gelu=config.gelu,
+        grad_checkpointing=config.grad_checkpointing,
     )
 
 
@@ -212,7 +214,7 @@ def _fill_model(model: VisionTransformer, checkpoint: Checkpoint | None, config:
         return [f"weights: checkpoint {checkpoint.path}, step {checkpoint.step}"]
     if config.pretrained_dir is None:
         return [f"weights: random, seed {config.seed}"]
-    notes = load_npz(model, config.pretrained_dir)
+    notes = load_weights(model, config.pretrained_dir, config.model_type)
     if config.eval_only and any(note.startswith("the head") for note in notes):
         what = f"{config.pretrained_dir} cannot be evaluated on these images: {notes[0]}"
         raise ConfigError("--pretrained_dir", what, "give a file that was fine-tuned on these classes")
@@ -243,7 +245,8 @@ def _describe(session: Session, notes: list[str]) -> None:
     for text in (
         f"device: {session.device.describe()}; {world_size} ranks, {session.num_workers} loader workers each",
         f"model: {config.model_type} at {config.image_size} px, {num_parameters:,} parameters, "
-        f"dropout {config.dropout_rate}, {'bfloat16 autocast' if config.autocast else 'float32'}",
+        f"dropout {config.dropout_rate}, {config.gelu} GELU, {'bfloat16 autocast' if config.autocast else 'float32'}"
+        f"{', activations computed again in the backward pass' if config.grad_checkpointing else ''}",
         f"data: {len(session.data.train.source):,} training and {len(session.data.val.source):,} validation images "
         f"in {session.data.num_classes:,} classes; augment {config.augment}",
         f"batch: {order.global_batch} images a step = {world_size} ranks x {config.train_batch_size}, "
