@@ -79,7 +79,7 @@ class Train(Strict):
 
     name: FolderName = "vit"
     """Name of the run: its results lie in output/<name>. It does not depend on the number of nodes."""
-    dataset: Literal["imagenet1K", "imagefolder", "synthetic"] = "imagenet1K"
+    dataset: Literal["imagenet1K", "imagefolder", "cifar10", "cifar100", "fashion_mnist", "synthetic"] = "imagenet1K"
     """Kind of the dataset; `dataset` at the top level is its path."""
     model_type: Literal[
         "ViT-Ti_16",
@@ -110,6 +110,9 @@ class Train(Strict):
     log_every: Count | None = None
     keep_checkpoints: Count | None = None
     eval_batch_size: Batch | None = None
+    eval_resize: Literal["squash", "crop"] | None = None
+    crop_pct: Positive | None = None
+    per_class: bool | None = None
     weight_decay: Number | None = None
     warmup_steps: Natural | None = None
     decay_type: Literal["cosine", "linear"] | None = None
@@ -121,6 +124,8 @@ class Train(Strict):
     grad_checkpointing: bool | None = None
     """Less memory, a third more time."""
     seed: Seed | None = None
+    compile: bool | None = None
+    rank_timeout_seconds: Count | None = None
     num_workers: Natural | None = None
     resume: Literal["auto", "never", "must"] | None = None
     eval_only: bool | None = None

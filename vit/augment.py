@@ -23,6 +23,20 @@ def squash(image: Image.Image, side: int, _: np.random.RandomState) -> Pixels:
     return np.asarray(image if image.size == (side, side) else image.resize((side, side), Image.Resampling.BILINEAR))
 
 
+def centre_crop(crop_pct: float) -> Transform:
+    """The transform that resizes the shorter side to side / crop_pct and takes the centre, as timm and torchvision."""
+
+    def crop(image: Image.Image, side: int, _: np.random.RandomState) -> Pixels:
+        short = math.floor(side / crop_pct)
+        width, height = image.size
+        size = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
+        resized = image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
+        left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
+        return np.asarray(resized.crop((left, top, left + side, top + side)))
+
+    return crop
+
+
 def inception(image: Image.Image, side: int, random: np.random.RandomState) -> Pixels:
     """A random crop of 5-100 % of the area at side x side, flipped half of the time."""
     box = crop_box(*image.size, random)

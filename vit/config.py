@@ -16,7 +16,7 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type
 from vit.errors import ConfigError
 from vit.variants import VARIANTS, Variant
 
-DatasetName = Literal["imagenet1K", "imagefolder", "synthetic"]
+DatasetName = Literal["imagenet1K", "imagefolder", "cifar10", "cifar100", "fashion_mnist", "synthetic"]
 ModelType = Literal[
     "ViT-Ti_16",
     "ViT-S_16",
@@ -32,6 +32,7 @@ Gelu = Literal["tanh", "erf"]
 OptimizerName = Literal["sgd", "adamw"]
 DecayType = Literal["cosine", "linear"]
 Augment = Literal["inception", "shift", "none"]
+EvalResize = Literal["squash", "crop"]
 DeviceKind = Literal["auto", "hpu", "cuda", "cpu"]
 Resume = Literal["auto", "never", "must"]
 
@@ -47,7 +48,7 @@ class Config:
     dataset: DatasetName = "imagenet1K"
     """Kind of data: imagenet1K and imagefolder read train/<class>/* and val/<class>/*, synthetic invents images."""
     data_path: str = "/dataset"
-    """Folder that holds train/ and val/."""
+    """Folder that holds train/ and val/, or the files of cifar10, cifar100 or fashion_mnist under their own names."""
     model_type: ModelType = "ViT-B_16"
     """Size of the model; tiny is for tests and the demo."""
     gelu: Gelu = "tanh"
@@ -70,6 +71,12 @@ class Config:
     """Images per rank and update (upstream's meaning); a micro-batch is this / gradient_accumulation_steps."""
     eval_batch_size: int = 64
     """Images per rank and evaluation batch."""
+    eval_resize: EvalResize = "squash"
+    """Evaluation images: squash = all of it at img_size, aspect not kept (the published protocol); crop = centre."""
+    crop_pct: float = 0.875
+    """With eval_resize crop: img_size / side of the resized image's shorter side, timm's crop_pct."""
+    per_class: bool = False
+    """Write each class's images and top-1 into evaluation.json."""
     gradient_accumulation_steps: int = 1
     """Micro-batches per update; must divide train_batch_size."""
     img_size: int | None = None
@@ -100,6 +107,10 @@ class Config:
     """Seed of initial weights, order, augmentation and dropout."""
     device: DeviceKind = "auto"
     """Accelerator; auto = hpu if there, else cuda, else cpu."""
+    compile: bool = False
+    """Compile the model (torch.compile); on HPU only with PT_HPU_LAZY_MODE=0."""
+    rank_timeout_seconds: int = 1800
+    """A rank that does not answer for so long ends all with exit code 4; longer than any save or evaluation."""
     num_workers: int | None = None
     """Processes per rank that decode images; default CPUs of the container / ranks on the node - 1, at most 16."""
     resume: Resume = "auto"
@@ -170,6 +181,7 @@ POSITIVE = (
     *("num_steps", "eval_every", "save_every", "log_every", "keep_checkpoints"),
     *("train_batch_size", "eval_batch_size", "gradient_accumulation_steps", "img_size"),
     *("learning_rate", "max_grad_norm", "synthetic_images", "synthetic_classes"),
+    *("crop_pct", "rank_timeout_seconds"),
 )
 NOT_NEGATIVE = ("weight_decay", "warmup_steps", "num_workers", "seed")
 
@@ -206,21 +218,28 @@ def _check_pairs(config: Config) -> None:
             f"{config.image_size} is below one patch of {config.variant.patch} px of {config.model_type}",
             f"give at least {config.variant.patch}",
         )
+    if config.crop_pct > 1:
+        raise ConfigError("--crop_pct", f"{config.crop_pct} is more than the whole image", "give at most 1")
     if config.seed > SEED_MAX:
         raise ConfigError("--seed", f"{config.seed} is too large", f"give a number up to {SEED_MAX}")
     if not config.name or config.name in (".", "..") or "/" in config.name or config.name.startswith("-"):
         raise ConfigError("--name", f'"{config.name}" is no folder name', "give a name without /, such as my-run")
 
 
-def parse_args(argv: Sequence[str]) -> Config:
-    """Config from the command line; raises ConfigError, or SystemExit(0) after --help."""
-    parser = build_parser()
-    known, unknown = parser.parse_known_args(argv)
+def parse_args(argv: Sequence[str], *, program: str = "vit.train", only: Sequence[str] = ()) -> Config:
+    """Config from the command line; raises ConfigError, or SystemExit(0) after --help.
+
+    `only` names the fields that `program` has flags for, all of them if it is empty; the others keep their defaults.
+    """
+    names = only or [field.name for field in dataclasses.fields(Config)]
+    known, unknown = build_parser(program, names).parse_known_args(argv)
     if unknown:
         flag = unknown[0].split("=")[0]
-        near = difflib.get_close_matches(flag.replace("-", "_").replace("__", "--", 1), _flags(), n=1)
-        fix = f"did you mean {near[0]}?" if near else "see python -m vit.train --help"
-        raise ConfigError(flag, "is no flag of the trainer" if flag.startswith("-") else "has no flag before it", fix)
+        flags = [f"--{name}" for name in names]
+        near = difflib.get_close_matches(flag.replace("-", "_").replace("__", "--", 1), flags, n=1)
+        fix = f"did you mean {near[0]}?" if near else f"see python -m {program} --help"
+        whose = "the trainer" if program == "vit.train" else program
+        raise ConfigError(flag, f"is no flag of {whose}" if flag.startswith("-") else "has no flag before it", fix)
     return Config(**vars(known))
 
 
@@ -229,15 +248,17 @@ class _Parser(argparse.ArgumentParser):
         """Raise ConfigError instead of argparse's usage text."""
         where, _, what = message.removeprefix("argument ").partition(": ")
         what, _, choices = what.partition(" (choose from ")
-        fix = f"choose from {choices.rstrip(')')}" if choices else "see python -m vit.train --help"
+        fix = f"choose from {choices.rstrip(')')}" if choices else f"see {self.prog} --help"
         raise ConfigError(where.split(",")[0].split("/")[0], what or "is wrong", fix)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser: one flag per field of Config, help from the docstring under the field."""
-    parser = _Parser(prog="python -m vit.train", description=Config.__doc__, allow_abbrev=False)
+def build_parser(program: str, names: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser: a flag for each of these fields of Config, help from the docstring under the field."""
+    parser = _Parser(prog=f"python -m {program}", allow_abbrev=False)
     hints, docs = get_type_hints(Config), field_docs()
     for field in dataclasses.fields(Config):
+        if field.name not in names:
+            continue
         text = docs[field.name].replace("%", "%%")
         _add_flag(parser, field.name, _plain_type(hints[field.name]), field.default, text)
     return parser
@@ -259,10 +280,6 @@ def _plain_type(hint: Any) -> Any:
     if get_origin(hint) in (types.UnionType, Union):
         return next(part for part in get_args(hint) if part is not type(None))
     return hint
-
-
-def _flags() -> list[str]:
-    return [f"--{field.name}" for field in dataclasses.fields(Config)]
 
 
 def field_docs() -> dict[str, str]:

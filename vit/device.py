@@ -65,6 +65,10 @@ class Device:
         """Seed the generators that dropout draws from."""
         torch.manual_seed(seed)
 
+    def compile(self, model: nn.Module) -> None:
+        """Have torch compile the model's forward and backward pass when they first run."""
+        model.compile()
+
     def ddp_options(self) -> dict[str, Any]:
         """Keyword arguments of DistributedDataParallel; the models have no buffers to broadcast."""
         return {"gradient_as_bucket_view": True}

@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from vit.device import Device
 from vit.errors import ConfigError
 from vit.model import AttentionKind
-from vit.ranks import Ranks
+from vit.ranks import LAZY_MODE, Ranks
 
 logger = logging.getLogger(__name__)
 
-LAZY_MODE = "PT_HPU_LAZY_MODE"  # its default changed from 1 to 0 between SynapseAI 1.20 and 1.23
 BUCKET_CAP_MB = 256  # Habana's own ViT and the Gaudi DDP guide
 
 
@@ -84,6 +83,13 @@ class HpuDevice(Device):
         """Seed the host's and the card's generators."""
         torch.manual_seed(seed)
         import_habana("hpu.random").manual_seed(seed)
+
+    def compile(self, model: nn.Module) -> None:
+        """Compile with Habana's backend, which needs eager mode. Raises ConfigError in lazy mode."""
+        if self.lazy:
+            what = f"works on HPU without lazy mode only, and {LAZY_MODE}={os.environ[LAZY_MODE]}"
+            raise ConfigError("--compile", what, f"set {LAZY_MODE}=0 for all ranks, or leave --compile out")
+        model.compile(backend="hpu_backend")
 
     def ddp_options(self) -> dict[str, Any]:
         """What Habana's guide to DDP asks for."""

@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from vit.checkpoint import folder_name, prune_checkpoints, save_checkpoint
 from vit.config import Config
-from vit.data import Batch, Data, checked, named_worker_faults, open_loader
+from vit.data import Batch, DamageReport, Data, checked, named_worker_faults, open_loader
 from vit.device import Device
 from vit.distributed import Group, StopAgreement, named_faults
 from vit.errors import Stopped
-from vit.evaluate import Evaluation, evaluate, normalise
+from vit.evaluation import Evaluation, evaluate, normalise
 from vit.meter import Meter
 from vit.metrics import MetricValue, metric_line
 from vit.optim import learning_rate, set_learning_rate
@@ -54,6 +54,7 @@ class Session:
     saved_step: int | None = None
     shown: dict[str, Any] = field(default_factory=dict)
     """Values of the last metric line, for the live line."""
+    damage: DamageReport = field(default_factory=DamageReport)
 
 
 def train(session: Session, stop: StopRequest) -> None:
@@ -95,18 +96,20 @@ def _take_step(session: Session, batches: Iterator[Any], rate: float) -> None:
     set_learning_rate(session.optimizer, rate)
     if config.dropout_rate > 0:
         device.manual_seed(dropout_seed(config.seed, session.step, session.group.rank))
-    losses, waited = [], 0.0
+    losses, waited, num_damaged = [], 0.0, 0
     for part in range(config.gradient_accumulation_steps):
         asked_at = time.perf_counter()
         batch = checked(next(batches))
         waited += time.perf_counter() - asked_at
+        num_damaged += len(batch.damaged)
+        session.damage.tell(batch, "the next one is taken")
         last = part == config.gradient_accumulation_steps - 1
         losses.append(_backward(session, batch, synchronised=last))
     norm = device.clip(session.model.parameters(), config.max_grad_norm)
     session.optimizer.step()
     session.optimizer.zero_grad(set_to_none=True)
     device.mark_step()
-    session.meter.add(torch.stack(losses).sum(), norm, data_seconds=waited)
+    session.meter.add(torch.stack(losses).sum(), norm, data_seconds=waited, num_damaged=num_damaged)
 
 
 def _backward(session: Session, batch: Batch, *, synchronised: bool) -> Tensor:
@@ -140,6 +143,7 @@ def _train_loader(session: Session) -> Any:
         start_step=session.step,
         num_steps=config.num_steps,
     )
+    assert session.data.train is not None, "only an evaluation goes without training images"
     return _loader(session, session.data.train, keys)
 
 
@@ -172,15 +176,8 @@ def _evaluate_if_due(session: Session, values: dict[str, MetricValue]) -> bool:
         return False
     started = time.perf_counter()
     result = evaluate_session(session)
-    values |= {
-        "top1_percent": result.top1_percent,
-        "eval_loss": result.eval_loss,
-        "eval_images": result.eval_images,
-        "eval_seconds": time.perf_counter() - started,
-    }
+    values |= {**evaluation_metrics(result), "eval_seconds": time.perf_counter() - started}
     session.last_top1 = result.top1_percent
-    if session.group.rank == 0:
-        session.folder.add_event("evaluation", session.step, top1_percent=result.top1_percent)
     if session.best is not None and result.top1_percent <= session.best["top1_percent"]:
         return False
     session.best = {"step": session.step, "top1_percent": result.top1_percent}
@@ -196,8 +193,30 @@ def evaluate_session(session: Session) -> Evaluation:
         world_size=group.world_size,
         batch_size=config.eval_batch_size,
     )
-    loader = _loader(session, session.data.val, keys)
-    return evaluate(session.model, loader, session.device, group, autocast=config.autocast)
+    result = evaluate(
+        session.model,
+        _loader(session, session.data.val, keys),
+        session.device,
+        group,
+        autocast=config.autocast,
+        num_classes=session.data.num_classes,
+        damage=session.damage,
+    )
+    if group.rank == 0:
+        names = session.data.class_names if config.per_class else None
+        session.folder.write_evaluation({"step": session.step, **result.as_dict(names)})
+        session.folder.add_event("evaluation", session.step, top1_percent=result.top1_percent)
+    return result
+
+
+def evaluation_metrics(result: Evaluation) -> dict[str, MetricValue]:
+    """The values of a metric line that an evaluation gives."""
+    return {
+        "top1_percent": result.top1_percent,
+        "top5_percent": result.top5_percent,
+        "eval_loss": result.eval_loss,
+        "eval_images": result.eval_images,
+    }
 
 
 def _write_line(session: Session, values: dict[str, MetricValue]) -> None:

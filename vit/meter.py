@@ -23,6 +23,7 @@ class Meter:
         self.loss_sum = torch.zeros((), device=device.torch_device)
         self.norm_sum = torch.zeros((), device=device.torch_device)
         self.num_steps = 0
+        self.num_damaged = 0
         self.restart_clock()
 
     def restart_clock(self) -> None:
@@ -30,8 +31,9 @@ class Meter:
         self.num_timed, self.data_seconds, self.away_seconds = 0, 0.0, 0.0
         self.started = time.perf_counter()
 
-    def add(self, loss: Tensor, norm: Tensor, *, data_seconds: float) -> None:
+    def add(self, loss: Tensor, norm: Tensor, *, data_seconds: float, num_damaged: int = 0) -> None:
         """One step: its loss and gradient norm stay on the device."""
+        self.num_damaged += num_damaged
         self.loss_sum += loss
         self.norm_sum += norm
         self.num_steps += 1
@@ -41,10 +43,12 @@ class Meter:
     def read(self, group: Group, *, step: int, global_batch: int) -> dict[str, MetricValue]:
         """Values of the interval that ends now, which starts a new one. Raises NotFiniteError on all ranks."""
         loss, norm = self._means(group, step)  # waits for the device
+        damaged = group.sum([float(self.num_damaged)])[0]
         seconds = (time.perf_counter() - self.started - self.away_seconds) / self.num_timed
         values: dict[str, MetricValue] = {
             "loss": loss,
             "gradient_norm": norm,
+            "damaged_images": round(damaged),
             "images_per_second": global_batch / seconds,
             "step_seconds": seconds,
             "data_seconds": self.data_seconds / self.num_timed,
@@ -52,7 +56,7 @@ class Meter:
         }
         self.loss_sum.zero_()
         self.norm_sum.zero_()
-        self.num_steps = 0
+        self.num_steps = self.num_damaged = 0
         return values
 
     def state(self, group: Group, step: int) -> dict[str, Any] | None:
@@ -60,8 +64,12 @@ class Meter:
         if self.num_steps == 0:
             return None
         self._means(group, step)
-        loss_sums = group.gather(self.loss_sum.item())
-        return {"num_steps": self.num_steps, "norm_sum": self.norm_sum.item(), "loss_sums": loss_sums}
+        return {
+            "num_steps": self.num_steps,
+            "norm_sum": self.norm_sum.item(),
+            "loss_sums": group.gather(self.loss_sum.item()),
+            "num_damaged": round(group.sum([float(self.num_damaged)])[0]),
+        }
 
     def restore(self, state: dict[str, Any] | None, group: Group) -> None:
         """Go on with the sums of `state`; with another number of ranks rank 0 carries all of the loss."""
@@ -73,6 +81,7 @@ class Meter:
         self.loss_sum.fill_(sums[group.rank])
         self.norm_sum.fill_(state["norm_sum"])
         self.num_steps = state["num_steps"]
+        self.num_damaged = state["num_damaged"] if group.rank == 0 else 0
 
     def _means(self, group: Group, step: int) -> tuple[float, float]:
         """(loss, gradient norm) over the interval and all ranks; the norm is the same on each."""

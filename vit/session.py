@@ -19,7 +19,7 @@ from vit.data import Data, open_data
 from vit.device import Device, open_device
 from vit.distributed import Group
 from vit.errors import ConfigError, DataError, StorageError, TrainError
-from vit.loop import Session, evaluate_session, train
+from vit.loop import Session, evaluate_session, evaluation_metrics, train
 from vit.meter import Meter
 from vit.metrics import metric_line
 from vit.model import VisionTransformer, create_model
@@ -52,7 +52,7 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
     """The whole run of this rank; returns when it is complete. Raises TrainError."""
     stop = StopRequest()
     device = open_device(config.device, ranks)
-    group = Group(ranks, device)
+    group = Group(ranks, device, timeout_seconds=config.rank_timeout_seconds)
     folder = RunFolder(Path(config.output_dir) / config.name)
     frame = Frame(config=config, ranks=ranks, device=device, group=group, folder=folder, reporter=reporter)
     group.on_rank0(lambda: _open_folder(folder, config, reporter))
@@ -68,8 +68,8 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
 def _run_in_folder(frame: Frame, stop: StopRequest) -> None:
     config, group, folder = frame.config, frame.group, frame.folder
     checkpoint = group.on_rank0(lambda: _find_checkpoint(folder, config))
-    data = group.together(lambda: open_data(config))
-    _check_same_files(group, data)
+    data = group.together(lambda: open_data(config, with_train=not config.eval_only))
+    check_same_files(group, data)
     identity = _identity(config, group, data)
     if checkpoint is not None:
         found = checkpoint  # for the closure: mypy forgets the check above
@@ -79,7 +79,7 @@ def _run_in_folder(frame: Frame, stop: StopRequest) -> None:
             return
     session = _open_session(frame, data, identity, checkpoint)
     if config.eval_only:
-        _evaluate_only(session)
+        _evaluate_only(session, 0.0 if checkpoint is None else checkpoint.state["epoch"])
         return
     if group.rank == 0:
         _prepare_folder(session, checkpoint)
@@ -108,9 +108,9 @@ def _find_checkpoint(folder: RunFolder, config: Config) -> Checkpoint | None:
     return checkpoint
 
 
-def _check_same_files(group: Group, data: Data) -> None:
+def check_same_files(group: Group, data: Data) -> None:
     """Every rank must see the same files, or ranks would train on other images than the order says."""
-    mine = (data.train.source.fingerprint(), data.val.source.fingerprint())
+    mine = data.fingerprint()
     if group.on_rank0(lambda: mine) != mine:
         fix = "make --data_path the same shared folder on all nodes"
         raise DataError("data", f"rank {group.rank} sees other files than rank 0", fix)
@@ -121,7 +121,7 @@ def _identity(config: Config, group: Group, data: Data) -> dict[str, Any]:
         **config.identity(world_size=group.world_size),
         "num_classes": data.num_classes,
         "classes_crc": zlib.crc32("/".join(data.class_names).encode(errors="surrogateescape")),
-        "train_images": len(data.train.source),
+        "train_images": data.num_train,
     }
 
 
@@ -162,10 +162,12 @@ def _open_session(frame: Frame, data: Data, identity: dict[str, Any], checkpoint
     """Model, optimizer and all else, filled from the checkpoint or the weights file."""
     config, device, group = frame.config, frame.device, frame.group
     order = group.together(lambda: _order(config, group, data))
-    model = _build_model(config, device, data)
+    model = build_model(config, device, data)
     notes = group.on_rank0(lambda: _fill_model(model, checkpoint, config))
     model.to(device.torch_device)
     group.broadcast_weights(model)
+    if config.compile:
+        device.compile(model)
     session = Session(
         config=config,
         device=device,
@@ -174,7 +176,7 @@ def _open_session(frame: Frame, data: Data, identity: dict[str, Any], checkpoint
         folder=frame.folder,
         data=data,
         order=order,
-        num_workers=_num_workers(config, frame.ranks),
+        num_workers=num_loader_workers(config, frame.ranks),
         identity=identity,
         model=model,
         parallel=model if config.eval_only else group.wrap(model, device),
@@ -188,13 +190,14 @@ def _open_session(frame: Frame, data: Data, identity: dict[str, Any], checkpoint
 
 
 def _order(config: Config, group: Group, data: Data) -> TrainOrder:
-    num_images, global_batch = len(data.train.source), config.train_batch_size * group.world_size
-    if config.eval_only:  # no step is taken, so a small set is no fault
-        global_batch = min(global_batch, num_images)
+    num_images, global_batch = data.num_train, config.train_batch_size * group.world_size
+    if config.eval_only:  # no step is taken, and no training images are needed
+        num_images = max(num_images, global_batch)
     return TrainOrder(seed=config.seed, num_images=num_images, global_batch=global_batch)
 
 
-def _build_model(config: Config, device: Device, data: Data) -> VisionTransformer:
+def build_model(config: Config, device: Device, data: Data) -> VisionTransformer:
+    """The model of the flags with a head for the data's classes, freshly initialised from the seed."""
     torch.manual_seed(config.seed)
     return create_model(
         config.model_type,
@@ -214,11 +217,16 @@ def _fill_model(model: VisionTransformer, checkpoint: Checkpoint | None, config:
         return [f"weights: checkpoint {checkpoint.path}, step {checkpoint.step}"]
     if config.pretrained_dir is None:
         return [f"weights: random, seed {config.seed}"]
-    notes = load_weights(model, config.pretrained_dir, config.model_type)
-    if config.eval_only and any(note.startswith("the head") for note in notes):
-        what = f"{config.pretrained_dir} cannot be evaluated on these images: {notes[0]}"
+    return fill_from_file(model, config, config.pretrained_dir, whole=config.eval_only)
+
+
+def fill_from_file(model: VisionTransformer, config: Config, path: str, *, whole: bool) -> list[str]:
+    """Load a weights file; `whole` refuses one whose head does not fit. Returns what was done, in sentences."""
+    notes = load_weights(model, path, config.model_type)
+    if whole and any(note.startswith("the head") for note in notes):
+        what = f"{path} cannot be evaluated on these images: {notes[0]}"
         raise ConfigError("--pretrained_dir", what, "give a file that was fine-tuned on these classes")
-    return [f"weights: {config.pretrained_dir}", *notes]
+    return [f"weights: {path}", *notes]
 
 
 def _restore(session: Session, checkpoint: Checkpoint) -> None:
@@ -230,7 +238,7 @@ def _restore(session: Session, checkpoint: Checkpoint) -> None:
         session.meter.restore(state["interval"], session.group)
 
 
-def _num_workers(config: Config, ranks: Ranks) -> int:
+def num_loader_workers(config: Config, ranks: Ranks) -> int:
     """num_workers, or what the container's CPUs leave each rank besides its main process."""
     if config.num_workers is not None:
         return config.num_workers
@@ -247,7 +255,7 @@ def _describe(session: Session, notes: list[str]) -> None:
         f"model: {config.model_type} at {config.image_size} px, {num_parameters:,} parameters, "
         f"dropout {config.dropout_rate}, {config.gelu} GELU, {'bfloat16 autocast' if config.autocast else 'float32'}"
         f"{', activations computed again in the backward pass' if config.grad_checkpointing else ''}",
-        f"data: {len(session.data.train.source):,} training and {len(session.data.val.source):,} validation images "
+        f"data: {session.data.num_train:,} training and {len(session.data.val.source):,} validation images "
         f"in {session.data.num_classes:,} classes; augment {config.augment}",
         f"batch: {order.global_batch} images a step = {world_size} ranks x {config.train_batch_size}, "
         f"as {config.gradient_accumulation_steps} micro-batches of {config.micro_batch} a rank",
@@ -277,7 +285,7 @@ def _derived(session: Session) -> dict[str, Any]:
         "global_batch": session.order.global_batch,
         "steps_per_epoch": session.order.steps_per_epoch,
         "num_classes": session.data.num_classes,
-        "train_images": len(session.data.train.source),
+        "train_images": session.data.num_train,
         "val_images": len(session.data.val.source),
         "device": session.device.kind,
     }
@@ -310,23 +318,14 @@ def _finish(session: Session) -> None:
     )
 
 
-def _evaluate_only(session: Session) -> None:
+def _evaluate_only(session: Session, epoch: float) -> None:
     """Evaluate the weights as they are and write one metric line."""
     result = evaluate_session(session)
     if session.group.rank != 0:
         return
-    line = metric_line(
-        {
-            "step": session.step,
-            "epoch": session.order.epoch_of(session.step),
-            "top1_percent": result.top1_percent,
-            "eval_loss": result.eval_loss,
-            "eval_images": result.eval_images,
-        }
-    )
+    line = metric_line({"step": session.step, "epoch": epoch, **evaluation_metrics(result)})
     if not session.folder.has_evaluation(session.step):
         session.folder.add_metrics(line)
-    session.folder.add_event("evaluation", session.step, top1_percent=result.top1_percent)
     session.reporter.metrics(line)
     session.reporter.summary(
         f"top-1 {result.top1_percent:.2f} % of {result.eval_images:,} images, loss {result.eval_loss:.4f}"

@@ -8,28 +8,39 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vit.config import Config, parse_args
 from vit.errors import EXIT_CODES, ConfigError, TrainError
-from vit.ranks import Ranks, read_ranks
+from vit.ranks import LAZY_MODE, Ranks, read_ranks
 from vit.reporter import Reporter
 
+NEEDED = ("torch", "numpy", "PIL")
 RANK_0_SPEAKS_SECONDS = 1.0  # mpirun ends all ranks soon after the first failure: let rank 0's words out first
+
+
+Work = Callable[[Config, Ranks, Reporter], None]
 
 
 def main(argv: Sequence[str]) -> int:
     """Run this rank; returns its exit code."""
+    return launch(argv, parse_args, _train, terminal=_is_terminal())
+
+
+def launch(argv: Sequence[str], parse: Callable[[Sequence[str]], Config], work: Work, *, terminal: bool = False) -> int:
+    """Read flags and ranks, then do `work`, which imports torch; returns the exit code of how it ended."""
     sys.excepthook = traceback.print_exception  # shows source lines from a zip too, unlike the default before 3.13
     try:
         ranks = read_ranks(os.environ)
-        config = parse_args(argv)
+        config = parse(argv)
     except ConfigError as error:
         return _refuse(error)
-    reporter = Reporter(rank=ranks.rank, terminal=_is_terminal(), stdout=sys.stdout, stderr=sys.stderr)
+    reporter = Reporter(rank=ranks.rank, terminal=terminal, stdout=sys.stdout, stderr=sys.stderr)
     logging.basicConfig(level=logging.INFO, handlers=[reporter], force=True)
     logging.captureWarnings(True)
-    return _run(config, ranks, reporter)
+    if config.device in ("auto", "hpu"):  # from SynapseAI 1.18 on the import of torch itself reads this
+        os.environ.setdefault(LAZY_MODE, "1")
+    return _run(work, config, ranks, reporter)
 
 
 def _is_terminal() -> bool:
@@ -40,9 +51,9 @@ def _is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def _run(config: Config, ranks: Ranks, reporter: Reporter) -> int:
+def _run(work: Work, config: Config, ranks: Ranks, reporter: Reporter) -> int:
     try:
-        _import_and_run(config, ranks, reporter)
+        _with_torch(work, config, ranks, reporter)
     except TrainError as error:
         if error.shared and ranks.rank != 0:
             time.sleep(RANK_0_SPEAKS_SECONDS)
@@ -58,13 +69,20 @@ def _run(config: Config, ranks: Ranks, reporter: Reporter) -> int:
     return EXIT_CODES["complete"]
 
 
-def _import_and_run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
+def _with_torch(work: Work, config: Config, ranks: Ranks, reporter: Reporter) -> None:
     """Import torch only now: a wrong flag is answered at once."""
     try:
-        from vit.session import run
+        work(config, ranks, reporter)
     except ModuleNotFoundError as error:
+        if error.name not in NEEDED:
+            raise
         what = f"this Python ({sys.executable}) has no {error.name}"
         raise ConfigError("python", what, "pip install torch numpy pillow, or use the right image") from error
+
+
+def _train(config: Config, ranks: Ranks, reporter: Reporter) -> None:
+    from vit.session import run
+
     run(config, ranks, reporter)
 
 

@@ -32,13 +32,18 @@ class Result:
 
 def start_ranks(world_size: int, *flags: str, cwd: Path = ROOT) -> list[subprocess.Popen[str]]:
     """Start the trainer once per rank, one torch thread each, as torchrun would."""
+    return start_module("vit.train", world_size, *FLAGS, *flags, cwd=cwd)
+
+
+def start_module(module: str, world_size: int, *flags: str, cwd: Path = ROOT) -> list[subprocess.Popen[str]]:
+    """Start a module once per rank."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     common = {**clean_environment(), "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "vit.train", *FLAGS, *flags],
+            [sys.executable, "-m", module, *flags],
             env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
             cwd=cwd,
             text=True,

@@ -137,13 +137,25 @@ def test_a_held_folder_is_exit_3_with_its_holder(here: Here, tmp_path: Path) -> 
     assert "is in use by host h pid 7, wait for that run" in result.err
 
 
-def test_a_corrupt_image_in_mid_run_is_exit_8_with_its_name(here: Here, images: Path, tmp_path: Path) -> None:
+def test_a_corrupt_image_in_mid_run_is_named_counted_and_replaced(here: Here, images: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(images, tmp_path / "data"))
-    (data / "train/class_1/001.png").write_bytes(b"no image")
-    result = here("--name", "a", "--data_path", str(data))
+    for name in ("train/class_1/001.png", "val/class_0/000.png"):
+        (data / name).write_bytes(b"no image")
+    result = here("--name", "a", "--data_path", str(data))  # 12 steps are 2 epochs
+    assert result.code == 0
+    assert result.err.count("warning: " + str(data / "train/class_1/001.png") + ": cannot be decoded") == 1
+    assert "val/class_0/000.png: cannot be decoded" in result.err
+    rows = metric_rows(tmp_path / "a")
+    assert sum(row["damaged_images"] or 0 for row in rows) == 2
+    assert rows[-1]["eval_images"] == 12
+
+
+def test_an_image_that_cannot_be_read_is_exit_8_with_its_name(here: Here, images: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(images, tmp_path / "data"))
+    (data / "train/class_1/002.png").symlink_to("nowhere")
+    result = here("--name", "a", "--data_path", str(data), "--num_steps", "20")
     assert result.code == 8
-    assert "vit.train: " in result.err
-    assert "train/class_1/001.png: cannot be decoded" in result.err
+    assert "train/class_1/002.png: cannot be read (No such file or directory)" in result.err
     assert json.loads((tmp_path / "a/events.jsonl").read_text().splitlines()[-1])["exit_code"] == 8
 
 
@@ -185,6 +197,21 @@ def test_evaluating_a_run_agrees_with_its_last_line(here: Here) -> None:
     )
 
 
+def test_an_evaluation_needs_no_training_images_and_tells_each_class_if_asked(
+    here: Here, images: Path, tmp_path: Path
+) -> None:
+    here("--name", "a")
+    shutil.copytree(images / "val", tmp_path / "data/val")
+    assert here("--name", "a", "--data_path", str(tmp_path / "data"), "--eval_only", "--per_class").code == 0
+    result = json.loads((tmp_path / "a/evaluation.json").read_text())
+    assert {name: entry["images"] for name, entry in result["per_class"].items()} == {
+        "class_0": 5,
+        "class_1": 4,
+        "class_2": 4,
+    }
+    assert (result["step"], result["eval_images"]) == (12, 13)
+
+
 def test_nothing_to_evaluate_is_exit_2(here: Here) -> None:
     result = here("--name", "a", "--eval_only")
     assert result.code == 2
@@ -224,11 +251,11 @@ def test_a_full_disk_is_exit_7(images: Path, tmp_path: Path) -> None:
 
 
 def test_an_internal_error_is_exit_70_with_source_lines(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vit.session.open_data", lambda config: 1 / 0)
+    monkeypatch.setattr("vit.session.open_data", lambda config, with_train: 1 / 0)
     result = here("--name", "a")
     assert result.code == 70
     assert "ZeroDivisionError" in result.err
-    assert "lambda config: 1 / 0" in result.err
+    assert "lambda config, with_train: 1 / 0" in result.err
 
 
 def test_the_zip_runs_under_mpirun_with_one_rank_from_another_folder(images: Path, tmp_path: Path) -> None:
@@ -334,10 +361,11 @@ def test_a_loss_that_is_not_finite_ends_all_ranks_with_exit_5(images: Path, tmp_
 
 def test_a_failure_of_one_rank_alone_ends_the_job_under_mpirun(images: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(images, tmp_path / "data"))
-    (data / "train/class_1/001.png").write_bytes(b"no image")
-    result = mpirun(2, "--data_path", str(data), "--output_dir", str(tmp_path), "--train_batch_size", "4")
+    (data / "train/class_1/002.png").symlink_to("nowhere")
+    flags = ["--train_batch_size", "4", "--num_steps", "20"]
+    result = mpirun(2, "--data_path", str(data), "--output_dir", str(tmp_path), *flags)
     assert result.code == 8, result.err
-    assert "train/class_1/001.png: cannot be decoded" in result.err
+    assert "train/class_1/002.png: cannot be read" in result.err
 
 
 def test_mpirun_forwards_usr1_and_ends_with_143(images: Path, tmp_path: Path) -> None:
