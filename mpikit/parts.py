@@ -116,14 +116,23 @@ class Train(Strict):
     weight_decay: Number | None = None
     warmup_steps: Natural | None = None
     decay_type: Literal["cosine", "linear"] | None = None
+    layer_decay: Positive | None = None
+    ema_decay: Fraction | None = None
     max_grad_norm: Positive | None = None
     optimizer: Literal["sgd", "adamw"] | None = None
     momentum: Fraction | None = None
     augment: Literal["inception", "shift", "none"] | None = None
+    aa: Text | None = None
+    """RandAugment as timm writes it: rand-m9-mstd0.5-inc1."""
+    reprob: Number | None = None
+    remode: Literal["const", "rand", "pixel"] | None = None
+    mixup: Number | None = None
+    label_smoothing: Fraction | None = None
     dropout: Fraction | None = None
     grad_checkpointing: bool | None = None
     """Less memory, a third more time."""
     seed: Seed | None = None
+    peak_tflops: Positive | None = None
     compile: bool | None = None
     rank_timeout_seconds: Count | None = None
     num_workers: Natural | None = None

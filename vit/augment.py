@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vit.randaugment import parse
+
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Transform = Callable[[Image.Image, int, np.random.RandomState], Pixels]
 
@@ -55,6 +57,17 @@ def shift(image: Image.Image, side: int, random: np.random.RandomState) -> Pixel
 
 
 TRANSFORMS: dict[str, Transform] = {"inception": inception, "shift": shift, "none": squash}
+
+
+def with_rand_augment(base: Transform, text: str) -> Transform:
+    """`base`, then the RandAugment that `text` stands for."""
+    augment = parse(text)
+
+    def apply(image: Image.Image, side: int, random: np.random.RandomState) -> Pixels:
+        pixels = np.ascontiguousarray(base(image, side, random))
+        return np.asarray(augment(Image.fromarray(pixels), random))
+
+    return apply
 
 
 def crop_box(width: int, height: int, random: np.random.RandomState) -> tuple[float, float, float, float]:

@@ -7,6 +7,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import re
 import textwrap
 import types
 from collections.abc import Sequence
@@ -33,9 +34,11 @@ OptimizerName = Literal["sgd", "adamw"]
 DecayType = Literal["cosine", "linear"]
 Augment = Literal["inception", "shift", "none"]
 EvalResize = Literal["squash", "crop"]
+EraseMode = Literal["const", "rand", "pixel"]
 DeviceKind = Literal["auto", "hpu", "cuda", "cpu"]
 Resume = Literal["auto", "never", "must"]
 
+RAND_AUGMENT = re.compile(r"rand(-(m|n|p|mstd|mmax|inc)\d+(\.\d+)?)*")
 SEED_MAX = 2**32 - 1  # numpy.random.RandomState takes 32-bit words
 
 
@@ -89,6 +92,10 @@ class Config:
     """Steps of linear warm-up from 0."""
     decay_type: DecayType = "cosine"
     """Schedule after warm-up; reaches its end at num_steps."""
+    layer_decay: float = 1.0
+    """Rate of a block as a multiple of the block's above it (arXiv:2106.08254); the head has the full rate. 1 = none."""
+    ema_decay: float | None = None
+    """Keep an average of the weights, this much of which stays each step; it is what is evaluated."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this global norm."""
     optimizer: OptimizerName = "sgd"
@@ -97,6 +104,16 @@ class Config:
     """Momentum of sgd."""
     augment: Augment = "inception"
     """Training images: inception = crop of 5-100 % of the area and flip, shift = moved by up to 1/16 side, none."""
+    aa: str | None = None
+    """RandAugment after --augment, as timm writes it: rand-m9-mstd0.5-inc1; absent = none."""
+    reprob: float = 0.0
+    """Share of the training images of which a rectangle is erased."""
+    remode: EraseMode = "pixel"
+    """What an erased rectangle becomes: const = grey, rand = one random colour, pixel = noise."""
+    mixup: float = 0.0
+    """Alpha of mixup, which blends pairs of images and their labels; 0 = none. Needs an even micro-batch."""
+    label_smoothing: float = 0.0
+    """Share of each label that is spread over all classes."""
     dropout: float | None = None
     """Dropout rate; default the reference's for the model_type (L_16, H_14 and R50 0.1, else 0)."""
     grad_checkpointing: bool = False
@@ -107,6 +124,8 @@ class Config:
     """Seed of initial weights, order, augmentation and dropout."""
     device: DeviceKind = "auto"
     """Accelerator; auto = hpu if there, else cuda, else cpu."""
+    peak_tflops: float | None = None
+    """Peak rate of one device in TFLOP/s, for mfu_percent; default a table's for bfloat16, if the device is in it."""
     compile: bool = False
     """Compile the model (torch.compile); on HPU only with PT_HPU_LAZY_MODE=0."""
     rank_timeout_seconds: int = 1800
@@ -171,6 +190,13 @@ class Config:
             "decay_type": self.decay_type,
             "max_grad_norm": self.max_grad_norm,
             "augment": self.augment,
+            "aa": self.aa,
+            "reprob": self.reprob,
+            "remode": self.remode if self.reprob else None,
+            "mixup": self.mixup,
+            "label_smoothing": self.label_smoothing,
+            "layer_decay": self.layer_decay,
+            "ema_decay": self.ema_decay,
             "dropout": self.dropout_rate,
             "autocast": self.autocast,
             "seed": self.seed,
@@ -181,9 +207,9 @@ POSITIVE = (
     *("num_steps", "eval_every", "save_every", "log_every", "keep_checkpoints"),
     *("train_batch_size", "eval_batch_size", "gradient_accumulation_steps", "img_size"),
     *("learning_rate", "max_grad_norm", "synthetic_images", "synthetic_classes"),
-    *("crop_pct", "rank_timeout_seconds"),
+    *("crop_pct", "rank_timeout_seconds", "layer_decay", "peak_tflops"),
 )
-NOT_NEGATIVE = ("weight_decay", "warmup_steps", "num_workers", "seed")
+NOT_NEGATIVE = ("weight_decay", "warmup_steps", "num_workers", "seed", "mixup")
 
 
 def _check(config: Config) -> None:
@@ -195,10 +221,14 @@ def _check(config: Config) -> None:
         if not value < float("inf") or value < 0 or (value == 0 and name in POSITIVE):
             least = "more than 0" if name in POSITIVE else "0 or more"
             raise ConfigError(f"--{name}", f"{value} is not allowed", f"give a number of {least}")
-    for name in ("dropout", "momentum"):
+    for name in ("dropout", "momentum", "label_smoothing", "ema_decay", "reprob"):
         value = getattr(config, name)
-        if value is not None and not 0 <= value < 1:
+        if value is not None and not 0 <= value < 1 and (name, value) != ("reprob", 1):
             raise ConfigError(f"--{name}", f"{value} is not allowed", "give a number from 0 to below 1")
+    for name in ("crop_pct", "layer_decay"):
+        value = getattr(config, name)
+        if value > 1:
+            raise ConfigError(f"--{name}", f"{value} is not allowed", "give a number of more than 0, up to 1")
     _check_pairs(config)
 
 
@@ -218,8 +248,12 @@ def _check_pairs(config: Config) -> None:
             f"{config.image_size} is below one patch of {config.variant.patch} px of {config.model_type}",
             f"give at least {config.variant.patch}",
         )
-    if config.crop_pct > 1:
-        raise ConfigError("--crop_pct", f"{config.crop_pct} is more than the whole image", "give at most 1")
+    if config.mixup and config.micro_batch % 2:
+        what = f"blends images in pairs, and a micro-batch has {config.micro_batch}"
+        raise ConfigError("--mixup", what, "make --train_batch_size / --gradient_accumulation_steps even")
+    if config.aa is not None and not RAND_AUGMENT.fullmatch(config.aa):
+        what = f'"{config.aa}" is no RandAugment as timm writes it'
+        raise ConfigError("--aa", what, "give a text such as rand-m9-mstd0.5-inc1 (m, n, p, mstd, mmax, inc)")
     if config.seed > SEED_MAX:
         raise ConfigError("--seed", f"{config.seed} is too large", f"give a number up to {SEED_MAX}")
     if not config.name or config.name in (".", "..") or "/" in config.name or config.name.startswith("-"):

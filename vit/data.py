@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vit.archives import open_archive
-from vit.augment import TRANSFORMS, Pixels, Transform, centre_crop, squash
+from vit.augment import TRANSFORMS, Transform, centre_crop, squash, with_rand_augment
 from vit.config import Config
+from vit.erasing import Erasing
 from vit.errors import DataError
 from vit.order import PADDING, Key, sample_random
-from vit.sources import DamagedImage, FolderSource, Source, SyntheticSource
+from vit.sources import Array, DamagedImage, FolderSource, Source, SyntheticSource
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ MOST_DAMAGED = 10  # in a row: then it is not an image that is damaged, but the 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images (B, S, S, 3) uint8 and labels (B) int64, -1 for padding."""
+    """Images (B, S, S, 3), uint8 or normalised float32, and labels (B) int64, -1 for padding."""
 
     images: Tensor
     labels: Tensor
@@ -67,9 +69,12 @@ class Batches(Dataset[Batch | DataError]):
     seed: int
     replaces: bool
     """Whether the next image takes the place of a damaged one (training), or padding does (evaluation)."""
+    erasing: Erasing | None = None
+    """Its noise needs more than bytes: images are normalised and float32 then."""
 
     def __getitem__(self, keys: list[Key]) -> Batch | DataError:
-        images = np.zeros((len(keys), self.side, self.side, 3), np.uint8)
+        kind = np.uint8 if self.erasing is None else np.float32
+        images = np.zeros((len(keys), self.side, self.side, 3), kind)
         labels = np.full(len(keys), PADDING_LABEL, np.int64)
         damaged: list[str] = []
         try:
@@ -81,7 +86,7 @@ class Batches(Dataset[Batch | DataError]):
             return error
         return Batch(torch.from_numpy(images), torch.from_numpy(labels), tuple(damaged))
 
-    def _load(self, key: Key, damaged: list[str]) -> tuple[Pixels, int] | None:
+    def _load(self, key: Key, damaged: list[str]) -> tuple[Array, int] | None:
         """The sample, or its stand-in; what is damaged on the way is noted."""
         epoch, index = key
         for _ in range(MOST_DAMAGED):
@@ -94,9 +99,16 @@ class Batches(Dataset[Batch | DataError]):
                 index = (index + 1) % len(self.source)
                 last = error
             else:
-                random = sample_random(self.seed, (epoch, index))
-                return self.transform(image, self.side, random), self.source.label(index)
+                return self._augmented(image, sample_random(self.seed, (epoch, index))), self.source.label(index)
         raise DataError(last.where, f"{last.what}, like {MOST_DAMAGED - 1} images before it", "mend the data set")
+
+    def _augmented(self, image: Image.Image, random: np.random.RandomState) -> Array:
+        pixels: Array = self.transform(image, self.side, random)
+        if self.erasing is None:
+            return pixels
+        scaled: Array = (pixels.astype(np.float32) - 127.5) / np.float32(127.5)
+        self.erasing(scaled, random)
+        return scaled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,13 +141,22 @@ def open_data(config: Config, *, with_train: bool = True) -> Data:
     if train is not None:
         _check_classes(train, val, config.data_path)
     common: dict[str, Any] = {"side": config.image_size, "seed": config.seed}
-    augmented = partial(Batches, transform=TRANSFORMS[config.augment], replaces=True, **common)
+    augmented = partial(Batches, transform=_augment(config), replaces=True, erasing=_erasing(config), **common)
     resize = squash if config.eval_resize == "squash" else centre_crop(config.crop_pct)
     return Data(
         train=None if train is None else augmented(source=train),
         val=Batches(source=val, transform=resize, replaces=False, **common),
         class_names=val.class_names,
     )
+
+
+def _augment(config: Config) -> Transform:
+    base = TRANSFORMS[config.augment]
+    return base if config.aa is None else with_rand_augment(base, config.aa)
+
+
+def _erasing(config: Config) -> Erasing | None:
+    return Erasing(config.reprob, config.remode) if config.reprob else None
 
 
 def open_source(config: Config, split: str) -> Source:

@@ -49,7 +49,9 @@ class Evaluation:
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Images (B, S, S, 3) uint8 -> (B, 3, S, S) float32 in [-1, 1], as the reference's input."""
+    """Images (B, S, S, 3) uint8 -> (B, 3, S, S) float32 in [-1, 1], as the reference's input; float32 is so already."""
+    if images.dtype.is_floating_point:
+        return images.permute(0, 3, 1, 2).contiguous()
     return (images.permute(0, 3, 1, 2).contiguous().float() - 127.5) / 127.5
 
 

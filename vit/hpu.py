@@ -54,10 +54,14 @@ class HpuDevice(Device):
         hpu = import_habana("hpu")
         return int(hpu.device_count()) if hpu.is_available() else 0
 
+    def name(self) -> str:
+        """GAUDI, GAUDI2 or GAUDI3."""
+        return str(self.hpu.get_device_name())
+
     def describe(self) -> str:
         """Card and mode, read back and not assumed."""
         mode = "lazy" if self.lazy else "eager"
-        return f"{self.hpu.get_device_name()} in {mode} mode ({LAZY_MODE}={os.environ[LAZY_MODE]})"
+        return f"{self.name()} in {mode} mode ({LAZY_MODE}={os.environ[LAZY_MODE]})"
 
     def prepare_distributed(self) -> None:
         """Let Habana's helper register hccl and set its own variables; its ranks must be ours."""
@@ -97,12 +101,18 @@ class HpuDevice(Device):
 
     def sgd(self, groups: list[dict[str, Any]], *, learning_rate: float, momentum: float) -> torch.optim.Optimizer:
         """FusedSGD, or torch's where the image lacks it."""
-        try:
-            fused: Any = import_habana("hpex.optimizers").FusedSGD
-        except (ImportError, AttributeError):
-            logger.warning("no FusedSGD in this image: using torch's SGD")
+        fused = _fused("FusedSGD")
+        if fused is None:
             return super().sgd(groups, learning_rate=learning_rate, momentum=momentum)
         optimizer: torch.optim.Optimizer = fused(groups, lr=learning_rate, momentum=momentum)
+        return optimizer
+
+    def adamw(self, groups: list[dict[str, Any]], *, learning_rate: float) -> torch.optim.Optimizer:
+        """FusedAdamW with torch's epsilon (its own is 1e-6), or torch's where the image lacks it."""
+        fused = _fused("FusedAdamW")
+        if fused is None:
+            return super().adamw(groups, learning_rate=learning_rate)
+        optimizer: torch.optim.Optimizer = fused(groups, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8)
         return optimizer
 
     def clip(self, parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
@@ -121,3 +131,12 @@ class HpuDevice(Device):
         except (ImportError, AttributeError):
             logger.warning("no FusedClipNorm in this image: using torch's clipping")
             return False
+
+
+def _fused(name: str) -> Any:
+    """An optimizer of Habana's, None where the image lacks it."""
+    try:
+        return getattr(import_habana("hpex.optimizers"), name)
+    except (ImportError, AttributeError):
+        logger.warning("no %s in this image: using torch's", name)
+        return None

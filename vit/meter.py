@@ -18,8 +18,9 @@ from vit.metrics import MetricValue
 class Meter:
     """Loss, gradient norm and time of the interval's steps."""
 
-    def __init__(self, device: Device) -> None:
-        self.device = device
+    def __init__(self, device: Device, *, flops_per_image: int, peak_tflops: float | None) -> None:
+        self.device, self.flops_per_image, self.peak_tflops = device, flops_per_image, peak_tflops
+        self.save_seconds: float | None = None
         self.loss_sum = torch.zeros((), device=device.torch_device)
         self.norm_sum = torch.zeros((), device=device.torch_device)
         self.num_steps = 0
@@ -40,11 +41,17 @@ class Meter:
         self.num_timed += 1
         self.data_seconds += data_seconds
 
+    def add_save(self, seconds: float) -> None:
+        """A checkpoint was written between two steps; its time is no step's."""
+        self.away_seconds += seconds
+        self.save_seconds = seconds
+
     def read(self, group: Group, *, step: int, global_batch: int) -> dict[str, MetricValue]:
         """Values of the interval that ends now, which starts a new one. Raises NotFiniteError on all ranks."""
         loss, norm = self._means(group, step)  # waits for the device
         damaged = group.sum([float(self.num_damaged)])[0]
         seconds = (time.perf_counter() - self.started - self.away_seconds) / self.num_timed
+        tflops = self.flops_per_image * global_batch / group.world_size / seconds / 1e12
         values: dict[str, MetricValue] = {
             "loss": loss,
             "gradient_norm": norm,
@@ -52,11 +59,15 @@ class Meter:
             "images_per_second": global_batch / seconds,
             "step_seconds": seconds,
             "data_seconds": self.data_seconds / self.num_timed,
+            "save_seconds": self.save_seconds,
+            "tflop_per_second": tflops,
+            "mfu_percent": None if self.peak_tflops is None else 100 * tflops / self.peak_tflops,
             "peak_memory_gib": self.device.peak_memory_gib(),
         }
         self.loss_sum.zero_()
         self.norm_sum.zero_()
         self.num_steps = self.num_damaged = 0
+        self.save_seconds = None
         return values
 
     def state(self, group: Group, step: int) -> dict[str, Any] | None:

@@ -20,11 +20,14 @@ METRICS: dict[str, str] = {
     "step_seconds": "mean wall time of a step, evaluation and saving left out",
     "data_seconds": "mean time of a step that rank 0 waited for images",
     "eval_seconds": "wall time of the evaluation; null if no evaluation at this step",
+    "save_seconds": "wall time of the last checkpoint since the line before; null if there was none",
+    "tflop_per_second": "10^12 operations a second and rank: 6 x the forward multiply-accumulates, none counted twice",
+    "mfu_percent": "tflop_per_second as a share of the device's peak; null where the peak is not known",
     "peak_memory_gib": "most device memory rank 0 held so far; null where the device does not say",
 }
 """One row a key, in the order of the line. A value is null when it was not measured, never 0 instead."""
 
-TIMING_SUFFIXES = ("_seconds", "_per_second", "_gib")
+TIMING_SUFFIXES = ("_seconds", "_per_second", "_gib", "mfu_percent")
 """Keys with these endings may differ between two runs that are otherwise bit-identical."""
 
 MetricValue = float | int | None

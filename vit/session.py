@@ -16,18 +16,23 @@ from vit.checkpoint import Checkpoint, find_fault, last_checkpoint
 from vit.config import Config
 from vit.cpus import cpus_per_rank
 from vit.data import Data, open_data
+from vit.describe import derived, describe
 from vit.device import Device, open_device
 from vit.distributed import Group
+from vit.ema import WeightAverage
 from vit.errors import ConfigError, DataError, StorageError, TrainError
-from vit.loop import Session, evaluate_session, evaluation_metrics, train
+from vit.loop import evaluate_session, evaluation_metrics, train
 from vit.meter import Meter
 from vit.metrics import metric_line
 from vit.model import VisionTransformer, create_model
 from vit.optim import create_optimizer
 from vit.order import TrainOrder
+from vit.peaks import known_peak
 from vit.ranks import Ranks
 from vit.reporter import Reporter
 from vit.run_folder import RunFolder
+from vit.run_state import Session
+from vit.saving import restore
 from vit.stop import StopRequest
 from vit.weights import load_weights
 
@@ -181,12 +186,23 @@ def _open_session(frame: Frame, data: Data, identity: dict[str, Any], checkpoint
         model=model,
         parallel=model if config.eval_only else group.wrap(model, device),
         optimizer=create_optimizer(model, config, device),
-        meter=Meter(device),
+        average=WeightAverage(model, config.ema_decay) if config.ema_decay is not None else None,
+        meter=Meter(device, flops_per_image=_flops(config, data), peak_tflops=_peak_tflops(config, device)),
     )
     if checkpoint is not None:
-        _restore(session, checkpoint)
-    _describe(session, notes)
+        restore(session, checkpoint)
+    describe(session, notes)
     return session
+
+
+def _flops(config: Config, data: Data) -> int:
+    """Operations of one image in training: two for a multiply-accumulate, and a backward pass is two forward passes."""
+    return 6 * config.variant.forward_macs((config.image_size, config.image_size), data.num_classes)
+
+
+def _peak_tflops(config: Config, device: Device) -> float | None:
+    """--peak_tflops, else the table's, which is for bfloat16."""
+    return config.peak_tflops or (known_peak(device.name()) if config.autocast else None)
 
 
 def _order(config: Config, group: Group, data: Data) -> TrainOrder:
@@ -229,15 +245,6 @@ def fill_from_file(model: VisionTransformer, config: Config, path: str, *, whole
     return [f"weights: {path}", *notes]
 
 
-def _restore(session: Session, checkpoint: Checkpoint) -> None:
-    state = checkpoint.state
-    session.step = session.saved_step = checkpoint.step
-    session.best, session.last_top1 = state["best"], state["top1_percent"]
-    if not session.config.eval_only:
-        session.optimizer.load_state_dict(checkpoint.load("optimizer.pt"))
-        session.meter.restore(state["interval"], session.group)
-
-
 def num_loader_workers(config: Config, ranks: Ranks) -> int:
     """num_workers, or what the container's CPUs leave each rank besides its main process."""
     if config.num_workers is not None:
@@ -245,50 +252,12 @@ def num_loader_workers(config: Config, ranks: Ranks) -> int:
     return min(MAX_WORKERS, cpus_per_rank(ranks.local_size) - 1)
 
 
-def _describe(session: Session, notes: list[str]) -> None:
-    """Every derived number as a sentence, before step 1."""
-    config, order, world_size = session.config, session.order, session.group.world_size
-    num_parameters = sum(parameter.numel() for parameter in session.model.parameters())
-    epochs = order.epoch_of(config.num_steps)
-    for text in (
-        f"device: {session.device.describe()}; {world_size} ranks, {session.num_workers} loader workers each",
-        f"model: {config.model_type} at {config.image_size} px, {num_parameters:,} parameters, "
-        f"dropout {config.dropout_rate}, {config.gelu} GELU, {'bfloat16 autocast' if config.autocast else 'float32'}"
-        f"{', activations computed again in the backward pass' if config.grad_checkpointing else ''}",
-        f"data: {session.data.num_train:,} training and {len(session.data.val.source):,} validation images "
-        f"in {session.data.num_classes:,} classes; augment {config.augment}",
-        f"batch: {order.global_batch} images a step = {world_size} ranks x {config.train_batch_size}, "
-        f"as {config.gradient_accumulation_steps} micro-batches of {config.micro_batch} a rank",
-        f"schedule: {config.num_steps:,} steps = {epochs:.2f} epochs of {order.steps_per_epoch:,} steps; "
-        f"{config.optimizer} at {config.learning_rate}, {config.warmup_steps} warm-up steps, then {config.decay_type}",
-        f"every {config.log_every} steps a metric line, {config.eval_every} an evaluation, "
-        f"{config.checkpoint_every} a checkpoint",
-        *notes,
-        f"run: {session.folder.path}, {'starts' if session.step == 0 else f'resumes after step {session.step:,}'}",
-    ):
-        logger.info("%s", text)
-    if config.warmup_steps >= config.num_steps and session.group.rank == 0:
-        logger.warning("the warm-up of %d steps is not over at the end of the run", config.warmup_steps)
-
-
 def _prepare_folder(session: Session, checkpoint: Checkpoint | None) -> None:
     folder, config = session.folder, session.config
     folder.trim_metrics(-1 if checkpoint is None else session.step)
-    folder.write_config({**config.as_dict(), **{f"derived_{key}": value for key, value in _derived(session).items()}})
+    folder.write_config({**config.as_dict(), **{f"derived_{key}": value for key, value in derived(session).items()}})
     folder.add_event("start" if checkpoint is None else "resume", session.step, world_size=session.group.world_size)
     session.board = _open_board(folder.path / "tensorboard", session.step)
-
-
-def _derived(session: Session) -> dict[str, Any]:
-    return {
-        "world_size": session.group.world_size,
-        "global_batch": session.order.global_batch,
-        "steps_per_epoch": session.order.steps_per_epoch,
-        "num_classes": session.data.num_classes,
-        "train_images": session.data.num_train,
-        "val_images": len(session.data.val.source),
-        "device": session.device.kind,
-    }
 
 
 def _open_board(path: Path, step: int) -> Any:

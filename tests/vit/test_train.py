@@ -63,8 +63,17 @@ def test_a_run_writes_its_files_and_says_every_derived_number(here: Here, tmp_pa
     assert result.code == 0
     names = {"config.json", "metrics.jsonl", "events.jsonl", "logs", "checkpoints", "best", "last", "lock"}
     assert names <= {path.name for path in run.iterdir()}
-    for words in ("8 images a step = 1 ranks x 8", "48 training and 13 validation images in 3 classes", "12 steps"):
+    for words in (
+        "8 images a step = 1 ranks x 8",
+        "48 training and 13 validation images in 3 classes",
+        "12 steps = 2.00 epochs of 6 steps",
+        "2 warm-up steps (0.33 epochs)",
+        "the device's peak is not known, so no MFU",
+    ):
         assert words in result.err
+    said = float(re.search(r"a checkpoint of about ([\d.]+) GiB", result.err)[1])  # type: ignore[index]
+    size = sum(path.stat().st_size for path in (run / "checkpoints/step_00000012").iterdir())
+    assert said == pytest.approx(size / 2**30, abs=0.01)
     assert result.err.splitlines()[-1].startswith("top-1 ")
     events = [json.loads(line)["event"] for line in (run / "events.jsonl").read_text().splitlines()]
     assert events[0] == "start"
@@ -231,6 +240,27 @@ def test_adamw_bfloat16_and_synthetic_images_run(here: Here) -> None:
     assert result.code == 0
     assert "adamw" in result.err
     assert "bfloat16 autocast" in result.err
+
+
+EVERYTHING = (
+    "--augment inception --aa rand-m9-mstd0.5-inc1 --reprob 0.5 --mixup 0.8 --label_smoothing 0.1 --ema_decay 0.9 "
+    "--layer_decay 0.7 --optimizer adamw --learning_rate 0.003 --grad_checkpointing --dropout 0.1"
+)
+
+
+def test_every_augmentation_and_average_at_once_and_each_is_said(here: Here, tmp_path: Path) -> None:
+    result = here("--name", "a", *EVERYTHING.split())
+    assert result.code == 0
+    assert (
+        "augment inception, rand-m9-mstd0.5-inc1, 50% erased with pixel, mixup 0.8, labels smoothed by 0.1"
+        in result.err
+    )
+    averaged = torch.load(last_file(tmp_path / "a", "ema.pt"), weights_only=True)
+    own = weights(tmp_path / "a")
+    assert averaged.keys() == own.keys()
+    assert not torch.equal(averaged["pos_embed"], own["pos_embed"])
+    row = json.loads(here("--name", "a", "--eval_only", *EVERYTHING.split()).out)
+    assert row["eval_loss"] == json.loads((tmp_path / "a/metrics.jsonl").read_text().splitlines()[-1])["eval_loss"]
 
 
 def test_micro_batches_give_the_gradient_of_the_whole_batch(here: Here, tmp_path: Path) -> None:
