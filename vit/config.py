@@ -93,7 +93,7 @@ class Config:
     decay_type: DecayType = "cosine"
     """Schedule after warm-up; reaches its end at num_steps."""
     layer_decay: float = 1.0
-    """Rate of a block as a multiple of the block's above it (arXiv:2106.08254); the head has the full rate. 1 = none."""
+    """Rate of a block as a multiple of the block's above it (arXiv:2106.08254); the head has it full. 1 = none."""
     ema_decay: float | None = None
     """Keep an average of the weights, this much of which stays each step; it is what is evaluated."""
     max_grad_norm: float = 1.0

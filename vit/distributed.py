@@ -134,7 +134,7 @@ class StopAgreement:
         work, flag = self.pending
         with named_faults():
             work.wait()
-        return bool(flag.item())
+        return bool(flag.numpy()[0])  # of the host, so the device is not waited for
 
     def finish(self) -> None:
         """Wait for the last step's reduction: no rank may leave while another still needs it."""

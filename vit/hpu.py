@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import logging
@@ -69,6 +70,10 @@ class HpuDevice(Device):
         if world_size != self.world_size:
             what = f"Habana's helper sees {world_size} ranks, the environment says {self.world_size}"
             raise ConfigError("WORLD_SIZE", what, "start all ranks with one mpirun")
+
+    def autocast(self, enabled: bool) -> contextlib.AbstractContextManager[Any]:
+        """bfloat16 around forward and loss; it needs no scaling of gradients."""
+        return torch.autocast("hpu", torch.bfloat16) if enabled else contextlib.nullcontext()
 
     def mark_step(self) -> None:
         """Run the graph collected so far; eager mode has none."""

@@ -302,23 +302,34 @@ def test_the_zip_runs_under_mpirun_with_one_rank_from_another_folder(images: Pat
 # Two ranks
 
 
-def test_two_ranks_equal_one_with_the_same_global_batch_also_when_one_rank_goes_on_alone(
-    here: Here, images: Path, tmp_path: Path
-) -> None:
+SPLITS = {"1x8": (1, 8, 1), "2x4": (2, 4, 1), "2x2x2": (2, 4, 2)}
+"""Ranks, images of a rank, micro-batches."""
+
+
+@pytest.mark.parametrize("more", ["", "--augment inception --aa rand-m9-inc1 --reprob 0.5 --mixup 0.8 --ema_decay 0.9"])
+def test_one_rank_two_ranks_and_micro_batches_are_the_same_run(images: Path, tmp_path: Path, more: str) -> None:
+    flags = ["--data_path", str(images), "--output_dir", str(tmp_path), "--num_steps", "20", "--log_every", "1"]
+    for name, (world_size, batch, parts) in SPLITS.items():
+        split = ["--train_batch_size", str(batch), "--gradient_accumulation_steps", str(parts)]
+        ranks = finish(start_ranks(world_size, *flags, *split, "--name", name, *more.split()))
+        assert [rank.code for rank in ranks] == [0] * world_size, ranks
+    losses = {name: [row["loss"] for row in metric_rows(tmp_path / name)] for name in SPLITS}
+    for name in ("2x4", "2x2x2"):
+        assert losses[name] == pytest.approx(losses["1x8"], rel=1e-5)
+        assert distance(tmp_path / "1x8", tmp_path / name) < 1e-5
+
+
+def test_one_rank_goes_on_alone_from_a_checkpoint_of_two_under_mpirun(here: Here, images: Path, tmp_path: Path) -> None:
     here("--name", "one")
     flags = ["--data_path", str(images), "--output_dir", str(tmp_path), "--train_batch_size", "4"]
     result = mpirun(2, *flags, "--name", "two")
     assert result.code == 0, result.err
-    both = finish(start_ranks(2, *flags, "--name", "accumulated", "--gradient_accumulation_steps", "2"))
-    assert [rank.code for rank in both] == [0, 0], both
-    shutil.copytree(tmp_path / "two", tmp_path / "alone")
-    last_file(tmp_path / "alone", "model.pt").unlink()  # so that one rank resumes at step 6
-    assert here("--name", "alone").code == 0
-    for name in ("two", "accumulated", "alone"):
-        assert distance(tmp_path / "one", tmp_path / name) < 1e-5
-        for a, b in zip(metric_rows(tmp_path / "one"), metric_rows(tmp_path / name), strict=True):
-            assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
-            assert (a["top1_percent"], a["eval_images"]) == (b["top1_percent"], b["eval_images"])
+    last_file(tmp_path / "two", "model.pt").unlink()  # so that one rank resumes at step 6
+    assert here("--name", "two").code == 0
+    assert distance(tmp_path / "one", tmp_path / "two") < 1e-5
+    for a, b in zip(metric_rows(tmp_path / "one"), metric_rows(tmp_path / "two"), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+        assert (a["top1_percent"], a["eval_images"]) == (b["top1_percent"], b["eval_images"])
 
 
 @pytest.fixture(scope="module")
@@ -378,6 +389,20 @@ def test_a_killed_rank_ends_the_other_and_the_run_resumes_bit_identically(
     assert [rank.code for rank in resumed] == [0, 0], resumed
     assert metric_rows(tmp_path / "a") == metric_rows(whole)
     assert same_weights(tmp_path / "a", whole)
+
+
+def test_a_rank_that_hangs_ends_the_others_with_exit_4(images: Path, tmp_path: Path) -> None:
+    flags = ["--data_path", str(images), "--output_dir", str(tmp_path), "--name", "a", "--rank_timeout_seconds", "10"]
+    ranks = start_ranks(2, *LONG.split(), *flags, "--num_steps", "100000")
+    try:
+        wait_for_step(tmp_path / "a", 7)
+        ranks[1].send_signal(signal.SIGSTOP)
+        _, err = ranks[0].communicate(timeout=60)
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert ranks[0].returncode == 4, err
+    assert "vit.train: ranks: a rank did not answer within --rank_timeout_seconds, look at the node" in err
 
 
 def test_a_loss_that_is_not_finite_ends_all_ranks_with_exit_5(images: Path, tmp_path: Path) -> None:
