@@ -40,7 +40,7 @@ def _train(session: Session, stop: StopRequest) -> None:
     meter.restart_clock()
     while session.step < config.num_steps:
         rate = learning_rate(session.step, config)
-        _take_step(session, batches, rate)
+        take_step(session, batches, rate)
         session.step += 1
         improved = False
         if session.step % config.log_every == 0 or _evaluation_due(session):
@@ -57,7 +57,7 @@ def _train(session: Session, stop: StopRequest) -> None:
     agreement.finish()
 
 
-def _take_step(session: Session, batches: Iterator[Any], rate: float) -> None:
+def take_step(session: Session, batches: Iterator[Any], rate: float) -> None:
     """One update: accumulate micro-batches, clip, step. Nothing here waits for the device."""
     config, device = session.config, session.device
     set_learning_rate(session.optimizer, rate)

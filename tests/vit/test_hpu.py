@@ -95,4 +95,19 @@ def test_another_world_of_habanas_helper_is_refused(on_hpu: Path) -> None:
     assert "Habana's helper sees 2 ranks, the environment says 3" in done.stderr
 
 
+def test_the_ten_minute_proof_runs_and_tells_what_it_saw(on_hpu: Path) -> None:
+    environment = {**clean_environment(), "PROVE_OUTPUT": str(on_hpu / "out"), "PYTHON": sys.executable}
+    small = "--model_type tiny --img_size 16 --train_batch_size 8 --num_workers 1 --num_steps 10 --eval_every 10"
+    environment |= {"PROVE_LARGE": small, "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = f"{STAND_IN}"
+    done = subprocess.run(
+        [ROOT / "scripts/prove-hpu", "1"], env=environment, text=True, capture_output=True, timeout=280
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = (on_hpu / "out/prove-hpu.txt").read_text().splitlines()
+    assert [line.split(":")[0].split()[0] for line in lines] == ["ok"] * 5
+    assert "8 cards answer" in done.stdout
+    assert "resumed after step 10: the losses are those of the run uncut to 0.0e+00" in done.stdout
+
+
 assert FLAGS[FLAGS.index("--num_workers") + 1] == "0", "loader processes would write down calls too"
