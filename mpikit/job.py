@@ -319,7 +319,7 @@ class Job(Kube):
     @property
     def checkpoint_gib(self) -> float:
         """Size of a checkpoint: weights and SGD's momentum, or AdamW's two moments, 4 bytes each."""
-        copies = 3 if self.train.optimizer == "adamw" else 2
+        copies = (3 if self.train.optimizer == "adamw" else 2) + (self.train.ema_decay is not None)
         return MEGA_PARAMETERS[self.train.model_type] * 1e6 * 4 * copies / 2**30
 
     @property

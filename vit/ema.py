@@ -19,7 +19,8 @@ class WeightAverage:
     @torch.no_grad()
     def update(self) -> None:
         """One step of the average."""
-        torch._foreach_lerp_(self.weights, list(self.model.parameters()), 1 - self.decay)
+        for weight, parameter in zip(self.weights, self.model.parameters(), strict=True):
+            weight.lerp_(parameter, 1 - self.decay)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The average under the model's keys (the models have no buffers)."""

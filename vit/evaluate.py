@@ -25,7 +25,9 @@ FLAGS = (
 
 def main(argv: Sequence[str]) -> int:
     """Evaluate; returns the trainer's exit codes."""
-    return launch(argv, lambda words: parse_args(words, program="vit.evaluate", only=FLAGS), run)
+    return launch(
+        argv, lambda words: parse_args(words, program="vit.evaluate", only=FLAGS), run, program="vit.evaluate"
+    )
 
 
 def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:

@@ -280,6 +280,34 @@ def test_a_full_disk_is_exit_7(images: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_tensorboard_gets_every_value_where_the_package_is(here: Here, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard")
+    assert here("--name", "a").code == 0
+    board = accumulator.EventAccumulator(str(tmp_path / "a/tensorboard")).Reload()
+    assert [event.step for event in board.Scalars("loss")] == [3, 6, 9, 12]
+    assert board.Scalars("top1_percent")[-1].value == pytest.approx(metric_rows(tmp_path / "a")[-1]["top1_percent"])
+
+
+def test_what_torch_cannot_compile_is_one_line_with_the_fix(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(model: torch.nn.Module) -> None:
+        raise torch._dynamo.exc.BackendCompilerFailed(lambda: None, RuntimeError("no g++"), None)
+
+    import torch._dynamo.exc
+
+    monkeypatch.setattr("vit.device.Device.compile", lambda self, model: broken(model))
+    result = here("--name", "a", "--compile")
+    assert result.code == 2
+    assert "vit.train: --compile: torch cannot compile here (" in result.err
+    assert "leave --compile out, or install g++" in result.err
+
+
+def test_a_compiled_model_trains_and_saves_under_the_same_names(here: Here, tmp_path: Path) -> None:
+    flags = ["--num_steps", "2", "--eval_every", "2", "--log_every", "2"]
+    assert here("--name", "plain", *flags).code == 0
+    assert here("--name", "compiled", *flags, "--compile").code == 0
+    assert distance(tmp_path / "plain", tmp_path / "compiled") < 1e-5
+
+
 def test_an_internal_error_is_exit_70_with_source_lines(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vit.session.open_data", lambda config, with_train: 1 / 0)
     result = here("--name", "a")
