@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the top down: a module imports only from lines below its own.
 LAYERS = (
     ("generate",),
+    ("options",),
     ("local", "files", "schema", "summary", "manifest"),
     ("render",),
     ("load",),
@@ -23,7 +24,7 @@ LAYERS = (
 ADDRESSES = {
     "jinja2": {"render"},
     "yaml": {"reader"},
-    "click": {"generate"},
+    "click": {"generate", "options"},
     "pydantic": {"fields", "parts", "job", "wording", "load", "render"},
     "kubernetes": {"cluster"},
     "torch": set(),
