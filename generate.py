@@ -17,6 +17,7 @@ try:
     from mpikit.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NO, EXIT_VALUES, Fault, KitError, ValuesError
     from mpikit.options import OUT_OPTION, Options, introduce, load, login, rendered_job, shared_options, talk
     from mpikit.summary import all_values, headline, once_more
+    from mpikit.verbs import VERBS
 except ModuleNotFoundError as missing:
     needed = f"{sys.executable} -m pip install click jinja2 pydantic pyyaml"
     sys.exit(f"generate.py: Python has no {missing.name}\n  fix: {needed}")
@@ -126,6 +127,10 @@ def run(options: Options) -> None:
     run_job(job, rendered_job(job), Path.cwd())
 
 
+for verb in VERBS:
+    cli.add_command(verb)
+
+
 def main() -> int:
     """The exit code of a command line; errors.py has the table."""
     options = Options()
@@ -137,7 +142,7 @@ def main() -> int:
         return EXIT_INTERRUPTED
     except click.ClickException as error:
         return _report(
-            error, f"{error.format_message()}\n  fix: python generate.py --help shows the options", EXIT_VALUES, options
+            error, f"{error.format_message()}\n  fix: {_help_of(error)} --help shows the options", EXIT_VALUES, options
         )
     except KitError as error:
         return _report(error, str(error), error.exit_code, options)
@@ -152,11 +157,17 @@ def main() -> int:
     return 0
 
 
+def _help_of(error: click.ClickException) -> str:
+    """The command whose help tells what was wrong."""
+    context = getattr(error, "ctx", None)
+    return f"python {context.command_path if context else 'generate.py'}"
+
+
 def _report(error: Exception, text: str, code: int, options: Options) -> int:
     if options.debug:
         import traceback
 
-        traceback.print_exception(error)
+        talk("".join(traceback.format_exception(error)))
     talk(text)
     return code
 

@@ -14,6 +14,7 @@ from mpikit.errors import Fault
 from mpikit.job import Job, smoke_settings
 from mpikit.load import load_job
 from mpikit.payload import read_payload
+from mpikit.redaction import redact
 from mpikit.render import Rendered, render
 from mpikit.summary import changed_values, headline, notes
 from mpikit.values import Values, load_values
@@ -31,12 +32,25 @@ class Options:
     user_file: bool = True
     smoke: bool = False
     out: str | None = None
+    namespace: str | None = None
+    context: str | None = None
+    kubeconfig: str | None = None
+    request_seconds: float | None = None
     debug: bool = False
 
 
 def shared_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a verb the options that all verbs share."""
-    for option in reversed(SHARED):
+    return _with(function, [_values_option("-f", "--values"), *SHARED])
+
+
+def shared_options_but_f(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for a verb whose -f means follow, as kubectl's: values files only by --values."""
+    return _with(function, [_values_option("--values"), *SHARED])
+
+
+def _with(function: Callable[..., Any], options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
+    for option in reversed(options):
         function = option(function)
     return function
 
@@ -57,15 +71,22 @@ def _setting(name: str, key: str) -> Callable[[Options, Any], object]:
     return lambda options, value: options.settings.append((name, f"{key}={value}"))
 
 
-SHARED = [
-    _option(
-        "-f",
-        "--values",
+def _store_namespace(options: Options, value: str) -> None:
+    options.namespace = value
+    options.settings.append(("--namespace", f"namespace={value}"))
+
+
+def _values_option(*names: str) -> Callable[..., Any]:
+    return _option(
+        *names,
         multiple=True,
         metavar="FILE",
         help="Values file over values/default.yaml and under values/user.yaml; repeatable, the later wins. - is stdin.",
         store=lambda options, value: options.files.extend(value),
-    ),
+    )
+
+
+SHARED = [
     _option(
         "--set",
         multiple=True,
@@ -75,7 +96,26 @@ SHARED = [
     ),
     _option("--nodes", metavar="N", help="Worker nodes.", store=_setting("--nodes", "nodes")),
     _option("--cards", metavar="N", help="Accelerators of a node.", store=_setting("--cards", "cards")),
-    _option("-n", "--namespace", metavar="NAME", help="Namespace.", store=_setting("--namespace", "namespace")),
+    _option("-n", "--namespace", metavar="NAME", help="Namespace.", store=_store_namespace),
+    _option(
+        "--context",
+        metavar="NAME",
+        help="Context of kubeconfig.",
+        store=lambda options, value: setattr(options, "context", value),
+    ),
+    _option(
+        "--kubeconfig",
+        metavar="FILE",
+        help="As for kubectl.  [default: KUBECONFIG, ~/.kube/config, then the pod's own account]",
+        store=lambda options, value: setattr(options, "kubeconfig", value),
+    ),
+    _option(
+        "--request-timeout",
+        type=click.FloatRange(min=0.1),
+        metavar="SECONDS",
+        help="Limit of one request to the API server; a command's repeats take at most 3 times as long.  [default: 15]",
+        store=lambda options, value: setattr(options, "request_seconds", value),
+    ),
     _option(
         "--smoke",
         is_flag=True,
@@ -100,7 +140,7 @@ SHARED = [
         "--debug",
         is_flag=True,
         default=None,
-        help="Show the traceback of an error.",
+        help="Show the traceback of an error, and each request to the API server.",
         store=lambda options, value: setattr(options, "debug", value),
     ),
 ]
@@ -141,7 +181,7 @@ def rendered_job(job: Job) -> Rendered:
 def talk(*lines: object) -> None:
     """Lines for the person; stdout is for data."""
     for line in lines:
-        click.echo(str(line), err=True)
+        click.echo(redact(str(line)), err=True)
 
 
 def introduce(values: Values, job: Job, warnings: Sequence[Fault]) -> None:
