@@ -16,7 +16,7 @@ from mpikit.cluster import Call, Cluster
 from mpikit.errors import Silent
 
 OVERLAP = timedelta(seconds=2)  # stdout and stderr are stamped by two threads, which may disagree by a little
-IDLE_SECONDS = 60.0  # a connection that is silent for longer may be dead; a new one costs one request
+IDLE_SECONDS = 20.0  # a connection that is silent for longer may be dead; a new one costs two requests
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d) ?")
 
 

@@ -211,7 +211,8 @@ def silent(snapshot: Snapshot, limit: float) -> Finding | None:
     times = [moment for moment, _ in snapshot.log if moment]
     if not times or not snapshot.job:
         return None
-    silent = (snapshot.now - times[-1]).total_seconds()
+    spoke = max(times[-1], snapshot.launcher.created) if snapshot.launcher and snapshot.launcher.created else times[-1]
+    silent = (snapshot.now - spoke).total_seconds()
     if silent < limit:
         return None
     name, namespace = snapshot.name, snapshot.namespace
@@ -220,4 +221,4 @@ def silent(snapshot: Snapshot, limit: float) -> Finding | None:
         f"look for a rank that hangs (kubectl -n {namespace} top pods; kubectl -n {namespace} exec {name}-worker-0 -- ps aux); "
         f"python generate.py delete {name} -n {namespace} and submit again goes on from the last checkpoint"
     )
-    return Finding("Stalled", times[-1], "Silent", message, advice)
+    return Finding("Stalled", spoke, "Silent", message, advice)

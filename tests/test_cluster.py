@@ -13,6 +13,7 @@ import pytest
 from mpikit.api import MPIJOB, POD, create, delete, find, find_all
 from mpikit.cluster import Cluster
 from mpikit.errors import ClusterError, Conflict, Forbidden, JobError, Timeout, Unknown, Unreachable
+from mpikit.loglines import ContainerLog
 from mpikit.redaction import HIDDEN
 from mpikit.submission import submit
 from mpikit.waiting import wait_for
@@ -337,6 +338,25 @@ def test_a_refusal_of_the_job_takes_its_files_back(world: World) -> None:
     assert not world.server.store.of("configmaps")
 
 
+def test_a_job_that_may_still_be_made_keeps_its_files_and_is_told_as_not_known(world: World) -> None:
+    tries: list[Request] = []
+
+    def lose_then_refuse(request: Request, handler: Handler) -> bool:
+        if not (request.path.endswith("/mpijobs/job") and request.method == "PATCH" and "dryRun" not in request.query):
+            return False
+        tries.append(request)
+        if len(tries) == 1:
+            handler.reset()
+        handler.status(403, "Forbidden", "quota")
+        return True
+
+    world.server.answer = lose_then_refuse
+    with pytest.raises(Unknown, match="whether MPIJob job was made is not known"):
+        submit(world.cluster(), [CONFIG_MAP, JOB], NAMESPACE)
+    assert len(tries) == 2
+    assert world.server.store.of("configmaps")
+
+
 def test_files_that_cannot_be_taken_back_are_named_with_the_command_that_removes_them(world: World) -> None:
     def refuse(request: Request, handler: Handler) -> bool:
         refused = request.method == "DELETE" or (
@@ -374,6 +394,23 @@ def test_a_long_wait_for_a_busy_job_asks_at_most_once_a_second(world: World) -> 
         wait_for(world.cluster(), NAMESPACE, "job", "succeeded", 1800, str)
     assert world.clock() - began >= 1800
     assert len(world.server.requests) <= 1800
+
+
+def test_watches_that_end_at_once_are_asked_for_at_most_once_a_second(world: World) -> None:
+    with_a_job(world)
+
+    def end(request: Request, handler: Handler) -> bool:
+        if request.query.get("watch"):
+            handler.head(200, {"Content-Type": "application/json", "Transfer-Encoding": "chunked"})
+            handler.chunk(b"")
+        return "watch" in request.query
+
+    world.server.answer = end
+    with pytest.raises(Timeout):
+        wait_for(world.cluster(), NAMESPACE, "job", "succeeded", 300, str)
+    watches = [request for request in world.server.requests if "watch" in request.query]
+    assert len(watches) <= 301
+    assert len(world.server.requests) <= 301 + 6 * 300 / 20
 
 
 def test_a_wait_goes_on_from_the_last_version_and_lists_again_only_when_that_is_forgotten(world: World) -> None:
@@ -446,6 +483,15 @@ def test_debug_shows_requests_and_no_credentials(world: World, generate: Command
     assert "debug: GET /apis/kubeflow.org/v2beta1/namespaces/lab/mpijobs/job" in done.stderr
     assert "Traceback" in done.stderr
     assert TOKEN not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("content", ["text/html", "application/json"])
+def test_a_page_of_something_in_between_is_no_log(content: str, world: World) -> None:
+    page = f'{{"error": "{TOKEN}"}}\n'.encode()
+    world.server.answer = answering(*[lambda handler: handler.send(200, page, {"Content-Type": content})] * 2)
+    log = ContainerLog(world.cluster(), NAMESPACE, "job-launcher-x")
+    with pytest.raises(Unreachable, match="not an API server"):
+        list(log.read(follow=True))
 
 
 def test_a_conflict_is_told_as_one(world: World) -> None:

@@ -156,9 +156,8 @@ class Scripted:
             self.operator.tick()
             return len(self.requests)
 
-    def echo(self, number: int) -> str:
+    def echo(self, number: int, token: str) -> str:
         """What a hostile server says: the credentials that it was sent."""
-        token = self.tokens[-1]
         return random.Random(f"{self.plan.seed}/echo/{number}").choice(
             (
                 f"you sent Authorization: Bearer {token}",
@@ -193,6 +192,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     do_POST = do_PATCH = do_DELETE = do_GET
 
+    @property
+    def sent(self) -> str:
+        """The token of this request."""
+        return str(self.headers.get("Authorization", "")).partition(" ")[2]
+
+    @property
+    def echo(self) -> str:
+        return self.server.echo(self.number, self.sent)
+
     def go(self) -> None:
         """Answer a request, or do what the plan says instead."""
         server, parts = self.server, urlsplit(self.path)
@@ -208,9 +216,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         fault = server.plan.draw(number, watching=watching, reading=reading)
         if self.refused_before(fault):
             return
-        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
-        if (scheme.lower(), token) != ("bearer", server.tokens[-1]):
-            self.status(401, "Unauthorized", "Unauthorized: " + server.echo(number))
+        if self.sent != server.tokens[-1]:
+            self.status(401, "Unauthorized", "Unauthorized: " + self.echo)
         elif watching:
             self.watch(parts.path, query, fault)
         else:
@@ -220,7 +227,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def refused_before(self, fault: str) -> bool:
         """Faults in which the request is not acted on."""
-        server, echo = self.server, self.server.echo(self.number)
+        server, echo = self.server, self.echo
         match fault:
             case "reset":
                 self.reset()
@@ -240,7 +247,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 server.renew(server.tokens[-1])
                 self.status(401, "Unauthorized", f"Unauthorized: {echo}")
             case "html":
-                self.send(200, HTML % server.tokens[-1].encode(), {"Content-Type": "text/html"})
+                self.send(200, HTML % self.sent.encode(), {"Content-Type": "text/html"})
             case "garbage":
                 self.send(200, json.dumps({"error": echo}).encode())
             case "not-http":
@@ -306,11 +313,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(half)
                 raise Broke
             case "500-done":
-                self.status(500, "InternalError", f"etcdserver: request timed out: {server.echo(self.number)}")
+                self.status(500, "InternalError", f"etcdserver: request timed out: {self.echo}")
             case "html-done":
-                self.send(200, HTML % server.tokens[-1].encode(), {"Content-Type": "text/html"})
+                self.send(200, HTML % self.sent.encode(), {"Content-Type": "text/html"})
             case "garbage-done":
-                self.send(200, json.dumps({"error": server.echo(self.number)}).encode())
+                self.send(200, json.dumps({"error": self.echo}).encode())
             case "hang-done":
                 time.sleep(server.hang_seconds)
                 raise Broke
@@ -339,7 +346,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         space, plural = path.split("/namespaces/")[-1].split("/")
         self.head(200, {"Content-Type": "application/json", "Transfer-Encoding": "chunked"})
         if fault == "gone-event" or int(query["resourceVersion"]) <= server.store.forgotten:
-            told = Refusal(410, "Expired", f"too old resource version: {server.echo(self.number)}")
+            told = Refusal(410, "Expired", f"too old resource version: {self.echo}")
             self.event("ERROR", told.body)
             self.chunk(b"")
             return
