@@ -23,7 +23,19 @@ from mpikit.fields import (
     TreeMap,
     amount,
 )
-from mpikit.parts import MEGA_PARAMETERS, Claim, EnvVar, Host, Launcher, Resources, RunPolicy, Source, Train, Worker
+from mpikit.parts import (
+    MEGA_PARAMETERS,
+    PUBLISHED_NAMES,
+    Claim,
+    EnvVar,
+    Host,
+    Launcher,
+    Resources,
+    RunPolicy,
+    Source,
+    Train,
+    Worker,
+)
 from mpikit.profiles import DEVICES, Device, release_named, synapse_image
 
 GRACE_SECONDS = 45  # the step in flight, an evaluation's batch, and the end of ranks and pod
@@ -270,7 +282,8 @@ class Job(Kube):
     @property
     def pretrained_file_name(self) -> str | None:
         """The .npz of the model in `pretrained`, named as in Google's bucket; None trains from scratch."""
-        return f"{self.train.model_type}.npz" if self.pretrained else None
+        model = self.train.model_type
+        return f"{PUBLISHED_NAMES.get(model, model)}.npz" if self.pretrained else None
 
     @property
     def trainer_flags(self) -> tuple[tuple[str, ...], ...]:
@@ -320,7 +333,7 @@ class Job(Kube):
     @property
     def checkpoint_gib(self) -> float:
         """Size of a checkpoint: weights and SGD's momentum, or AdamW's two moments, 4 bytes each."""
-        copies = 3 if self.train.optimizer == "adamw" else 2
+        copies = (3 if self.train.optimizer == "adamw" else 2) + (self.train.ema_decay is not None)
         return MEGA_PARAMETERS[self.train.model_type] * 1e6 * 4 * copies / 2**30
 
     @property

@@ -49,14 +49,29 @@ Source = Annotated[Annotated[AbsolutePath, Tag(PATH)] | Annotated[Claim, Tag(CLA
 # The side of a patch in pixels, and millions of parameters with a head of 1,000 classes, by model. A test compares both
 # with the trainer's own.
 MEGA_PARAMETERS = {
+    "ViT-Ti_16": 5.8,
+    "ViT-S_16": 22.2,
     "ViT-B_16": 86.9,
     "ViT-B_32": 88.3,
     "ViT-L_16": 304.7,
     "ViT-L_32": 306.6,
     "ViT-H_14": 632.7,
+    "R50-ViT-B_16": 99.0,
     "tiny": 0.2,
 }
-PATCHES = {"ViT-B_16": 16, "ViT-B_32": 32, "ViT-L_16": 16, "ViT-L_32": 32, "ViT-H_14": 14, "tiny": 8}
+PATCHES = {
+    "ViT-Ti_16": 16,
+    "ViT-S_16": 16,
+    "ViT-B_16": 16,
+    "ViT-B_32": 32,
+    "ViT-L_16": 16,
+    "ViT-L_32": 32,
+    "ViT-H_14": 14,
+    "R50-ViT-B_16": 16,
+    "tiny": 8,
+}
+PUBLISHED_NAMES = {"R50-ViT-B_16": "R50+ViT-B_16"}
+"""Files in Google's bucket that are not named as their model."""
 
 
 class Train(Strict):
@@ -64,9 +79,21 @@ class Train(Strict):
 
     name: FolderName = "vit"
     """Name of the run: its results lie in output/<name>. It does not depend on the number of nodes."""
-    dataset: Literal["imagenet1K", "imagefolder", "synthetic"] = "imagenet1K"
+    dataset: Literal["imagenet1K", "imagefolder", "cifar10", "cifar100", "fashion_mnist", "synthetic"] = "imagenet1K"
     """Kind of the dataset; `dataset` at the top level is its path."""
-    model_type: Literal["ViT-B_16", "ViT-B_32", "ViT-L_16", "ViT-L_32", "ViT-H_14", "tiny"] = "ViT-B_16"
+    model_type: Literal[
+        "ViT-Ti_16",
+        "ViT-S_16",
+        "ViT-B_16",
+        "ViT-B_32",
+        "ViT-L_16",
+        "ViT-L_32",
+        "ViT-H_14",
+        "R50-ViT-B_16",
+        "tiny",
+    ] = "ViT-B_16"
+    gelu: Literal["tanh", "erf"] | None = None
+    """erf for weights that a PyTorch port trained."""
     num_steps: Count = 20000
     """Optimizer steps of the whole run."""
     eval_every: Count | None = None
@@ -83,15 +110,31 @@ class Train(Strict):
     log_every: Count | None = None
     keep_checkpoints: Count | None = None
     eval_batch_size: Batch | None = None
+    eval_resize: Literal["squash", "crop"] | None = None
+    crop_pct: Positive | None = None
+    per_class: bool | None = None
     weight_decay: Number | None = None
     warmup_steps: Natural | None = None
     decay_type: Literal["cosine", "linear"] | None = None
+    layer_decay: Positive | None = None
+    ema_decay: Fraction | None = None
     max_grad_norm: Positive | None = None
     optimizer: Literal["sgd", "adamw"] | None = None
     momentum: Fraction | None = None
     augment: Literal["inception", "shift", "none"] | None = None
+    aa: Text | None = None
+    """RandAugment as timm writes it: rand-m9-mstd0.5-inc1."""
+    reprob: Number | None = None
+    remode: Literal["const", "rand", "pixel"] | None = None
+    mixup: Number | None = None
+    label_smoothing: Fraction | None = None
     dropout: Fraction | None = None
+    grad_checkpointing: bool | None = None
+    """Less memory, a third more time."""
     seed: Seed | None = None
+    peak_tflops: Positive | None = None
+    compile: bool | None = None
+    rank_timeout_seconds: Count | None = None
     num_workers: Natural | None = None
     resume: Literal["auto", "never", "must"] | None = None
     eval_only: bool | None = None

@@ -74,6 +74,7 @@ train: {name: "run 'n' $(touch y) \\"é\\" ; # x"}
 CASES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("default", "voyager", "gaudi2", "gaudi3", "nvidia", "cpu"), ()),
     "demo": ("dataset=/data/digits", "output=/results"),
+    "fashion-mnist": ("dataset=/data/fashion-mnist", "output=/results"),
     "default-2-nodes": ("nodes=2",),
     "everything-on": (),
     "hostile-strings": (),

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vit.randaugment import parse
+
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Transform = Callable[[Image.Image, int, np.random.RandomState], Pixels]
 
@@ -21,6 +23,20 @@ SHIFT_FRACTION = 16  # shift moves by up to side / 16: 2 of 32 px
 def squash(image: Image.Image, side: int, _: np.random.RandomState) -> Pixels:
     """The whole image at side x side, aspect not kept: the protocol of the published results."""
     return np.asarray(image if image.size == (side, side) else image.resize((side, side), Image.Resampling.BILINEAR))
+
+
+def centre_crop(crop_pct: float) -> Transform:
+    """The transform that resizes the shorter side to side / crop_pct and takes the centre, as timm and torchvision."""
+
+    def crop(image: Image.Image, side: int, _: np.random.RandomState) -> Pixels:
+        short = math.floor(side / crop_pct)
+        width, height = image.size
+        size = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
+        resized = image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
+        left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
+        return np.asarray(resized.crop((left, top, left + side, top + side)))
+
+    return crop
 
 
 def inception(image: Image.Image, side: int, random: np.random.RandomState) -> Pixels:
@@ -41,6 +57,17 @@ def shift(image: Image.Image, side: int, random: np.random.RandomState) -> Pixel
 
 
 TRANSFORMS: dict[str, Transform] = {"inception": inception, "shift": shift, "none": squash}
+
+
+def with_rand_augment(base: Transform, text: str) -> Transform:
+    """`base`, then the RandAugment that `text` stands for."""
+    augment = parse(text)
+
+    def apply(image: Image.Image, side: int, random: np.random.RandomState) -> Pixels:
+        pixels = np.ascontiguousarray(base(image, side, random))
+        return np.asarray(augment(Image.fromarray(pixels), random))
+
+    return apply
 
 
 def crop_box(width: int, height: int, random: np.random.RandomState) -> tuple[float, float, float, float]:

@@ -1,4 +1,7 @@
-"""Checkpoints: folders step_<8 digits> with model.pt, optimizer.pt, state.json and MANIFEST.json (sha256, bytes)."""
+"""Checkpoints: folders step_<8 digits> with model.pt, optimizer.pt, state.json and MANIFEST.json (sha256, bytes).
+
+Where a run averages its weights, the average is in ema.pt.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ class Checkpoint:
         return int(self.state["step"])
 
     def load(self, file: str) -> Any:
-        """Tensors of model.pt or optimizer.pt, on the CPU."""
+        """Tensors of model.pt, optimizer.pt or ema.pt, on the CPU."""
         try:
             return torch.load(self.path / file, map_location="cpu", weights_only=True)
         except OSError as error:
@@ -48,16 +51,18 @@ def folder_name(step: int) -> str:
     return f"step_{step:08d}"
 
 
-def save_checkpoint(root: Path, model: dict[str, Any], optimizer: dict[str, Any], state: dict[str, Any]) -> Path:
-    """Write a checkpoint, whole or not at all, under root; returns its folder. Raises StorageError."""
+def save_checkpoint(root: Path, tensors: dict[str, dict[str, Any]], state: dict[str, Any]) -> Path:
+    """Write a checkpoint, whole or not at all, under root; returns its folder. Raises StorageError.
+
+    `tensors` maps model, optimizer and ema to what goes into the .pt file of that name.
+    """
     final = root / folder_name(state["step"])
     temporary = root / f".tmp_{final.name}"
     with named_storage(final):
         root.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        files = {"model.pt": _save_tensors(temporary / "model.pt", model)}
-        files["optimizer.pt"] = _save_tensors(temporary / "optimizer.pt", optimizer)
+        files = {f"{name}.pt": _save_tensors(temporary / f"{name}.pt", content) for name, content in tensors.items()}
         write_atomic(temporary / "state.json", json.dumps(state, indent=1))
         files["state.json"] = _entry(temporary / "state.json")
         write_atomic(temporary / MANIFEST, json.dumps({"step": state["step"], "files": files}, indent=1))

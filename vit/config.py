@@ -7,6 +7,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import re
 import textwrap
 import types
 from collections.abc import Sequence
@@ -16,14 +17,28 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type
 from vit.errors import ConfigError
 from vit.variants import VARIANTS, Variant
 
-DatasetName = Literal["imagenet1K", "imagefolder", "synthetic"]
-ModelType = Literal["ViT-B_16", "ViT-B_32", "ViT-L_16", "ViT-L_32", "ViT-H_14", "tiny"]
+DatasetName = Literal["imagenet1K", "imagefolder", "cifar10", "cifar100", "fashion_mnist", "synthetic"]
+ModelType = Literal[
+    "ViT-Ti_16",
+    "ViT-S_16",
+    "ViT-B_16",
+    "ViT-B_32",
+    "ViT-L_16",
+    "ViT-L_32",
+    "ViT-H_14",
+    "R50-ViT-B_16",
+    "tiny",
+]
+Gelu = Literal["tanh", "erf"]
 OptimizerName = Literal["sgd", "adamw"]
 DecayType = Literal["cosine", "linear"]
 Augment = Literal["inception", "shift", "none"]
+EvalResize = Literal["squash", "crop"]
+EraseMode = Literal["const", "rand", "pixel"]
 DeviceKind = Literal["auto", "hpu", "cuda", "cpu"]
 Resume = Literal["auto", "never", "must"]
 
+RAND_AUGMENT = re.compile(r"rand(-(m|n|p|mstd|mmax|inc)\d+(\.\d+)?)*")
 SEED_MAX = 2**32 - 1  # numpy.random.RandomState takes 32-bit words
 
 
@@ -36,11 +51,13 @@ class Config:
     dataset: DatasetName = "imagenet1K"
     """Kind of data: imagenet1K and imagefolder read train/<class>/* and val/<class>/*, synthetic invents images."""
     data_path: str = "/dataset"
-    """Folder that holds train/ and val/."""
+    """Folder that holds train/ and val/, or the files of cifar10, cifar100 or fashion_mnist under their own names."""
     model_type: ModelType = "ViT-B_16"
     """Size of the model; tiny is for tests and the demo."""
+    gelu: Gelu = "tanh"
+    """Form of GELU: tanh is the reference's, erf that of weights trained by the PyTorch ports."""
     pretrained_dir: str | None = None
-    """Path of Google's .npz FILE (the name is upstream's); absent = train from scratch."""
+    """Google's .npz, or timm's or Hugging Face's state dict; a folder means model_type.npz in it; absent = none."""
     output_dir: str = "/output"
     """Folder of all runs; must be shared by all nodes."""
     num_steps: int = 20000
@@ -57,6 +74,12 @@ class Config:
     """Images per rank and update (upstream's meaning); a micro-batch is this / gradient_accumulation_steps."""
     eval_batch_size: int = 64
     """Images per rank and evaluation batch."""
+    eval_resize: EvalResize = "squash"
+    """Evaluation images: squash = all of it at img_size, aspect not kept (the published protocol); crop = centre."""
+    crop_pct: float = 0.875
+    """With eval_resize crop: img_size / side of the resized image's shorter side, timm's crop_pct."""
+    per_class: bool = False
+    """Write each class's images and top-1 into evaluation.json."""
     gradient_accumulation_steps: int = 1
     """Micro-batches per update; must divide train_batch_size."""
     img_size: int | None = None
@@ -69,6 +92,10 @@ class Config:
     """Steps of linear warm-up from 0."""
     decay_type: DecayType = "cosine"
     """Schedule after warm-up; reaches its end at num_steps."""
+    layer_decay: float = 1.0
+    """Rate of a block as a multiple of the block's above it (arXiv:2106.08254); the head has it full. 1 = none."""
+    ema_decay: float | None = None
+    """Keep an average of the weights, this much of which stays each step; it is what is evaluated."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this global norm."""
     optimizer: OptimizerName = "sgd"
@@ -77,14 +104,32 @@ class Config:
     """Momentum of sgd."""
     augment: Augment = "inception"
     """Training images: inception = crop of 5-100 % of the area and flip, shift = moved by up to 1/16 side, none."""
+    aa: str | None = None
+    """RandAugment after --augment, as timm writes it: rand-m9-mstd0.5-inc1; absent = none."""
+    reprob: float = 0.0
+    """Share of the training images of which a rectangle is erased."""
+    remode: EraseMode = "pixel"
+    """What an erased rectangle becomes: const = grey, rand = one random colour, pixel = noise."""
+    mixup: float = 0.0
+    """Alpha of mixup, which blends pairs of images and their labels; 0 = none. Needs an even micro-batch."""
+    label_smoothing: float = 0.0
+    """Share of each label that is spread over all classes."""
     dropout: float | None = None
-    """Dropout rate; default the reference's for the model_type (L_16 and H_14 0.1, else 0)."""
+    """Dropout rate; default the reference's for the model_type (L_16, H_14 and R50 0.1, else 0)."""
+    grad_checkpointing: bool = False
+    """Compute each block's activations again in the backward pass: less memory, about a third more time."""
     autocast: bool = False
     """Compute in bfloat16; weights and optimizer stay float32."""
     seed: int = 0
     """Seed of initial weights, order, augmentation and dropout."""
     device: DeviceKind = "auto"
     """Accelerator; auto = hpu if there, else cuda, else cpu."""
+    peak_tflops: float | None = None
+    """Peak rate of one device in TFLOP/s, for mfu_percent; default a table's for bfloat16, if the device is in it."""
+    compile: bool = False
+    """Compile the model (torch.compile); on HPU only with PT_HPU_LAZY_MODE=0."""
+    rank_timeout_seconds: int = 1800
+    """A rank that does not answer for so long ends all with exit code 4; longer than any save or evaluation."""
     num_workers: int | None = None
     """Processes per rank that decode images; default CPUs of the container / ranks on the node - 1, at most 16."""
     resume: Resume = "auto"
@@ -133,6 +178,7 @@ class Config:
         return {
             "dataset": self.dataset,
             "model_type": self.model_type,
+            "gelu": self.gelu,
             "img_size": self.image_size,
             "global_batch": self.train_batch_size * world_size,
             "num_steps": self.num_steps,
@@ -144,6 +190,13 @@ class Config:
             "decay_type": self.decay_type,
             "max_grad_norm": self.max_grad_norm,
             "augment": self.augment,
+            "aa": self.aa,
+            "reprob": self.reprob,
+            "remode": self.remode if self.reprob else None,
+            "mixup": self.mixup,
+            "label_smoothing": self.label_smoothing,
+            "layer_decay": self.layer_decay,
+            "ema_decay": self.ema_decay,
             "dropout": self.dropout_rate,
             "autocast": self.autocast,
             "seed": self.seed,
@@ -154,8 +207,9 @@ POSITIVE = (
     *("num_steps", "eval_every", "save_every", "log_every", "keep_checkpoints"),
     *("train_batch_size", "eval_batch_size", "gradient_accumulation_steps", "img_size"),
     *("learning_rate", "max_grad_norm", "synthetic_images", "synthetic_classes"),
+    *("crop_pct", "rank_timeout_seconds", "layer_decay", "peak_tflops"),
 )
-NOT_NEGATIVE = ("weight_decay", "warmup_steps", "num_workers", "seed")
+NOT_NEGATIVE = ("weight_decay", "warmup_steps", "num_workers", "seed", "mixup")
 
 
 def _check(config: Config) -> None:
@@ -167,10 +221,14 @@ def _check(config: Config) -> None:
         if not value < float("inf") or value < 0 or (value == 0 and name in POSITIVE):
             least = "more than 0" if name in POSITIVE else "0 or more"
             raise ConfigError(f"--{name}", f"{value} is not allowed", f"give a number of {least}")
-    for name in ("dropout", "momentum"):
+    for name in ("dropout", "momentum", "label_smoothing", "ema_decay", "reprob"):
         value = getattr(config, name)
-        if value is not None and not 0 <= value < 1:
+        if value is not None and not 0 <= value < 1 and (name, value) != ("reprob", 1):
             raise ConfigError(f"--{name}", f"{value} is not allowed", "give a number from 0 to below 1")
+    for name in ("crop_pct", "layer_decay"):
+        value = getattr(config, name)
+        if value > 1:
+            raise ConfigError(f"--{name}", f"{value} is not allowed", "give a number of more than 0, up to 1")
     _check_pairs(config)
 
 
@@ -190,21 +248,32 @@ def _check_pairs(config: Config) -> None:
             f"{config.image_size} is below one patch of {config.variant.patch} px of {config.model_type}",
             f"give at least {config.variant.patch}",
         )
+    if config.mixup and config.micro_batch % 2:
+        what = f"blends images in pairs, and a micro-batch has {config.micro_batch}"
+        raise ConfigError("--mixup", what, "make --train_batch_size / --gradient_accumulation_steps even")
+    if config.aa is not None and not RAND_AUGMENT.fullmatch(config.aa):
+        what = f'"{config.aa}" is no RandAugment as timm writes it'
+        raise ConfigError("--aa", what, "give a text such as rand-m9-mstd0.5-inc1 (m, n, p, mstd, mmax, inc)")
     if config.seed > SEED_MAX:
         raise ConfigError("--seed", f"{config.seed} is too large", f"give a number up to {SEED_MAX}")
     if not config.name or config.name in (".", "..") or "/" in config.name or config.name.startswith("-"):
         raise ConfigError("--name", f'"{config.name}" is no folder name', "give a name without /, such as my-run")
 
 
-def parse_args(argv: Sequence[str]) -> Config:
-    """Config from the command line; raises ConfigError, or SystemExit(0) after --help."""
-    parser = build_parser()
-    known, unknown = parser.parse_known_args(argv)
+def parse_args(argv: Sequence[str], *, program: str = "vit.train", only: Sequence[str] = ()) -> Config:
+    """Config from the command line; raises ConfigError, or SystemExit(0) after --help.
+
+    `only` names the fields that `program` has flags for, all of them if it is empty; the others keep their defaults.
+    """
+    names = only or [field.name for field in dataclasses.fields(Config)]
+    known, unknown = build_parser(program, names).parse_known_args(argv)
     if unknown:
         flag = unknown[0].split("=")[0]
-        near = difflib.get_close_matches(flag.replace("-", "_").replace("__", "--", 1), _flags(), n=1)
-        fix = f"did you mean {near[0]}?" if near else "see python -m vit.train --help"
-        raise ConfigError(flag, "is no flag of the trainer" if flag.startswith("-") else "has no flag before it", fix)
+        flags = [f"--{name}" for name in names]
+        near = difflib.get_close_matches(flag.replace("-", "_").replace("__", "--", 1), flags, n=1)
+        fix = f"did you mean {near[0]}?" if near else f"see python -m {program} --help"
+        whose = "the trainer" if program == "vit.train" else program
+        raise ConfigError(flag, f"is no flag of {whose}" if flag.startswith("-") else "has no flag before it", fix)
     return Config(**vars(known))
 
 
@@ -213,15 +282,17 @@ class _Parser(argparse.ArgumentParser):
         """Raise ConfigError instead of argparse's usage text."""
         where, _, what = message.removeprefix("argument ").partition(": ")
         what, _, choices = what.partition(" (choose from ")
-        fix = f"choose from {choices.rstrip(')')}" if choices else "see python -m vit.train --help"
+        fix = f"choose from {choices.rstrip(')')}" if choices else f"see {self.prog} --help"
         raise ConfigError(where.split(",")[0].split("/")[0], what or "is wrong", fix)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser: one flag per field of Config, help from the docstring under the field."""
-    parser = _Parser(prog="python -m vit.train", description=Config.__doc__, allow_abbrev=False)
+def build_parser(program: str, names: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser: a flag for each of these fields of Config, help from the docstring under the field."""
+    parser = _Parser(prog=f"python -m {program}", allow_abbrev=False)
     hints, docs = get_type_hints(Config), field_docs()
     for field in dataclasses.fields(Config):
+        if field.name not in names:
+            continue
         text = docs[field.name].replace("%", "%%")
         _add_flag(parser, field.name, _plain_type(hints[field.name]), field.default, text)
     return parser
@@ -243,10 +314,6 @@ def _plain_type(hint: Any) -> Any:
     if get_origin(hint) in (types.UnionType, Union):
         return next(part for part in get_args(hint) if part is not type(None))
     return hint
-
-
-def _flags() -> list[str]:
-    return [f"--{field.name}" for field in dataclasses.fields(Config)]
 
 
 def field_docs() -> dict[str, str]:

@@ -1,16 +1,15 @@
-"""Images from folders or invented ones, decoded to uint8 batches."""
+"""Decoded uint8 batches of the training and validation images."""
 
 from __future__ import annotations
 
 import contextlib
-import os
+import logging
 import signal
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,122 +17,46 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vit.augment import TRANSFORMS, Pixels, Transform, squash
+from vit.archives import open_archive
+from vit.augment import TRANSFORMS, Transform, centre_crop, squash, with_rand_augment
 from vit.config import Config
+from vit.erasing import Erasing
 from vit.errors import DataError
 from vit.order import PADDING, Key, sample_random
+from vit.sources import Array, DamagedImage, FolderSource, Source, SyntheticSource
 
-EXTENSIONS = (".jpg", ".jpeg", ".png")
-CACHE_IMAGES = 20_000  # only small sets are kept decoded: a part of ImageNet in memory helps nobody
-CACHE_BYTES = 256 * 2**20  # per process that decodes
+logger = logging.getLogger(__name__)
+
 PADDING_LABEL = -1
+MOST_DAMAGED = 10  # in a row: then it is not an image that is damaged, but the data set
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images (B, S, S, 3) uint8 and labels (B) int64, -1 for padding."""
+    """Images (B, S, S, 3), uint8 or normalised float32, and labels (B) int64, -1 for padding."""
 
     images: Tensor
     labels: Tensor
+    damaged: tuple[str, ...] = ()
+    """What was wrong with each file that could not be decoded."""
 
     def pin_memory(self) -> Batch:
         """The same in page-locked memory; the DataLoader calls it for CUDA."""
-        return Batch(self.images.pin_memory(), self.labels.pin_memory())
+        return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.damaged)
 
 
-class Source(Protocol):
-    """A list of images with labels."""
+class DamageReport:
+    """Warns of each image that cannot be decoded, once a rank."""
 
-    class_names: list[str]
+    def __init__(self) -> None:
+        self.told: set[str] = set()
 
-    def __len__(self) -> int: ...
-
-    def image(self, index: int) -> Image.Image:
-        """Image number `index`, RGB. Raises DataError."""
-        ...
-
-    def label(self, index: int) -> int:
-        """Its class as an index of class_names."""
-        ...
-
-    def fingerprint(self) -> int:
-        """A number that differs when the list does."""
-        ...
-
-
-class FolderSource:
-    """The images of root/<class>/*, classes and files sorted by name."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.class_names = _sorted_names(root, folders=True)
-        self.files: list[str] = []
-        self.labels: list[int] = []
-        for label, name in enumerate(self.class_names):
-            found = _sorted_names(root / name, folders=False)
-            self.files += [f"{name}/{file}" for file in found]
-            self.labels += [label] * len(found)
-        if not self.files:
-            expected = f"expected images as {root}/<class>/<image> ({', '.join(EXTENSIONS)})"
-            raise DataError(str(root), "holds no images", expected)
-        self.cache: dict[int, Image.Image] = {}
-        self.cache_left = CACHE_BYTES if len(self.files) <= CACHE_IMAGES else 0
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def label(self, index: int) -> int:
-        """Index of the folder's name among the sorted names."""
-        return self.labels[index]
-
-    def image(self, index: int) -> Image.Image:
-        """The decoded file, from memory where a small set was read before."""
-        if index in self.cache:
-            return self.cache[index]
-        image = decode(self.root / self.files[index])
-        size = 3 * image.width * image.height
-        if size <= self.cache_left:
-            self.cache[index] = image
-            self.cache_left -= size
-        return image
-
-    def fingerprint(self) -> int:
-        """CRC-32 of all file names."""
-        return zlib.crc32("\n".join(self.files).encode(errors="surrogateescape"))
-
-
-class SyntheticSource:
-    """Random images that nothing can be learnt from: for measuring speed and trying a set-up."""
-
-    def __init__(self, *, num_images: int, num_classes: int, side: int, seed: int) -> None:
-        self.num_images, self.side, self.seed = num_images, side, seed
-        self.class_names = [f"class_{number:05d}" for number in range(num_classes)]
-
-    def __len__(self) -> int:
-        return self.num_images
-
-    def label(self, index: int) -> int:
-        """Classes in turn."""
-        return index % len(self.class_names)
-
-    def image(self, index: int) -> Image.Image:
-        """Noise that depends on seed and index alone."""
-        noise = np.random.RandomState([self.seed, index, 2]).bytes(3 * self.side**2)
-        return Image.frombytes("RGB", (self.side, self.side), noise)
-
-    def fingerprint(self) -> int:
-        """The number of images."""
-        return self.num_images
-
-
-def decode(path: Path) -> Image.Image:
-    """The image as RGB. Raises DataError with the file's name."""
-    try:
-        with Image.open(path) as image:
-            rgb: Image.Image = image.convert("RGB")
-            return rgb
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises on bad files
-        raise DataError(str(path), f"cannot be decoded ({error})", "replace or remove the file") from error
+    def tell(self, batch: Batch, consequence: str) -> None:
+        """Warn of the batch's damaged images that were not told before."""
+        for text in batch.damaged:
+            if text not in self.told:
+                self.told.add(text)
+                logger.warning("%s; %s", text, consequence)
 
 
 @dataclass(kw_only=True)
@@ -144,28 +67,55 @@ class Batches(Dataset[Batch | DataError]):
     transform: Transform
     side: int
     seed: int
+    replaces: bool
+    """Whether the next image takes the place of a damaged one (training), or padding does (evaluation)."""
+    erasing: Erasing | None = None
+    """Its noise needs more than bytes: images are normalised and float32 then."""
 
     def __getitem__(self, keys: list[Key]) -> Batch | DataError:
-        images = np.zeros((len(keys), self.side, self.side, 3), np.uint8)
+        kind = np.uint8 if self.erasing is None else np.float32
+        images = np.zeros((len(keys), self.side, self.side, 3), kind)
         labels = np.full(len(keys), PADDING_LABEL, np.int64)
+        damaged: list[str] = []
         try:
             for position, key in enumerate(keys):
-                if key != PADDING:
-                    images[position], labels[position] = self._load(key)
+                found = None if key == PADDING else self._load(key, damaged)
+                if found is not None:
+                    images[position], labels[position] = found
         except DataError as error:
             return error
-        return Batch(torch.from_numpy(images), torch.from_numpy(labels))
+        return Batch(torch.from_numpy(images), torch.from_numpy(labels), tuple(damaged))
 
-    def _load(self, key: Key) -> tuple[Pixels, int]:
-        random = sample_random(self.seed, key)
-        return self.transform(self.source.image(key[1]), self.side, random), self.source.label(key[1])
+    def _load(self, key: Key, damaged: list[str]) -> tuple[Array, int] | None:
+        """The sample, or its stand-in; what is damaged on the way is noted."""
+        epoch, index = key
+        for _ in range(MOST_DAMAGED):
+            try:
+                image = self.source.image(index)
+            except DamagedImage as error:
+                damaged.append(f"{error.where}: {error.what}")
+                if not self.replaces:
+                    return None
+                index = (index + 1) % len(self.source)
+                last = error
+            else:
+                return self._augmented(image, sample_random(self.seed, (epoch, index))), self.source.label(index)
+        raise DataError(last.where, f"{last.what}, like {MOST_DAMAGED - 1} images before it", "mend the data set")
+
+    def _augmented(self, image: Image.Image, random: np.random.RandomState) -> Array:
+        pixels: Array = self.transform(image, self.side, random)
+        if self.erasing is None:
+            return pixels
+        scaled: Array = (pixels.astype(np.float32) - 127.5) / np.float32(127.5)
+        self.erasing(scaled, random)
+        return scaled
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Training and validation images with the same classes."""
+    """Training and validation images with the same classes; an evaluation alone needs no training images."""
 
-    train: Batches
+    train: Batches | None
     val: Batches
     class_names: list[str] = field(repr=False)
 
@@ -174,44 +124,64 @@ class Data:
         """len(class_names)."""
         return len(self.class_names)
 
+    @property
+    def num_train(self) -> int:
+        """Training images; 0 where none are needed."""
+        return 0 if self.train is None else len(self.train.source)
 
-def open_data(config: Config) -> Data:
+    def fingerprint(self) -> tuple[int, int]:
+        """A pair of numbers that differs when the lists of images do."""
+        return 0 if self.train is None else self.train.source.fingerprint(), self.val.source.fingerprint()
+
+
+def open_data(config: Config, *, with_train: bool = True) -> Data:
     """The data set named by the flags. Raises DataError."""
-    if config.dataset == "synthetic":
-        make = partial(SyntheticSource, num_classes=config.synthetic_classes, side=config.image_size)
-        train: Source = make(num_images=config.synthetic_images, seed=config.seed)
-        val: Source = make(num_images=max(1, config.synthetic_images // 10), seed=config.seed + 1)
-    else:
-        root = Path(config.data_path)
-        train, val = FolderSource(root / "train"), FolderSource(root / "val")
-        _check_classes(train, val, root)
-    common = {"side": config.image_size, "seed": config.seed}
+    train = open_source(config, "train") if with_train else None
+    val = open_source(config, "val")
+    if train is not None:
+        _check_classes(train, val, config.data_path)
+    common: dict[str, Any] = {"side": config.image_size, "seed": config.seed}
+    augmented = partial(Batches, transform=_augment(config), replaces=True, erasing=_erasing(config), **common)
+    resize = squash if config.eval_resize == "squash" else centre_crop(config.crop_pct)
     return Data(
-        train=Batches(source=train, transform=TRANSFORMS[config.augment], **common),
-        val=Batches(source=val, transform=squash, **common),
-        class_names=train.class_names,
+        train=None if train is None else augmented(source=train),
+        val=Batches(source=val, transform=resize, replaces=False, **common),
+        class_names=val.class_names,
     )
 
 
-def _check_classes(train: Source, val: Source, root: Path) -> None:
+def _augment(config: Config) -> Transform:
+    base = TRANSFORMS[config.augment]
+    return base if config.aa is None else with_rand_augment(base, config.aa)
+
+
+def _erasing(config: Config) -> Erasing | None:
+    return Erasing(config.reprob, config.remode) if config.reprob else None
+
+
+def open_source(config: Config, split: str) -> Source:
+    """The images of split "train" or "val". Raises DataError."""
+    match config.dataset:
+        case "synthetic":
+            training = split == "train"
+            return SyntheticSource(
+                num_images=config.synthetic_images if training else max(1, config.synthetic_images // 10),
+                num_classes=config.synthetic_classes,
+                side=config.image_size,
+                seed=config.seed if training else config.seed + 1,
+            )
+        case "imagenet1K" | "imagefolder":
+            return FolderSource(Path(config.data_path) / split)
+        case archive:
+            return open_archive(archive, Path(config.data_path), split)
+
+
+def _check_classes(train: Source, val: Source, root: str) -> None:
     only = sorted(set(train.class_names) ^ set(val.class_names))
     if only:
         where = "train" if only[0] in train.class_names else "val"
         what = f"train and val have different classes: {only[0]} is in {where} alone ({len(only)} such)"
-        raise DataError(str(root), what, "make the folders in train/ and val/ agree")
-
-
-def _sorted_names(folder: Path, *, folders: bool) -> list[str]:
-    """Names of the sub-folders, or of the image files, of a folder. Raises DataError if it cannot be read."""
-    try:
-        with os.scandir(folder) as entries:
-            if folders:
-                return sorted(entry.name for entry in entries if entry.is_dir())
-            return sorted(entry.name for entry in entries if entry.name.lower().endswith(EXTENSIONS))
-    except OSError as error:
-        what = f"cannot be read ({error.strerror})"
-        expected = "expected --data_path to hold train/<class>/<image> and val/<class>/<image>"
-        raise DataError(str(folder), what, expected) from error
+        raise DataError(root, what, "make the folders in train/ and val/ agree")
 
 
 def open_loader(

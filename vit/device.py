@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
 import logging
 import os
 import sys
@@ -40,6 +41,10 @@ class Device:
         """Devices of this kind on this machine (CPU: usable CPUs)."""
         return usable_cpus()
 
+    def name(self) -> str:
+        """What the device calls itself."""
+        return "CPU"
+
     def describe(self) -> str:
         """The device in words, for the log."""
         return f"CPU with {torch.get_num_threads()} threads a rank"
@@ -65,6 +70,10 @@ class Device:
         """Seed the generators that dropout draws from."""
         torch.manual_seed(seed)
 
+    def compile(self, model: nn.Module) -> None:
+        """Have torch compile the model's forward and backward pass when they first run."""
+        model.compile()
+
     def ddp_options(self) -> dict[str, Any]:
         """Keyword arguments of DistributedDataParallel; the models have no buffers to broadcast."""
         return {"gradient_as_bucket_view": True}
@@ -72,6 +81,10 @@ class Device:
     def sgd(self, groups: list[dict[str, Any]], *, learning_rate: float, momentum: float) -> torch.optim.Optimizer:
         """SGD with momentum, fused where the device has it."""
         return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum)
+
+    def adamw(self, groups: list[dict[str, Any]], *, learning_rate: float) -> torch.optim.Optimizer:
+        """AdamW with torch's betas and epsilon, fused where the device has it."""
+        return torch.optim.AdamW(groups, lr=learning_rate)
 
     def clip(self, parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
         """Clip gradients in place; returns their global norm before, on the device."""
@@ -97,9 +110,23 @@ class CudaDevice(Device):
         """GPUs that torch sees."""
         return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
-    def describe(self) -> str:
+    def name(self) -> str:
         """The GPU's name."""
         return torch.cuda.get_device_name(self.torch_device)
+
+    def describe(self) -> str:
+        """The GPU's name and memory."""
+        memory = torch.cuda.get_device_properties(self.torch_device).total_memory
+        return f"{self.name()} with {memory / 2**30:.0f} GiB"
+
+    def sgd(self, groups: list[dict[str, Any]], *, learning_rate: float, momentum: float) -> torch.optim.Optimizer:
+        """SGD in one kernel where this torch has it (2.3)."""
+        fused = {"fused": True} if "fused" in inspect.signature(torch.optim.SGD).parameters else {}
+        return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, **fused)
+
+    def adamw(self, groups: list[dict[str, Any]], *, learning_rate: float) -> torch.optim.Optimizer:
+        """AdamW in one kernel."""
+        return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
 
     def synchronize(self) -> None:
         """Wait for the GPU."""

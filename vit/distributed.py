@@ -19,14 +19,14 @@ from vit.ranks import Ranks
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-TIMEOUT = timedelta(minutes=30)  # longer than any save or evaluation on one rank
 
 
 class Group:
     """All ranks of the run; `control` is a gloo group on the CPU for what must not touch the device."""
 
-    def __init__(self, ranks: Ranks, device: Device) -> None:
+    def __init__(self, ranks: Ranks, device: Device, *, timeout_seconds: int) -> None:
         self.rank, self.world_size = ranks.rank, ranks.world_size
+        self.timeout = timedelta(seconds=timeout_seconds)
         self.control: Any = None
         if self.world_size > 1:
             self._connect(device)
@@ -34,8 +34,10 @@ class Group:
     def _connect(self, device: Device) -> None:
         with named_faults():
             device.prepare_distributed()
-            dist.init_process_group(device.backend, rank=self.rank, world_size=self.world_size, timeout=TIMEOUT)
-            self.control = dist.new_group(backend="gloo", timeout=TIMEOUT)
+            # An accelerator's backend kills the process when it times out: the control group must be first to tell.
+            patience = self.timeout if device.backend == "gloo" else 2 * self.timeout
+            dist.init_process_group(device.backend, rank=self.rank, world_size=self.world_size, timeout=patience)
+            self.control = dist.new_group(backend="gloo", timeout=self.timeout)
 
     def on_rank0(self, work: Callable[[], T]) -> T:
         """Do `work` on rank 0 and give its result, or its TrainError, to every rank."""
@@ -132,7 +134,7 @@ class StopAgreement:
         work, flag = self.pending
         with named_faults():
             work.wait()
-        return bool(flag.item())
+        return bool(flag.numpy()[0])  # of the host, so the device is not waited for
 
     def finish(self) -> None:
         """Wait for the last step's reduction: no rank may leave while another still needs it."""
@@ -153,6 +155,6 @@ def named_faults() -> Iterator[None]:
         if any(sign in text for sign in PEER_GONE):
             raise IncompleteError("ranks", "another rank went away", "read its message above this one") from error
         if any(sign in text for sign in TOO_LATE):
-            what = f"a rank did not answer within {TIMEOUT.total_seconds() / 60:.0f} minutes"
-            raise HangError("ranks", what, "look at the node of the rank that is silent") from error
+            fix = "look at the node of the rank that is silent; the same command goes on from the last checkpoint"
+            raise HangError("ranks", "a rank did not answer within --rank_timeout_seconds", fix) from error
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import logging
@@ -15,11 +16,10 @@ from torch import Tensor, nn
 from vit.device import Device
 from vit.errors import ConfigError
 from vit.model import AttentionKind
-from vit.ranks import Ranks
+from vit.ranks import LAZY_MODE, Ranks
 
 logger = logging.getLogger(__name__)
 
-LAZY_MODE = "PT_HPU_LAZY_MODE"  # its default changed from 1 to 0 between SynapseAI 1.20 and 1.23
 BUCKET_CAP_MB = 256  # Habana's own ViT and the Gaudi DDP guide
 
 
@@ -55,10 +55,14 @@ class HpuDevice(Device):
         hpu = import_habana("hpu")
         return int(hpu.device_count()) if hpu.is_available() else 0
 
+    def name(self) -> str:
+        """GAUDI, GAUDI2 or GAUDI3."""
+        return str(self.hpu.get_device_name())
+
     def describe(self) -> str:
         """Card and mode, read back and not assumed."""
         mode = "lazy" if self.lazy else "eager"
-        return f"{self.hpu.get_device_name()} in {mode} mode ({LAZY_MODE}={os.environ[LAZY_MODE]})"
+        return f"{self.name()} in {mode} mode ({LAZY_MODE}={os.environ[LAZY_MODE]})"
 
     def prepare_distributed(self) -> None:
         """Let Habana's helper register hccl and set its own variables; its ranks must be ours."""
@@ -66,6 +70,10 @@ class HpuDevice(Device):
         if world_size != self.world_size:
             what = f"Habana's helper sees {world_size} ranks, the environment says {self.world_size}"
             raise ConfigError("WORLD_SIZE", what, "start all ranks with one mpirun")
+
+    def autocast(self, enabled: bool) -> contextlib.AbstractContextManager[Any]:
+        """bfloat16 around forward and loss; it needs no scaling of gradients."""
+        return torch.autocast("hpu", torch.bfloat16) if enabled else contextlib.nullcontext()
 
     def mark_step(self) -> None:
         """Run the graph collected so far; eager mode has none."""
@@ -85,18 +93,31 @@ class HpuDevice(Device):
         torch.manual_seed(seed)
         import_habana("hpu.random").manual_seed(seed)
 
+    def compile(self, model: nn.Module) -> None:
+        """Compile with Habana's backend, which needs eager mode. Raises ConfigError in lazy mode."""
+        if self.lazy:
+            what = f"works on HPU without lazy mode only, and {LAZY_MODE}={os.environ[LAZY_MODE]}"
+            raise ConfigError("--compile", what, f"set {LAZY_MODE}=0 for all ranks, or leave --compile out")
+        model.compile(backend="hpu_backend")
+
     def ddp_options(self) -> dict[str, Any]:
         """What Habana's guide to DDP asks for."""
         return {**super().ddp_options(), "broadcast_buffers": False, "bucket_cap_mb": BUCKET_CAP_MB}
 
     def sgd(self, groups: list[dict[str, Any]], *, learning_rate: float, momentum: float) -> torch.optim.Optimizer:
         """FusedSGD, or torch's where the image lacks it."""
-        try:
-            fused: Any = import_habana("hpex.optimizers").FusedSGD
-        except (ImportError, AttributeError):
-            logger.warning("no FusedSGD in this image: using torch's SGD")
+        fused = _fused("FusedSGD")
+        if fused is None:
             return super().sgd(groups, learning_rate=learning_rate, momentum=momentum)
         optimizer: torch.optim.Optimizer = fused(groups, lr=learning_rate, momentum=momentum)
+        return optimizer
+
+    def adamw(self, groups: list[dict[str, Any]], *, learning_rate: float) -> torch.optim.Optimizer:
+        """FusedAdamW with torch's epsilon (its own is 1e-6), or torch's where the image lacks it."""
+        fused = _fused("FusedAdamW")
+        if fused is None:
+            return super().adamw(groups, learning_rate=learning_rate)
+        optimizer: torch.optim.Optimizer = fused(groups, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8)
         return optimizer
 
     def clip(self, parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
@@ -115,3 +136,12 @@ class HpuDevice(Device):
         except (ImportError, AttributeError):
             logger.warning("no FusedClipNorm in this image: using torch's clipping")
             return False
+
+
+def _fused(name: str) -> Any:
+    """An optimizer of Habana's, None where the image lacks it."""
+    try:
+        return getattr(import_habana("hpex.optimizers"), name)
+    except (ImportError, AttributeError):
+        logger.warning("no %s in this image: using torch's", name)
+        return None

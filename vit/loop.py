@@ -6,54 +6,22 @@ import contextlib
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from vit.checkpoint import folder_name, prune_checkpoints, save_checkpoint
-from vit.config import Config
-from vit.data import Batch, Data, checked, named_worker_faults, open_loader
-from vit.device import Device
-from vit.distributed import Group, StopAgreement, named_faults
+from vit.data import Batch, checked, named_worker_faults, open_loader
+from vit.distributed import StopAgreement, named_faults
 from vit.errors import Stopped
-from vit.evaluate import Evaluation, evaluate, normalise
-from vit.meter import Meter
+from vit.evaluation import Evaluation, evaluate, normalise
 from vit.metrics import MetricValue, metric_line
+from vit.objective import mixed, share_tensor, training_loss
 from vit.optim import learning_rate, set_learning_rate
-from vit.order import EvalBatches, MicroBatches, TrainOrder
-from vit.reporter import Reporter
-from vit.run_folder import RunFolder
+from vit.order import EvalBatches, MicroBatches
+from vit.run_state import Session
+from vit.saving import save
 from vit.stop import StopRequest
-
-
-@dataclass(kw_only=True)
-class Session:
-    """Everything a run consists of; made once by vit.session."""
-
-    config: Config
-    device: Device
-    group: Group
-    reporter: Reporter
-    folder: RunFolder
-    data: Data
-    order: TrainOrder
-    num_workers: int
-    identity: dict[str, Any]
-    model: nn.Module
-    parallel: nn.Module
-    optimizer: torch.optim.Optimizer
-    meter: Meter
-    board: Any = None
-    step: int = 0
-    best: dict[str, Any] | None = None
-    """{step, top1_percent} of the best evaluation so far."""
-    last_top1: float | None = None
-    saved_step: int | None = None
-    shown: dict[str, Any] = field(default_factory=dict)
-    """Values of the last metric line, for the live line."""
 
 
 def train(session: Session, stop: StopRequest) -> None:
@@ -72,7 +40,7 @@ def _train(session: Session, stop: StopRequest) -> None:
     meter.restart_clock()
     while session.step < config.num_steps:
         rate = learning_rate(session.step, config)
-        _take_step(session, batches, rate)
+        take_step(session, batches, rate)
         session.step += 1
         improved = False
         if session.step % config.log_every == 0 or _evaluation_due(session):
@@ -89,27 +57,32 @@ def _train(session: Session, stop: StopRequest) -> None:
     agreement.finish()
 
 
-def _take_step(session: Session, batches: Iterator[Any], rate: float) -> None:
+def take_step(session: Session, batches: Iterator[Any], rate: float) -> None:
     """One update: accumulate micro-batches, clip, step. Nothing here waits for the device."""
     config, device = session.config, session.device
     set_learning_rate(session.optimizer, rate)
     if config.dropout_rate > 0:
         device.manual_seed(dropout_seed(config.seed, session.step, session.group.rank))
-    losses, waited = [], 0.0
+    share = share_tensor(config.seed, session.step, config.mixup, device.torch_device)
+    losses, waited, num_damaged = [], 0.0, 0
     for part in range(config.gradient_accumulation_steps):
         asked_at = time.perf_counter()
         batch = checked(next(batches))
         waited += time.perf_counter() - asked_at
+        num_damaged += len(batch.damaged)
+        session.damage.tell(batch, "the next one is taken")
         last = part == config.gradient_accumulation_steps - 1
-        losses.append(_backward(session, batch, synchronised=last))
+        losses.append(_backward(session, batch, share, synchronised=last))
     norm = device.clip(session.model.parameters(), config.max_grad_norm)
     session.optimizer.step()
     session.optimizer.zero_grad(set_to_none=True)
+    if session.average is not None:
+        session.average.update()
     device.mark_step()
-    session.meter.add(torch.stack(losses).sum(), norm, data_seconds=waited)
+    session.meter.add(torch.stack(losses).sum(), norm, data_seconds=waited, num_damaged=num_damaged)
 
 
-def _backward(session: Session, batch: Batch, *, synchronised: bool) -> Tensor:
+def _backward(session: Session, batch: Batch, share: Tensor | None, *, synchronised: bool) -> Tensor:
     """Add a micro-batch's share of the gradient; returns its share of the loss, on the device."""
     config, device, parallel = session.config, session.device, session.parallel
     images = batch.images.to(device.torch_device, non_blocking=True)
@@ -117,8 +90,10 @@ def _backward(session: Session, batch: Batch, *, synchronised: bool) -> Tensor:
     waiting = isinstance(parallel, nn.parallel.DistributedDataParallel) and not synchronised
     with parallel.no_sync() if waiting else contextlib.nullcontext():  # type: ignore[operator]  # checked above
         with device.autocast(config.autocast):
-            logits = parallel(normalise(images))
-            loss = F.cross_entropy(logits.float(), labels) / config.gradient_accumulation_steps
+            inputs = normalise(images) if share is None else mixed(normalise(images), share)
+            logits = parallel(inputs).float()
+            loss = training_loss(logits, labels, smoothing=config.label_smoothing, share=share)
+            loss = loss / config.gradient_accumulation_steps
         with named_faults():
             loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
     device.mark_step()
@@ -140,6 +115,7 @@ def _train_loader(session: Session) -> Any:
         start_step=session.step,
         num_steps=config.num_steps,
     )
+    assert session.data.train is not None, "only an evaluation goes without training images"
     return _loader(session, session.data.train, keys)
 
 
@@ -172,15 +148,8 @@ def _evaluate_if_due(session: Session, values: dict[str, MetricValue]) -> bool:
         return False
     started = time.perf_counter()
     result = evaluate_session(session)
-    values |= {
-        "top1_percent": result.top1_percent,
-        "eval_loss": result.eval_loss,
-        "eval_images": result.eval_images,
-        "eval_seconds": time.perf_counter() - started,
-    }
+    values |= {**evaluation_metrics(result), "eval_seconds": time.perf_counter() - started}
     session.last_top1 = result.top1_percent
-    if session.group.rank == 0:
-        session.folder.add_event("evaluation", session.step, top1_percent=result.top1_percent)
     if session.best is not None and result.top1_percent <= session.best["top1_percent"]:
         return False
     session.best = {"step": session.step, "top1_percent": result.top1_percent}
@@ -188,7 +157,7 @@ def _evaluate_if_due(session: Session, values: dict[str, MetricValue]) -> bool:
 
 
 def evaluate_session(session: Session) -> Evaluation:
-    """One exact evaluation of the model as it is."""
+    """One exact evaluation of the weights as they are, or of their average."""
     config, group = session.config, session.group
     keys = EvalBatches(
         num_images=len(session.data.val.source),
@@ -196,8 +165,31 @@ def evaluate_session(session: Session) -> Evaluation:
         world_size=group.world_size,
         batch_size=config.eval_batch_size,
     )
-    loader = _loader(session, session.data.val, keys)
-    return evaluate(session.model, loader, session.device, group, autocast=config.autocast)
+    with contextlib.nullcontext() if session.average is None else session.average.applied():
+        result = evaluate(
+            session.model,
+            _loader(session, session.data.val, keys),
+            session.device,
+            group,
+            autocast=config.autocast,
+            num_classes=session.data.num_classes,
+            damage=session.damage,
+        )
+    if group.rank == 0:
+        names = session.data.class_names if config.per_class else None
+        session.folder.write_evaluation({"step": session.step, **result.as_dict(names)})
+        session.folder.add_event("evaluation", session.step, top1_percent=result.top1_percent)
+    return result
+
+
+def evaluation_metrics(result: Evaluation) -> dict[str, MetricValue]:
+    """The values of a metric line that an evaluation gives."""
+    return {
+        "top1_percent": result.top1_percent,
+        "top5_percent": result.top5_percent,
+        "eval_loss": result.eval_loss,
+        "eval_images": result.eval_images,
+    }
 
 
 def _write_line(session: Session, values: dict[str, MetricValue]) -> None:
@@ -211,52 +203,6 @@ def _write_line(session: Session, values: dict[str, MetricValue]) -> None:
         for key, value in values.items():
             if value is not None and key != "step":
                 session.board.add_scalar(key, value, session.step)
-
-
-def save(session: Session) -> None:
-    """Write a checkpoint of this step, point last and best at it, drop old ones. Collective; rank 0 writes."""
-    started = time.perf_counter()
-    interval = session.meter.state(session.group, session.step)
-    if session.group.rank == 0 and session.saved_step != session.step:
-        state = {
-            "step": session.step,
-            "epoch": session.order.epoch_of(session.step),
-            "best": session.best,
-            "top1_percent": session.last_top1,
-            "num_classes": session.data.num_classes,
-            "class_names": session.data.class_names,
-            "interval": interval,
-            "identity": session.identity,
-            "config": session.config.as_dict(),
-        }
-        _write_checkpoint(session, state, started)
-    session.saved_step = session.step
-    session.meter.away_seconds += time.perf_counter() - started
-
-
-def _write_checkpoint(session: Session, state: dict[str, Any], started: float) -> None:
-    folder = session.folder
-    folder.sync_metrics()
-    model = {key: tensor.detach().cpu() for key, tensor in session.model.state_dict().items()}
-    path = save_checkpoint(folder.checkpoints, model, _on_cpu(session.optimizer.state_dict()), state)
-    folder.point("last", path.name)
-    keep = {path.name}
-    if session.best is not None:
-        best = folder_name(session.best["step"])
-        keep.add(best)
-        if (folder.checkpoints / best).is_dir():
-            folder.point("best", best)
-    prune_checkpoints(folder.checkpoints, keep_last=session.config.keep_checkpoints, keep=keep)
-    folder.add_event("checkpoint", session.step, path=str(path), seconds=round(time.perf_counter() - started, 3))
-
-
-def _on_cpu(value: Any) -> Any:
-    """The same nested dicts and lists with tensors on the CPU."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu()
-    if isinstance(value, dict):
-        return {key: _on_cpu(part) for key, part in value.items()}
-    return [_on_cpu(part) for part in value] if isinstance(value, list) else value
 
 
 def _stop(session: Session) -> None:

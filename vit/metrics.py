@@ -11,18 +11,23 @@ METRICS: dict[str, str] = {
     "loss": "training cross-entropy, mean over the interval's steps and over all ranks",
     "learning_rate": "rate of the interval's last update",
     "gradient_norm": "global norm before clipping, mean over the interval's steps",
+    "damaged_images": "training images of the interval, over all ranks, that could not be decoded; the next was taken",
     "top1_percent": "validation images whose best guess is right, percent; null if no evaluation at this step",
+    "top5_percent": "validation images whose label is among the five best guesses, percent; null like top1_percent",
     "eval_loss": "validation cross-entropy, mean over images; null if no evaluation at this step",
     "eval_images": "validation images counted; null if no evaluation at this step",
     "images_per_second": "training images of all ranks per second, evaluation and saving left out",
     "step_seconds": "mean wall time of a step, evaluation and saving left out",
     "data_seconds": "mean time of a step that rank 0 waited for images",
     "eval_seconds": "wall time of the evaluation; null if no evaluation at this step",
+    "save_seconds": "wall time of the last checkpoint since the line before; null if there was none",
+    "tflop_per_second": "10^12 operations a second and rank: 6 x the forward multiply-accumulates, none counted twice",
+    "mfu_percent": "tflop_per_second as a share of the device's peak; null where the peak is not known",
     "peak_memory_gib": "most device memory rank 0 held so far; null where the device does not say",
 }
 """One row a key, in the order of the line. A value is null when it was not measured, never 0 instead."""
 
-TIMING_SUFFIXES = ("_seconds", "_per_second", "_gib")
+TIMING_SUFFIXES = ("_seconds", "_per_second", "_gib", "mfu_percent")
 """Keys with these endings may differ between two runs that are otherwise bit-identical."""
 
 MetricValue = float | int | None

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from vit.errors import ConfigError
 
+LAZY_MODE = "PT_HPU_LAZY_MODE"  # of Habana's bridge; its default changed from 1 to 0 between SynapseAI 1.20 and 1.23
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ranks:

@@ -19,6 +19,7 @@ class Reporter(logging.Handler):
         super().__init__(logging.INFO if rank == 0 else logging.WARNING)
         self.rank, self.terminal, self.stdout, self.stderr = rank, terminal and rank == 0, stdout, stderr
         self.log: TextIO | None = None
+        self.program = "vit.train"
         self.live_width = 0
         self.drawn_at = 0.0
 
@@ -36,7 +37,7 @@ class Reporter(logging.Handler):
 
     def fault(self, error: TrainError) -> None:
         """The one line that ends a run."""
-        self.say(f"vit.train: {error}")
+        self.say(f"{self.program}: {error}")
 
     def metrics(self, line: str) -> None:
         """A metric line: data on stdout, or in the log alone while a live line stands on the terminal."""

@@ -67,6 +67,11 @@ class RunFolder:
         with named_storage(self.path):
             write_atomic(self.path / "config.json", json.dumps(config, indent=1) + "\n")
 
+    def write_evaluation(self, result: dict[str, Any]) -> None:
+        """evaluation.json: the last evaluation."""
+        with named_storage(self.path):
+            write_atomic(self.path / "evaluation.json", json.dumps(result, indent=1) + "\n")
+
     def add_metrics(self, line: str) -> None:
         """Append one line to metrics.jsonl."""
         self._append("metrics.jsonl", line)

@@ -16,20 +16,25 @@ from vit.checkpoint import Checkpoint, find_fault, last_checkpoint
 from vit.config import Config
 from vit.cpus import cpus_per_rank
 from vit.data import Data, open_data
+from vit.describe import derived, describe
 from vit.device import Device, open_device
 from vit.distributed import Group
+from vit.ema import WeightAverage
 from vit.errors import ConfigError, DataError, StorageError, TrainError
-from vit.loop import Session, evaluate_session, train
+from vit.loop import evaluate_session, evaluation_metrics, train
 from vit.meter import Meter
 from vit.metrics import metric_line
 from vit.model import VisionTransformer, create_model
 from vit.optim import create_optimizer
 from vit.order import TrainOrder
+from vit.peaks import known_peak
 from vit.ranks import Ranks
 from vit.reporter import Reporter
 from vit.run_folder import RunFolder
+from vit.run_state import Session
+from vit.saving import restore
 from vit.stop import StopRequest
-from vit.weights import load_npz
+from vit.weights import load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +57,7 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
     """The whole run of this rank; returns when it is complete. Raises TrainError."""
     stop = StopRequest()
     device = open_device(config.device, ranks)
-    group = Group(ranks, device)
+    group = Group(ranks, device, timeout_seconds=config.rank_timeout_seconds)
     folder = RunFolder(Path(config.output_dir) / config.name)
     frame = Frame(config=config, ranks=ranks, device=device, group=group, folder=folder, reporter=reporter)
     group.on_rank0(lambda: _open_folder(folder, config, reporter))
@@ -68,8 +73,8 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
 def _run_in_folder(frame: Frame, stop: StopRequest) -> None:
     config, group, folder = frame.config, frame.group, frame.folder
     checkpoint = group.on_rank0(lambda: _find_checkpoint(folder, config))
-    data = group.together(lambda: open_data(config))
-    _check_same_files(group, data)
+    data = group.together(lambda: open_data(config, with_train=not config.eval_only))
+    check_same_files(group, data)
     identity = _identity(config, group, data)
     if checkpoint is not None:
         found = checkpoint  # for the closure: mypy forgets the check above
@@ -79,7 +84,7 @@ def _run_in_folder(frame: Frame, stop: StopRequest) -> None:
             return
     session = _open_session(frame, data, identity, checkpoint)
     if config.eval_only:
-        _evaluate_only(session)
+        _evaluate_only(session, 0.0 if checkpoint is None else checkpoint.state["epoch"])
         return
     if group.rank == 0:
         _prepare_folder(session, checkpoint)
@@ -108,9 +113,9 @@ def _find_checkpoint(folder: RunFolder, config: Config) -> Checkpoint | None:
     return checkpoint
 
 
-def _check_same_files(group: Group, data: Data) -> None:
+def check_same_files(group: Group, data: Data) -> None:
     """Every rank must see the same files, or ranks would train on other images than the order says."""
-    mine = (data.train.source.fingerprint(), data.val.source.fingerprint())
+    mine = data.fingerprint()
     if group.on_rank0(lambda: mine) != mine:
         fix = "make --data_path the same shared folder on all nodes"
         raise DataError("data", f"rank {group.rank} sees other files than rank 0", fix)
@@ -121,7 +126,7 @@ def _identity(config: Config, group: Group, data: Data) -> dict[str, Any]:
         **config.identity(world_size=group.world_size),
         "num_classes": data.num_classes,
         "classes_crc": zlib.crc32("/".join(data.class_names).encode(errors="surrogateescape")),
-        "train_images": len(data.train.source),
+        "train_images": data.num_train,
     }
 
 
@@ -162,10 +167,12 @@ def _open_session(frame: Frame, data: Data, identity: dict[str, Any], checkpoint
     """Model, optimizer and all else, filled from the checkpoint or the weights file."""
     config, device, group = frame.config, frame.device, frame.group
     order = group.together(lambda: _order(config, group, data))
-    model = _build_model(config, device, data)
+    model = build_model(config, device, data)
     notes = group.on_rank0(lambda: _fill_model(model, checkpoint, config))
     model.to(device.torch_device)
     group.broadcast_weights(model)
+    if config.compile:
+        device.compile(model)
     session = Session(
         config=config,
         device=device,
@@ -174,27 +181,39 @@ def _open_session(frame: Frame, data: Data, identity: dict[str, Any], checkpoint
         folder=frame.folder,
         data=data,
         order=order,
-        num_workers=_num_workers(config, frame.ranks),
+        num_workers=num_loader_workers(config, frame.ranks),
         identity=identity,
         model=model,
         parallel=model if config.eval_only else group.wrap(model, device),
         optimizer=create_optimizer(model, config, device),
-        meter=Meter(device),
+        average=WeightAverage(model, config.ema_decay) if config.ema_decay is not None else None,
+        meter=Meter(device, flops_per_image=_flops(config, data), peak_tflops=_peak_tflops(config, device)),
     )
     if checkpoint is not None:
-        _restore(session, checkpoint)
-    _describe(session, notes)
+        restore(session, checkpoint)
+    describe(session, notes)
     return session
 
 
+def _flops(config: Config, data: Data) -> int:
+    """Operations of one image in training: two for a multiply-accumulate, and a backward pass is two forward passes."""
+    return 6 * config.variant.forward_macs((config.image_size, config.image_size), data.num_classes)
+
+
+def _peak_tflops(config: Config, device: Device) -> float | None:
+    """--peak_tflops, else the table's, which is for bfloat16."""
+    return config.peak_tflops or (known_peak(device.name()) if config.autocast else None)
+
+
 def _order(config: Config, group: Group, data: Data) -> TrainOrder:
-    num_images, global_batch = len(data.train.source), config.train_batch_size * group.world_size
-    if config.eval_only:  # no step is taken, so a small set is no fault
-        global_batch = min(global_batch, num_images)
+    num_images, global_batch = data.num_train, config.train_batch_size * group.world_size
+    if config.eval_only:  # no step is taken, and no training images are needed
+        num_images = max(num_images, global_batch)
     return TrainOrder(seed=config.seed, num_images=num_images, global_batch=global_batch)
 
 
-def _build_model(config: Config, device: Device, data: Data) -> VisionTransformer:
+def build_model(config: Config, device: Device, data: Data) -> VisionTransformer:
+    """The model of the flags with a head for the data's classes, freshly initialised from the seed."""
     torch.manual_seed(config.seed)
     return create_model(
         config.model_type,
@@ -202,6 +221,8 @@ def _build_model(config: Config, device: Device, data: Data) -> VisionTransforme
         data.num_classes,
         dropout=config.dropout_rate,
         attention=device.attention,
+        gelu=config.gelu,
+        grad_checkpointing=config.grad_checkpointing,
     )
 
 
@@ -212,72 +233,31 @@ def _fill_model(model: VisionTransformer, checkpoint: Checkpoint | None, config:
         return [f"weights: checkpoint {checkpoint.path}, step {checkpoint.step}"]
     if config.pretrained_dir is None:
         return [f"weights: random, seed {config.seed}"]
-    notes = load_npz(model, config.pretrained_dir)
-    if config.eval_only and any(note.startswith("the head") for note in notes):
-        what = f"{config.pretrained_dir} cannot be evaluated on these images: {notes[0]}"
+    return fill_from_file(model, config, config.pretrained_dir, whole=config.eval_only)
+
+
+def fill_from_file(model: VisionTransformer, config: Config, path: str, *, whole: bool) -> list[str]:
+    """Load a weights file; `whole` refuses one whose head does not fit. Returns what was done, in sentences."""
+    notes = load_weights(model, path, config.model_type)
+    if whole and any(note.startswith("the head") for note in notes):
+        what = f"{path} cannot be evaluated on these images: {notes[0]}"
         raise ConfigError("--pretrained_dir", what, "give a file that was fine-tuned on these classes")
-    return [f"weights: {config.pretrained_dir}", *notes]
+    return [f"weights: {path}", *notes]
 
 
-def _restore(session: Session, checkpoint: Checkpoint) -> None:
-    state = checkpoint.state
-    session.step = session.saved_step = checkpoint.step
-    session.best, session.last_top1 = state["best"], state["top1_percent"]
-    if not session.config.eval_only:
-        session.optimizer.load_state_dict(checkpoint.load("optimizer.pt"))
-        session.meter.restore(state["interval"], session.group)
-
-
-def _num_workers(config: Config, ranks: Ranks) -> int:
+def num_loader_workers(config: Config, ranks: Ranks) -> int:
     """num_workers, or what the container's CPUs leave each rank besides its main process."""
     if config.num_workers is not None:
         return config.num_workers
     return min(MAX_WORKERS, cpus_per_rank(ranks.local_size) - 1)
 
 
-def _describe(session: Session, notes: list[str]) -> None:
-    """Every derived number as a sentence, before step 1."""
-    config, order, world_size = session.config, session.order, session.group.world_size
-    num_parameters = sum(parameter.numel() for parameter in session.model.parameters())
-    epochs = order.epoch_of(config.num_steps)
-    for text in (
-        f"device: {session.device.describe()}; {world_size} ranks, {session.num_workers} loader workers each",
-        f"model: {config.model_type} at {config.image_size} px, {num_parameters:,} parameters, "
-        f"dropout {config.dropout_rate}, {'bfloat16 autocast' if config.autocast else 'float32'}",
-        f"data: {len(session.data.train.source):,} training and {len(session.data.val.source):,} validation images "
-        f"in {session.data.num_classes:,} classes; augment {config.augment}",
-        f"batch: {order.global_batch} images a step = {world_size} ranks x {config.train_batch_size}, "
-        f"as {config.gradient_accumulation_steps} micro-batches of {config.micro_batch} a rank",
-        f"schedule: {config.num_steps:,} steps = {epochs:.2f} epochs of {order.steps_per_epoch:,} steps; "
-        f"{config.optimizer} at {config.learning_rate}, {config.warmup_steps} warm-up steps, then {config.decay_type}",
-        f"every {config.log_every} steps a metric line, {config.eval_every} an evaluation, "
-        f"{config.checkpoint_every} a checkpoint",
-        *notes,
-        f"run: {session.folder.path}, {'starts' if session.step == 0 else f'resumes after step {session.step:,}'}",
-    ):
-        logger.info("%s", text)
-    if config.warmup_steps >= config.num_steps and session.group.rank == 0:
-        logger.warning("the warm-up of %d steps is not over at the end of the run", config.warmup_steps)
-
-
 def _prepare_folder(session: Session, checkpoint: Checkpoint | None) -> None:
     folder, config = session.folder, session.config
     folder.trim_metrics(-1 if checkpoint is None else session.step)
-    folder.write_config({**config.as_dict(), **{f"derived_{key}": value for key, value in _derived(session).items()}})
+    folder.write_config({**config.as_dict(), **{f"derived_{key}": value for key, value in derived(session).items()}})
     folder.add_event("start" if checkpoint is None else "resume", session.step, world_size=session.group.world_size)
     session.board = _open_board(folder.path / "tensorboard", session.step)
-
-
-def _derived(session: Session) -> dict[str, Any]:
-    return {
-        "world_size": session.group.world_size,
-        "global_batch": session.order.global_batch,
-        "steps_per_epoch": session.order.steps_per_epoch,
-        "num_classes": session.data.num_classes,
-        "train_images": len(session.data.train.source),
-        "val_images": len(session.data.val.source),
-        "device": session.device.kind,
-    }
 
 
 def _open_board(path: Path, step: int) -> Any:
@@ -307,23 +287,14 @@ def _finish(session: Session) -> None:
     )
 
 
-def _evaluate_only(session: Session) -> None:
+def _evaluate_only(session: Session, epoch: float) -> None:
     """Evaluate the weights as they are and write one metric line."""
     result = evaluate_session(session)
     if session.group.rank != 0:
         return
-    line = metric_line(
-        {
-            "step": session.step,
-            "epoch": session.order.epoch_of(session.step),
-            "top1_percent": result.top1_percent,
-            "eval_loss": result.eval_loss,
-            "eval_images": result.eval_images,
-        }
-    )
+    line = metric_line({"step": session.step, "epoch": epoch, **evaluation_metrics(result)})
     if not session.folder.has_evaluation(session.step):
         session.folder.add_metrics(line)
-    session.folder.add_event("evaluation", session.step, top1_percent=result.top1_percent)
     session.reporter.metrics(line)
     session.reporter.summary(
         f"top-1 {result.top1_percent:.2f} % of {result.eval_images:,} images, loss {result.eval_loss:.4f}"

@@ -8,28 +8,48 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vit.config import Config, parse_args
 from vit.errors import EXIT_CODES, ConfigError, TrainError
-from vit.ranks import Ranks, read_ranks
+from vit.ranks import LAZY_MODE, Ranks, read_ranks
 from vit.reporter import Reporter
 
+COMPILERS = ("torch._dynamo", "torch._inductor")
+NEEDED = ("torch", "numpy", "PIL")
 RANK_0_SPEAKS_SECONDS = 1.0  # mpirun ends all ranks soon after the first failure: let rank 0's words out first
+
+
+Work = Callable[[Config, Ranks, Reporter], None]
 
 
 def main(argv: Sequence[str]) -> int:
     """Run this rank; returns its exit code."""
+    return launch(argv, parse_args, _train, terminal=_is_terminal())
+
+
+def launch(
+    argv: Sequence[str],
+    parse: Callable[[Sequence[str]], Config],
+    work: Work,
+    *,
+    terminal: bool = False,
+    program: str = "vit.train",
+) -> int:
+    """Read flags and ranks, then do `work`, which imports torch; returns the exit code of how it ended."""
     sys.excepthook = traceback.print_exception  # shows source lines from a zip too, unlike the default before 3.13
     try:
         ranks = read_ranks(os.environ)
-        config = parse_args(argv)
+        config = parse(argv)
     except ConfigError as error:
-        return _refuse(error)
-    reporter = Reporter(rank=ranks.rank, terminal=_is_terminal(), stdout=sys.stdout, stderr=sys.stderr)
+        return _refuse(error, program)
+    reporter = Reporter(rank=ranks.rank, terminal=terminal, stdout=sys.stdout, stderr=sys.stderr)
+    reporter.program = program
     logging.basicConfig(level=logging.INFO, handlers=[reporter], force=True)
     logging.captureWarnings(True)
-    return _run(config, ranks, reporter)
+    if config.device in ("auto", "hpu"):  # from SynapseAI 1.18 on the import of torch itself reads this
+        os.environ.setdefault(LAZY_MODE, "1")
+    return _run(work, config, ranks, reporter)
 
 
 def _is_terminal() -> bool:
@@ -40,9 +60,9 @@ def _is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def _run(config: Config, ranks: Ranks, reporter: Reporter) -> int:
+def _run(work: Work, config: Config, ranks: Ranks, reporter: Reporter) -> int:
     try:
-        _import_and_run(config, ranks, reporter)
+        _with_torch(work, config, ranks, reporter)
     except TrainError as error:
         if error.shared and ranks.rank != 0:
             time.sleep(RANK_0_SPEAKS_SECONDS)
@@ -52,26 +72,43 @@ def _run(config: Config, ranks: Ranks, reporter: Reporter) -> int:
     except KeyboardInterrupt:
         reporter.say("vit.train: interrupted; the same command goes on from the last checkpoint")
         return EXIT_CODES["interrupted"]
-    except Exception:  # a mistake of ours: show all of it, and end this rank so that mpirun ends the others
+    except Exception as error:  # a mistake of ours: show all of it, and end this rank so that mpirun ends the others
+        if type(error).__module__.startswith(COMPILERS):
+            return _say_uncompiled(error, reporter)
         reporter.say(traceback.format_exc().rstrip())
         return EXIT_CODES["internal"]
     return EXIT_CODES["complete"]
 
 
-def _import_and_run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
+def _say_uncompiled(error: Exception, reporter: Reporter) -> int:
+    """torch's compiler failed, most often for want of a C++ compiler in the image."""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    fault = ConfigError("--compile", f"torch cannot compile here ({reason})", "leave --compile out, or install g++")
+    reporter.fault(fault)
+    return fault.exit_code
+
+
+def _with_torch(work: Work, config: Config, ranks: Ranks, reporter: Reporter) -> None:
     """Import torch only now: a wrong flag is answered at once."""
     try:
-        from vit.session import run
+        work(config, ranks, reporter)
     except ModuleNotFoundError as error:
+        if error.name not in NEEDED:
+            raise
         what = f"this Python ({sys.executable}) has no {error.name}"
         raise ConfigError("python", what, "pip install torch numpy pillow, or use the right image") from error
+
+
+def _train(config: Config, ranks: Ranks, reporter: Reporter) -> None:
+    from vit.session import run
+
     run(config, ranks, reporter)
 
 
-def _refuse(error: ConfigError) -> int:
+def _refuse(error: ConfigError, program: str) -> int:
     """Say what is wrong with the flags, once for all ranks."""
     if os.environ.get("OMPI_COMM_WORLD_RANK", os.environ.get("RANK", "0")) == "0":
-        sys.stderr.write(f"vit.train: {error}\n")
+        sys.stderr.write(f"{program}: {error}\n")
     else:
         time.sleep(RANK_0_SPEAKS_SECONDS)
     return error.exit_code

@@ -1,7 +1,4 @@
-"""Google's .npz files: read into a model and written from it. Layout: facts of vit_jax/checkpoint.py.
-
-An .npz holds float32, channels last, keys joined with "/"; D width, h heads, d = D / h.
-"""
+"""Weights files read into a model, whoever wrote them, and written in Google's layout."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import math
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,170 +13,135 @@ from torch.nn import functional as F
 
 from vit.errors import WeightsError
 from vit.model import VisionTransformer
-from vit.variants import VARIANTS
+from vit.npz import POS_EMBED, Array, Arrays, count_layers, read_arrays, to_npz, to_state
+from vit.state_dicts import is_safetensors, read_state
+from vit.variants import VARIANTS, Size, Variant
 
-Array = np.ndarray[Any, Any]
-Arrays = dict[str, Array]
+NPZ_HEAD = ("head/kernel", "head/bias")
+STATE_HEAD = ("head.weight", "head.bias")
+Shapes = dict[str, tuple[int, ...]]
 
-POS_EMBED = "Transformer/posembed_input/pos_embedding"
-ATTENTION = "MultiHeadDotProductAttention_1"
+PUBLISHED_NAMES = {"R50-ViT-B_16": "R50+ViT-B_16"}
+"""Files in Google's bucket that are not named as their model_type."""
 
 
 def save_npz(model: VisionTransformer, path: str | Path) -> None:
     """Write the model in Google's published layout."""
-    arrays = to_npz(model.state_dict(), model.num_heads)
-    plain: dict[str, Any] = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
+    arrays = to_npz(model.state_dict(), model.num_heads, group_norm_axes=model.group_norm_axes)
+    plain: dict[str, Array] = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
     with Path(path).open("wb") as file:  # given a name, numpy would add .npz to it
-        np.savez(file, **plain)
+        np.savez(file, **plain)  # type: ignore[arg-type]  # numpy's stub sees allow_pickle in the keywords
+
+
+def load_weights(model: VisionTransformer, path: str | Path, model_type: str = "") -> list[str]:
+    """Fill the model from any file that load_npz or load_state reads; a folder stands for <model_type>.npz in it.
+
+    Returns what was adapted, one sentence each. Raises WeightsError.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / f"{PUBLISHED_NAMES.get(model_type, model_type)}.npz"
+    _refuse_other_things(file)
+    return load_state(model, file) if is_state_dict(file) else load_npz(model, file)
 
 
 def load_npz(model: VisionTransformer, path: str | Path) -> list[str]:
-    """Fill the model from the file; returns what was adapted, one sentence each. Raises WeightsError."""
+    """Fill the model from Google's .npz; returns what was adapted, one sentence each. Raises WeightsError."""
+    _refuse_other_things(Path(path))
     arrays = read_arrays(Path(path))
-    wanted = {key: array.shape for key, array in to_npz(model.state_dict(), model.num_heads).items()}
-    notes = [*_adapt_head(arrays, wanted), *_adapt_positions(arrays, model.grid)]
-    _compare(arrays, wanted, str(path))
-    state = {key: torch.from_numpy(np.ascontiguousarray(array)) for key, array in to_state(arrays).items()}
-    model.load_state_dict(state)
-    return notes
+    gammas = [array.ndim for key, array in arrays.items() if key == "gn_root/scale"]
+    model.group_norm_axes = gammas[0] if gammas else model.group_norm_axes
+    names = model.state_dict()
+    wanted = {
+        key: array.shape for key, array in to_npz(names, model.num_heads, group_norm_axes=model.group_norm_axes).items()
+    }
+    compare(arrays, _loosened(wanted, arrays, NPZ_HEAD, POS_EMBED), str(path), _advice_npz(arrays))
+    return _fill(model, to_state(arrays, names))
 
 
-def read_arrays(path: Path) -> Arrays:
-    """Every array of the file in the published layout; pre_logits (21k files only) dropped. Raises WeightsError."""
+def load_state(model: VisionTransformer, path: str | Path) -> list[str]:
+    """Fill the model from timm's or Hugging Face's state dict; returns what was adapted. Raises WeightsError."""
+    arrays, whose = read_state(Path(path))
+    wanted: Shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    compare(arrays, _loosened(wanted, arrays, STATE_HEAD, "pos_embed"), str(path), _advice_state(arrays))
+    port = [f"the file is {whose}'s: such weights mostly were trained with --gelu erf"] if model.gelu == "tanh" else []
+    return [*_fill(model, arrays), *port]
+
+
+def is_state_dict(path: Path) -> bool:
+    """Whether the file is torch.save's or a .safetensors, and no .npz. Raises WeightsError for a damaged archive."""
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            start = file.read(2)
+        return is_safetensors(path) or start == b"\x80\x02"  # a pickle of torch's old format
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/data.pkl") for name in archive.namelist())
+
+
+def _refuse_other_things(path: Path) -> None:
+    """Raise WeightsError for a missing file, a folder and a web page."""
     try:
-        _refuse_web_page(path)
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key.removeprefix("opt/target/"): np.asarray(file[key]) for key in file.files}
+        with path.open("rb") as file:
+            start = file.read(256).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     except FileNotFoundError:
         raise WeightsError(str(path), "there is no such file", "give --pretrained_dir the path of the .npz") from None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, AttributeError) as error:
-        # AttributeError: np.load gives a plain array, not an archive, for a .npy file
-        reason = str(error).split(". ")[0]  # numpy goes on to recommend unpickling
-        what = f"cannot be read as an .npz of plain numbers ({reason})"
-        raise WeightsError(str(path), what, "it is cut off or no weights file: download it again") from error
-    return {key: array for key, array in arrays.items() if not key.startswith("pre_logits/")}
-
-
-def _refuse_web_page(path: Path) -> None:
-    with path.open("rb") as file:
-        start = file.read(64).lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+    except OSError as error:
+        what = f"cannot be read as an .npz ({error.strerror})"
+        raise WeightsError(str(path), what, "give --pretrained_dir the path of a readable file") from error
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--")):
         raise WeightsError(str(path), "is a web page, not an .npz", "the download was answered by HTML: get it again")
 
 
-def to_npz(state: Mapping[str, torch.Tensor], num_heads: int) -> Arrays:
-    """A state dict (timm's keys) as arrays in Google's layout."""
-    source = {key: tensor.detach().cpu().float().numpy() for key, tensor in state.items()}
-    arrays: Arrays = {
-        "cls": source["cls_token"],
-        "embedding/kernel": source["patch_embed.proj.weight"].transpose(2, 3, 1, 0),
-        "embedding/bias": source["patch_embed.proj.bias"],
-        POS_EMBED: source["pos_embed"],
-        **_from_pair("Transformer/encoder_norm", "scale", source, "norm"),
-        **_from_pair("head", "kernel", source, "head"),
-    }
-    for index in range(_count(key.split(".")[1] for key in source if key.startswith("blocks."))):
-        arrays |= _block_to_npz(source, f"blocks.{index}", f"Transformer/encoderblock_{index}", num_heads)
-    return arrays
+def _fill(model: VisionTransformer, state: Arrays) -> list[str]:
+    notes = [*_adapt_head(state, model), *_adapt_positions(state, model.grid)]
+    model.load_state_dict({key: torch.from_numpy(np.array(array, np.float32)) for key, array in state.items()})
+    return notes
 
 
-def _block_to_npz(source: Arrays, name: str, prefix: str, num_heads: int) -> Arrays:
-    width = source[f"{name}.norm1.weight"].shape[0]
-    split = (width, num_heads, width // num_heads)  # (D, h, d)
-    arrays: Arrays = {
-        f"{prefix}/{ATTENTION}/out/kernel": source[f"{name}.attn.proj.weight"].T.reshape(*split[1:], width),
-        f"{prefix}/{ATTENTION}/out/bias": source[f"{name}.attn.proj.bias"],
-        **_from_pair(f"{prefix}/LayerNorm_0", "scale", source, f"{name}.norm1"),
-        **_from_pair(f"{prefix}/LayerNorm_2", "scale", source, f"{name}.norm2"),
-        **_from_pair(f"{prefix}/MlpBlock_3/Dense_0", "kernel", source, f"{name}.mlp.fc1"),
-        **_from_pair(f"{prefix}/MlpBlock_3/Dense_1", "kernel", source, f"{name}.mlp.fc2"),
-    }
-    kernels = np.split(source[f"{name}.attn.qkv.weight"], 3)
-    biases = np.split(source[f"{name}.attn.qkv.bias"], 3)
-    for part, kernel, bias in zip(("query", "key", "value"), kernels, biases, strict=True):
-        arrays[f"{prefix}/{ATTENTION}/{part}/kernel"] = kernel.T.reshape(split)
-        arrays[f"{prefix}/{ATTENTION}/{part}/bias"] = bias.reshape(split[1:])
-    return arrays
-
-
-def _from_pair(prefix: str, first: str, source: Arrays, name: str) -> Arrays:
-    return {f"{prefix}/{first}": source[f"{name}.weight"].T, f"{prefix}/bias": source[f"{name}.bias"]}
-
-
-def to_state(arrays: Arrays) -> Arrays:
-    """Arrays in Google's layout as timm's state dict; the inverse of to_npz."""
-    state: Arrays = {
-        "cls_token": arrays["cls"],
-        "patch_embed.proj.weight": arrays["embedding/kernel"].transpose(3, 2, 0, 1),
-        "patch_embed.proj.bias": arrays["embedding/bias"],
-        "pos_embed": arrays[POS_EMBED],
-        **_to_pair("norm", arrays, "Transformer/encoder_norm", "scale"),
-        **_to_pair("head", arrays, "head", "kernel"),
-    }
-    for index in range(count_layers(arrays)):
-        state |= _block_to_state(arrays, f"blocks.{index}", f"Transformer/encoderblock_{index}")
-    return state
-
-
-def _block_to_state(arrays: Arrays, name: str, prefix: str) -> Arrays:
-    width = arrays[f"{prefix}/LayerNorm_0/scale"].shape[0]
-    parts = ("query", "key", "value")
-    kernels = [arrays[f"{prefix}/{ATTENTION}/{part}/kernel"].reshape(width, width).T for part in parts]
-    biases = [arrays[f"{prefix}/{ATTENTION}/{part}/bias"].reshape(-1) for part in parts]
-    return {
-        f"{name}.attn.qkv.weight": np.concatenate(kernels),
-        f"{name}.attn.qkv.bias": np.concatenate(biases),
-        f"{name}.attn.proj.weight": arrays[f"{prefix}/{ATTENTION}/out/kernel"].reshape(width, width).T,
-        f"{name}.attn.proj.bias": arrays[f"{prefix}/{ATTENTION}/out/bias"],
-        **_to_pair(f"{name}.norm1", arrays, f"{prefix}/LayerNorm_0", "scale"),
-        **_to_pair(f"{name}.norm2", arrays, f"{prefix}/LayerNorm_2", "scale"),
-        **_to_pair(f"{name}.mlp.fc1", arrays, f"{prefix}/MlpBlock_3/Dense_0", "kernel"),
-        **_to_pair(f"{name}.mlp.fc2", arrays, f"{prefix}/MlpBlock_3/Dense_1", "kernel"),
-    }
-
-
-def _to_pair(name: str, arrays: Arrays, prefix: str, first: str) -> Arrays:
-    return {f"{name}.weight": arrays[f"{prefix}/{first}"].T, f"{name}.bias": arrays[f"{prefix}/bias"]}
-
-
-def count_layers(arrays: Arrays) -> int:
-    """Number of encoder blocks in the file."""
-    prefix = "Transformer/encoderblock_"
-    return _count(key.removeprefix(prefix).split("/")[0] for key in arrays if key.startswith(prefix))
-
-
-def _count(indices: Iterable[str]) -> int:
-    return len(set(indices))
-
-
-def _adapt_head(arrays: Arrays, wanted: Mapping[str, tuple[int, ...]]) -> list[str]:
+def _adapt_head(state: Arrays, model: VisionTransformer) -> list[str]:
     """Zero the head in place if its class count is another one (a head that is missing counts as 0 classes)."""
-    shape = wanted["head/kernel"]
-    found = arrays["head/kernel"].shape[-1] if "head/kernel" in arrays else 0
-    if found == shape[-1]:
+    found = len(state["head.bias"]) if "head.bias" in state else 0
+    if found == model.num_classes:
         return []
-    arrays["head/kernel"], arrays["head/bias"] = np.zeros(shape, np.float32), np.zeros(shape[-1:], np.float32)
-    return [f"the head starts at zero: the file's has {found} classes, the data {shape[-1]}"]
+    width = model.head.in_features
+    state["head.weight"] = np.zeros((model.num_classes, width), np.float32)
+    state["head.bias"] = np.zeros(model.num_classes, np.float32)
+    return [f"the head starts at zero: the file's has {found} classes, the data {model.num_classes}"]
 
 
-def _adapt_positions(arrays: Arrays, grid: int) -> list[str]:
+def _adapt_positions(state: Arrays, grid: Size) -> list[str]:
     """Resample the position embeddings in place to the model's grid, like scipy.ndimage.zoom of order 1."""
-    found = arrays.get(POS_EMBED)
-    if found is None or found.ndim != 3 or found.shape[1] == 1 + grid**2:
+    found = state["pos_embed"]
+    if found.shape[1] == 1 + grid[0] * grid[1]:
         return []
     old = math.isqrt(found.shape[1] - 1)
-    if old**2 + 1 != found.shape[1]:
-        return []  # no square grid: _compare names the shapes
     maps = torch.from_numpy(found[:, 1:].astype(np.float32)).reshape(1, old, old, -1).permute(0, 3, 1, 2)
-    maps = F.interpolate(maps, size=(grid, grid), mode="bilinear", align_corners=True)
-    tokens = maps.permute(0, 2, 3, 1).reshape(1, grid**2, -1).numpy()
-    arrays[POS_EMBED] = np.concatenate((found[:, :1], tokens), axis=1)
-    return [f"position embeddings resampled from {old}x{old} to {grid}x{grid}"]
+    maps = F.interpolate(maps, size=grid, mode="bilinear", align_corners=True)
+    tokens = maps.permute(0, 2, 3, 1).reshape(1, grid[0] * grid[1], -1).numpy()
+    state["pos_embed"] = np.concatenate((found[:, :1], tokens), axis=1)
+    return [f"position embeddings resampled from {old}x{old} to {grid[0]}x{grid[1]}"]
 
 
-def _compare(arrays: Arrays, wanted: Mapping[str, tuple[int, ...]], path: str) -> None:
-    """Raise WeightsError for the first key that is missing, left over or of another shape."""
-    fix = _advice(arrays)
+def _loosened(wanted: Shapes, arrays: Arrays, head: tuple[str, str], positions: str) -> Shapes:
+    """The shapes that the file may have: a head of any class count or none, positions of any square grid."""
+    kernel, bias = (arrays.get(key) for key in head)
+    if kernel is None and bias is None:
+        wanted = {key: shape for key, shape in wanted.items() if key not in head}
+    elif kernel is not None and bias is not None and bias.ndim == 1:
+        count = bias.shape[0]
+        swapped = head == STATE_HEAD
+        width = wanted[head[0]][1 if swapped else 0]
+        wanted = {**wanted, head[0]: (count, width) if swapped else (width, count), head[1]: (count,)}
+    found = arrays.get(positions)
+    if found is not None and found.ndim == 3 and found.shape[1] > 1:
+        count = found.shape[1]
+        if math.isqrt(count - 1) ** 2 == count - 1:  # else compare names the shapes
+            wanted = {**wanted, positions: (1, count, wanted[positions][2])}
+    return wanted
+
+
+def compare(arrays: Arrays, wanted: Mapping[str, tuple[int, ...]], path: str, fix: str) -> None:
+    """Raise WeightsError for the first key that is missing, left over, of another shape or not of real numbers."""
     for key, shape in wanted.items():
         if key not in arrays:
             raise WeightsError(path, f'key "{key}" is missing, the model needs it with shape {shape}', fix)
@@ -194,13 +155,37 @@ def _compare(arrays: Arrays, wanted: Mapping[str, tuple[int, ...]], path: str) -
         raise WeightsError(path, what, fix)
 
 
-def _advice(arrays: Arrays) -> str:
-    """The variant that the file looks like, as a fix."""
+def _advice_npz(arrays: Arrays) -> str:
     kernel = arrays.get("embedding/kernel")
     if kernel is None or kernel.ndim != 4:
         return "give an .npz in Google's published layout"
-    found = (kernel.shape[3], count_layers(arrays), kernel.shape[0])
+    if "cls" not in arrays:
+        return "the file has no class token (it averages over tokens): give one with classifier=token"
+    resnet = tuple(_count_units(arrays, block) for block in (1, 2, 3, 4) if _count_units(arrays, block))
+    return _advice(kernel.shape[3], count_layers(arrays), kernel.shape[0], resnet)
+
+
+def _count_units(arrays: Arrays, block: int) -> int:
+    return len({key.split("/")[1] for key in arrays if key.startswith(f"block{block}/")})
+
+
+def _advice_state(arrays: Arrays) -> str:
+    kernel = arrays.get("patch_embed.proj.weight")
+    if kernel is None or kernel.ndim != 4:
+        return "give a state dict with timm's or Hugging Face's keys of a Vision Transformer"
+    num_layers = len({key.split(".")[1] for key in arrays if key.startswith("blocks.")})
+    resnet = VARIANTS["R50-ViT-B_16"].resnet if any("backbone.stages.2" in key for key in arrays) else ()
+    return _advice(kernel.shape[0], num_layers, kernel.shape[2], resnet)
+
+
+def _advice(width: int, num_layers: int, patch: int, resnet: Iterable[int]) -> str:
+    """The variant that the file looks like, as a fix."""
     for name, variant in VARIANTS.items():
-        if found == (variant.width, variant.num_layers, variant.patch):
+        if (width, num_layers, patch, tuple(resnet)) == _looks(variant):
             return f"the file looks like {name}: set --model_type {name} or give another file"
-    return f"the file has width {found[0]}, {found[1]} layers, patch {found[2]}: no --model_type fits, give another"
+    return f"the file has width {width}, {num_layers} layers, patch {patch}: no --model_type fits, give another"
+
+
+def _looks(variant: Variant) -> tuple[int, int, int, tuple[int, ...]]:
+    """Width, layers, side of the embedding's kernel and ResNet units."""
+    return variant.width, variant.num_layers, 1 if variant.resnet else variant.patch, variant.resnet

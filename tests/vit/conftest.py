@@ -10,21 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.vit.running import FLAGS, Result
+from tests.vit.running import FLAGS, Result, write_images
 
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ImageFolder of 3 classes: 48 training images and 13 for validation (odd, so no rank count divides it)."""
-    image, np = pytest.importorskip("PIL.Image"), pytest.importorskip("numpy")
-    root, random = tmp_path_factory.mktemp("images"), np.random.RandomState(0)
-    for part, count in (("train", 48), ("val", 13)):
-        for number in range(count):
-            folder = root / part / f"class_{number % 3}"
-            folder.mkdir(parents=True, exist_ok=True)
-            pixels = random.randint(0, 128, (16, 16, 3)).astype("uint8") + np.uint8(60 * (number % 3))
-            image.fromarray(pixels).save(folder / f"{number:03d}.png")
-    return root
+    return write_images(tmp_path_factory.mktemp("images"), num_train=48)
 
 
 @pytest.fixture

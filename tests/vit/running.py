@@ -30,15 +30,33 @@ class Result:
     err: str
 
 
+def write_images(root: Path, *, num_train: int, num_val: int = 13) -> Path:
+    """An ImageFolder of 16 x 16 noise in 3 classes that differ in brightness."""
+    image, np = pytest.importorskip("PIL.Image"), pytest.importorskip("numpy")
+    random = np.random.RandomState(0)
+    for part, count in (("train", num_train), ("val", num_val)):
+        for number in range(count):
+            folder = root / part / f"class_{number % 3}"
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = random.randint(0, 128, (16, 16, 3)).astype("uint8") + np.uint8(60 * (number % 3))
+            image.fromarray(pixels).save(folder / f"{number:03d}.png")
+    return root
+
+
 def start_ranks(world_size: int, *flags: str, cwd: Path = ROOT) -> list[subprocess.Popen[str]]:
     """Start the trainer once per rank, one torch thread each, as torchrun would."""
+    return start_module("vit.train", world_size, *FLAGS, *flags, cwd=cwd)
+
+
+def start_module(module: str, world_size: int, *flags: str, cwd: Path = ROOT) -> list[subprocess.Popen[str]]:
+    """Start a module once per rank."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     common = {**clean_environment(), "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "vit.train", *FLAGS, *flags],
+            [sys.executable, "-m", module, *flags],
             env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
             cwd=cwd,
             text=True,
@@ -81,7 +99,8 @@ def clean_environment() -> dict[str, str]:
     """This environment without a rank's variables, with the checkout importable."""
     unwanted = ("OMPI_", "PMIX_", "RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "OMP_", "VIT_")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(unwanted)}
-    return {**kept, "PYTHONPATH": str(ROOT)}
+    stand_ins = os.environ.get("MPIKIT_TEST_PATH")  # a test's stand-in packages
+    return {**kept, "PYTHONPATH": f"{stand_ins}:{ROOT}" if stand_ins else str(ROOT)}
 
 
 def metric_rows(run: Path) -> list[dict[str, float | None]]:

@@ -16,7 +16,8 @@ from vit.errors import StorageError  # noqa: E402
 
 
 def save(root: Path, step: int) -> Path:
-    return save_checkpoint(root, {"w": torch.full((100,), float(step))}, {"m": torch.ones(3)}, {"step": step})
+    tensors = {"model": {"w": torch.full((100,), float(step))}, "optimizer": {"m": torch.ones(3)}}
+    return save_checkpoint(root, tensors, {"step": step})
 
 
 def damage(path: Path) -> None:
@@ -81,5 +82,5 @@ def small_files() -> Iterator[None]:
 def test_a_full_disk_is_a_storage_error_and_leaves_the_checkpoints_before(tmp_path: Path, small_files: None) -> None:
     (tmp_path / "step_00000001").mkdir()
     with pytest.raises(StorageError, match="step_00000002: cannot be written or read"):
-        save_checkpoint(tmp_path, {"w": torch.ones(10_000)}, {}, {"step": 2})
+        save_checkpoint(tmp_path, {"model": {"w": torch.ones(10_000)}}, {"step": 2})
     assert not (tmp_path / "step_00000002").exists()

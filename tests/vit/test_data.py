@@ -11,9 +11,11 @@ torch = pytest.importorskip("torch", reason="vit tests need torch: pip install t
 import numpy as np  # noqa: E402  # after the skip
 from PIL import Image  # noqa: E402
 
+from vit.augment import centre_crop  # noqa: E402
 from vit.config import Config  # noqa: E402
-from vit.data import FolderSource, checked, decode, open_data, open_loader  # noqa: E402
+from vit.data import checked, open_data, open_loader  # noqa: E402
 from vit.errors import DataError  # noqa: E402
+from vit.sources import FolderSource, decode  # noqa: E402
 
 
 def config(root: Path, **changes: Any) -> Config:
@@ -56,13 +58,36 @@ def test_a_wrong_folder_is_named_with_what_was_expected(copy: Path, spoil: Calla
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_corrupt_image_is_named_also_from_a_worker_process(copy: Path, num_workers: int) -> None:
+def test_a_corrupt_image_is_named_and_the_next_one_taken_also_in_a_worker(copy: Path, num_workers: int) -> None:
     bad = copy / "train/class_0/000.png"
     bad.write_bytes(bad.read_bytes()[:60])
     train = open_data(config(copy)).train
-    loader = open_loader(train, [[(0, 0)]], num_workers=num_workers, worker_context="fork", pin_memory=False)
-    with pytest.raises(DataError, match=r"train/class_0/000\.png: cannot be decoded"):
-        checked(next(iter(loader)))
+    loader = open_loader(train, [[(0, 0), (0, 1)]], num_workers=num_workers, worker_context="fork", pin_memory=False)
+    batch = checked(next(iter(loader)))
+    assert torch.equal(batch.images[0], batch.images[1])
+    assert len(batch.damaged) == 1
+    assert "train/class_0/000.png: cannot be decoded" in batch.damaged[0]
+
+
+def test_a_corrupt_validation_image_is_named_and_becomes_padding(copy: Path) -> None:
+    (copy / "val/class_0/000.png").write_bytes(b"no image")
+    batch = checked(open_data(config(copy)).val[[(0, 0), (0, 1)]])
+    assert batch.labels.tolist() == [-1, 0]
+    assert "val/class_0/000.png: cannot be decoded" in batch.damaged[0]
+
+
+def test_ten_corrupt_images_in_a_row_are_a_fault_of_the_data_set(copy: Path) -> None:
+    for path in sorted((copy / "train/class_0").iterdir())[:10]:
+        path.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"cannot be decoded .* like 9 images before it"):
+        checked(open_data(config(copy)).train[[(0, 0)]])
+
+
+def test_a_file_that_cannot_be_read_is_no_damaged_image(copy: Path) -> None:
+    (copy / "train/class_0/000.png").unlink()
+    (copy / "train/class_0/000.png").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"000\.png: cannot be read \(No such file or directory\)"):
+        checked(open_data(config(copy)).train[[(0, 0)]])
 
 
 def test_workers_and_the_main_process_give_the_same_batches(images: Path) -> None:
@@ -71,6 +96,48 @@ def test_workers_and_the_main_process_give_the_same_batches(images: Path) -> Non
         list(open_loader(train, keys, num_workers=n, worker_context="forkserver", pin_memory=False)) for n in (0, 2)
     ]
     assert all(torch.equal(a.images, b.images) for a, b in zip(*batches, strict=True))
+
+
+def odd_images(folder: Path) -> dict[str, Path]:
+    """Images of every awkward kind."""
+    random = np.random.RandomState(0)
+    photo = Image.fromarray(random.randint(0, 256, (20, 30, 3)).astype("uint8"))
+    deep = Image.fromarray(random.randint(0, 65536, (20, 30)).astype("uint16"))
+    turned = Image.Exif()
+    turned[0x0112] = 6  # orientation: a quarter turn
+    paths = {name: folder / name for name in ("cmyk.jpg", "turned.jpg", "grey.jpg", "deep.png", "moving.gif")}
+    photo.convert("CMYK").save(paths["cmyk.jpg"])
+    photo.save(paths["turned.jpg"], exif=turned)
+    photo.convert("L").save(paths["grey.jpg"])
+    deep.save(paths["deep.png"])
+    photo.save(paths["moving.gif"], save_all=True, append_images=[photo.rotate(90)])
+    photo.save(folder / "moving.webp", save_all=True, append_images=[photo.rotate(90)], lossless=True)
+    return {**paths, "moving.webp": folder / "moving.webp"}
+
+
+def test_odd_images_are_decoded_as_torchvision_does(tmp_path: Path) -> None:
+    folder = pytest.importorskip("torchvision.datasets.folder", reason="vit tests need torchvision")
+    for name, path in odd_images(tmp_path).items():
+        assert np.array_equal(np.asarray(decode(path)), np.asarray(folder.pil_loader(str(path)))), name
+
+
+def test_an_image_folder_lists_the_files_that_torchvision_lists(copy: Path) -> None:
+    datasets = pytest.importorskip("torchvision.datasets", reason="vit tests need torchvision")
+    (copy / "train/class_1/more/deeper").mkdir(parents=True)
+    for name in ("more/b.webp", "more/deeper/a.BMP", "z.JPEG", "notes.txt"):
+        shutil.copy(copy / "train/class_0/000.png", copy / "train/class_1" / name)
+    source, theirs = FolderSource(copy / "train"), datasets.ImageFolder(str(copy / "train"))
+    ours = [(str(copy / "train" / file), label) for file, label in zip(source.files, source.labels, strict=True)]
+    assert ours == theirs.samples
+
+
+def test_the_centre_is_cropped_as_torchvision_does(images: Path) -> None:
+    transforms = pytest.importorskip("torchvision.transforms", reason="vit tests need torchvision")
+    theirs = transforms.Compose([transforms.Resize(18), transforms.CenterCrop(16)])
+    for size in ((40, 25), (25, 41), (16, 16), (18, 18)):
+        image = Image.fromarray(np.random.RandomState(0).randint(0, 256, (*size, 3)).astype("uint8"))
+        ours = centre_crop(0.875)(image, 16, np.random.RandomState(0))
+        assert np.array_equal(ours, np.asarray(theirs(image))), size
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P", "I;16", "1"])

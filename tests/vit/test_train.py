@@ -63,8 +63,17 @@ def test_a_run_writes_its_files_and_says_every_derived_number(here: Here, tmp_pa
     assert result.code == 0
     names = {"config.json", "metrics.jsonl", "events.jsonl", "logs", "checkpoints", "best", "last", "lock"}
     assert names <= {path.name for path in run.iterdir()}
-    for words in ("8 images a step = 1 ranks x 8", "48 training and 13 validation images in 3 classes", "12 steps"):
+    for words in (
+        "8 images a step = 1 ranks x 8",
+        "48 training and 13 validation images in 3 classes",
+        "12 steps = 2.00 epochs of 6 steps",
+        "2 warm-up steps (0.33 epochs)",
+        "the device's peak is not known, so no MFU",
+    ):
         assert words in result.err
+    said = float(re.search(r"a checkpoint of about ([\d.]+) GiB", result.err)[1])  # type: ignore[index]
+    size = sum(path.stat().st_size for path in (run / "checkpoints/step_00000012").iterdir())
+    assert said == pytest.approx(size / 2**30, abs=0.01)
     assert result.err.splitlines()[-1].startswith("top-1 ")
     events = [json.loads(line)["event"] for line in (run / "events.jsonl").read_text().splitlines()]
     assert events[0] == "start"
@@ -137,13 +146,25 @@ def test_a_held_folder_is_exit_3_with_its_holder(here: Here, tmp_path: Path) -> 
     assert "is in use by host h pid 7, wait for that run" in result.err
 
 
-def test_a_corrupt_image_in_mid_run_is_exit_8_with_its_name(here: Here, images: Path, tmp_path: Path) -> None:
+def test_a_corrupt_image_in_mid_run_is_named_counted_and_replaced(here: Here, images: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(images, tmp_path / "data"))
-    (data / "train/class_1/001.png").write_bytes(b"no image")
-    result = here("--name", "a", "--data_path", str(data))
+    for name in ("train/class_1/001.png", "val/class_0/000.png"):
+        (data / name).write_bytes(b"no image")
+    result = here("--name", "a", "--data_path", str(data))  # 12 steps are 2 epochs
+    assert result.code == 0
+    assert result.err.count("warning: " + str(data / "train/class_1/001.png") + ": cannot be decoded") == 1
+    assert "val/class_0/000.png: cannot be decoded" in result.err
+    rows = metric_rows(tmp_path / "a")
+    assert sum(row["damaged_images"] or 0 for row in rows) == 2
+    assert rows[-1]["eval_images"] == 12
+
+
+def test_an_image_that_cannot_be_read_is_exit_8_with_its_name(here: Here, images: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(images, tmp_path / "data"))
+    (data / "train/class_1/002.png").symlink_to("nowhere")
+    result = here("--name", "a", "--data_path", str(data), "--num_steps", "20")
     assert result.code == 8
-    assert "vit.train: " in result.err
-    assert "train/class_1/001.png: cannot be decoded" in result.err
+    assert "train/class_1/002.png: cannot be read (No such file or directory)" in result.err
     assert json.loads((tmp_path / "a/events.jsonl").read_text().splitlines()[-1])["exit_code"] == 8
 
 
@@ -185,6 +206,21 @@ def test_evaluating_a_run_agrees_with_its_last_line(here: Here) -> None:
     )
 
 
+def test_an_evaluation_needs_no_training_images_and_tells_each_class_if_asked(
+    here: Here, images: Path, tmp_path: Path
+) -> None:
+    here("--name", "a")
+    shutil.copytree(images / "val", tmp_path / "data/val")
+    assert here("--name", "a", "--data_path", str(tmp_path / "data"), "--eval_only", "--per_class").code == 0
+    result = json.loads((tmp_path / "a/evaluation.json").read_text())
+    assert {name: entry["images"] for name, entry in result["per_class"].items()} == {
+        "class_0": 5,
+        "class_1": 4,
+        "class_2": 4,
+    }
+    assert (result["step"], result["eval_images"]) == (12, 13)
+
+
 def test_nothing_to_evaluate_is_exit_2(here: Here) -> None:
     result = here("--name", "a", "--eval_only")
     assert result.code == 2
@@ -206,6 +242,27 @@ def test_adamw_bfloat16_and_synthetic_images_run(here: Here) -> None:
     assert "bfloat16 autocast" in result.err
 
 
+EVERYTHING = (
+    "--augment inception --aa rand-m9-mstd0.5-inc1 --reprob 0.5 --mixup 0.8 --label_smoothing 0.1 --ema_decay 0.9 "
+    "--layer_decay 0.7 --optimizer adamw --learning_rate 0.003 --grad_checkpointing --dropout 0.1"
+)
+
+
+def test_every_augmentation_and_average_at_once_and_each_is_said(here: Here, tmp_path: Path) -> None:
+    result = here("--name", "a", *EVERYTHING.split())
+    assert result.code == 0
+    assert (
+        "augment inception, rand-m9-mstd0.5-inc1, 50% erased with pixel, mixup 0.8, labels smoothed by 0.1"
+        in result.err
+    )
+    averaged = torch.load(last_file(tmp_path / "a", "ema.pt"), weights_only=True)
+    own = weights(tmp_path / "a")
+    assert averaged.keys() == own.keys()
+    assert not torch.equal(averaged["pos_embed"], own["pos_embed"])
+    row = json.loads(here("--name", "a", "--eval_only", *EVERYTHING.split()).out)
+    assert row["eval_loss"] == json.loads((tmp_path / "a/metrics.jsonl").read_text().splitlines()[-1])["eval_loss"]
+
+
 def test_micro_batches_give_the_gradient_of_the_whole_batch(here: Here, tmp_path: Path) -> None:
     here("--name", "one")
     here("--name", "four", "--gradient_accumulation_steps", "4")
@@ -223,12 +280,40 @@ def test_a_full_disk_is_exit_7(images: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_tensorboard_gets_every_value_where_the_package_is(here: Here, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard")
+    assert here("--name", "a").code == 0
+    board = accumulator.EventAccumulator(str(tmp_path / "a/tensorboard")).Reload()
+    assert [event.step for event in board.Scalars("loss")] == [3, 6, 9, 12]
+    assert board.Scalars("top1_percent")[-1].value == pytest.approx(metric_rows(tmp_path / "a")[-1]["top1_percent"])
+
+
+def test_what_torch_cannot_compile_is_one_line_with_the_fix(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(model: torch.nn.Module) -> None:
+        raise torch._dynamo.exc.BackendCompilerFailed(lambda: None, RuntimeError("no g++"), None)
+
+    import torch._dynamo.exc
+
+    monkeypatch.setattr("vit.device.Device.compile", lambda self, model: broken(model))
+    result = here("--name", "a", "--compile")
+    assert result.code == 2
+    assert "vit.train: --compile: torch cannot compile here (" in result.err
+    assert "leave --compile out, or install g++" in result.err
+
+
+def test_a_compiled_model_trains_and_saves_under_the_same_names(here: Here, tmp_path: Path) -> None:
+    flags = ["--num_steps", "2", "--eval_every", "2", "--log_every", "2"]
+    assert here("--name", "plain", *flags).code == 0
+    assert here("--name", "compiled", *flags, "--compile").code == 0
+    assert distance(tmp_path / "plain", tmp_path / "compiled") < 1e-5
+
+
 def test_an_internal_error_is_exit_70_with_source_lines(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vit.session.open_data", lambda config: 1 / 0)
+    monkeypatch.setattr("vit.session.open_data", lambda config, with_train: 1 / 0)
     result = here("--name", "a")
     assert result.code == 70
     assert "ZeroDivisionError" in result.err
-    assert "lambda config: 1 / 0" in result.err
+    assert "lambda config, with_train: 1 / 0" in result.err
 
 
 def test_the_zip_runs_under_mpirun_with_one_rank_from_another_folder(images: Path, tmp_path: Path) -> None:
@@ -245,23 +330,34 @@ def test_the_zip_runs_under_mpirun_with_one_rank_from_another_folder(images: Pat
 # Two ranks
 
 
-def test_two_ranks_equal_one_with_the_same_global_batch_also_when_one_rank_goes_on_alone(
-    here: Here, images: Path, tmp_path: Path
-) -> None:
+SPLITS = {"1x8": (1, 8, 1), "2x4": (2, 4, 1), "2x2x2": (2, 4, 2)}
+"""Ranks, images of a rank, micro-batches."""
+
+
+@pytest.mark.parametrize("more", ["", "--augment inception --aa rand-m9-inc1 --reprob 0.5 --mixup 0.8 --ema_decay 0.9"])
+def test_one_rank_two_ranks_and_micro_batches_are_the_same_run(images: Path, tmp_path: Path, more: str) -> None:
+    flags = ["--data_path", str(images), "--output_dir", str(tmp_path), "--num_steps", "20", "--log_every", "1"]
+    for name, (world_size, batch, parts) in SPLITS.items():
+        split = ["--train_batch_size", str(batch), "--gradient_accumulation_steps", str(parts)]
+        ranks = finish(start_ranks(world_size, *flags, *split, "--name", name, *more.split()))
+        assert [rank.code for rank in ranks] == [0] * world_size, ranks
+    losses = {name: [row["loss"] for row in metric_rows(tmp_path / name)] for name in SPLITS}
+    for name in ("2x4", "2x2x2"):
+        assert losses[name] == pytest.approx(losses["1x8"], rel=1e-5)
+        assert distance(tmp_path / "1x8", tmp_path / name) < 1e-5
+
+
+def test_one_rank_goes_on_alone_from_a_checkpoint_of_two_under_mpirun(here: Here, images: Path, tmp_path: Path) -> None:
     here("--name", "one")
     flags = ["--data_path", str(images), "--output_dir", str(tmp_path), "--train_batch_size", "4"]
     result = mpirun(2, *flags, "--name", "two")
     assert result.code == 0, result.err
-    both = finish(start_ranks(2, *flags, "--name", "accumulated", "--gradient_accumulation_steps", "2"))
-    assert [rank.code for rank in both] == [0, 0], both
-    shutil.copytree(tmp_path / "two", tmp_path / "alone")
-    last_file(tmp_path / "alone", "model.pt").unlink()  # so that one rank resumes at step 6
-    assert here("--name", "alone").code == 0
-    for name in ("two", "accumulated", "alone"):
-        assert distance(tmp_path / "one", tmp_path / name) < 1e-5
-        for a, b in zip(metric_rows(tmp_path / "one"), metric_rows(tmp_path / name), strict=True):
-            assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
-            assert (a["top1_percent"], a["eval_images"]) == (b["top1_percent"], b["eval_images"])
+    last_file(tmp_path / "two", "model.pt").unlink()  # so that one rank resumes at step 6
+    assert here("--name", "two").code == 0
+    assert distance(tmp_path / "one", tmp_path / "two") < 1e-5
+    for a, b in zip(metric_rows(tmp_path / "one"), metric_rows(tmp_path / "two"), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+        assert (a["top1_percent"], a["eval_images"]) == (b["top1_percent"], b["eval_images"])
 
 
 @pytest.fixture(scope="module")
@@ -323,6 +419,20 @@ def test_a_killed_rank_ends_the_other_and_the_run_resumes_bit_identically(
     assert same_weights(tmp_path / "a", whole)
 
 
+def test_a_rank_that_hangs_ends_the_others_with_exit_4(images: Path, tmp_path: Path) -> None:
+    flags = ["--data_path", str(images), "--output_dir", str(tmp_path), "--name", "a", "--rank_timeout_seconds", "10"]
+    ranks = start_ranks(2, *LONG.split(), *flags, "--num_steps", "100000")
+    try:
+        wait_for_step(tmp_path / "a", 7)
+        ranks[1].send_signal(signal.SIGSTOP)
+        _, err = ranks[0].communicate(timeout=60)
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert ranks[0].returncode == 4, err
+    assert "vit.train: ranks: a rank did not answer within --rank_timeout_seconds, look at the node" in err
+
+
 def test_a_loss_that_is_not_finite_ends_all_ranks_with_exit_5(images: Path, tmp_path: Path) -> None:
     flags = ["--data_path", str(images), "--output_dir", str(tmp_path), "--name", "a", "--learning_rate", "1e30"]
     ranks = finish(start_ranks(2, *flags))
@@ -334,10 +444,11 @@ def test_a_loss_that_is_not_finite_ends_all_ranks_with_exit_5(images: Path, tmp_
 
 def test_a_failure_of_one_rank_alone_ends_the_job_under_mpirun(images: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(images, tmp_path / "data"))
-    (data / "train/class_1/001.png").write_bytes(b"no image")
-    result = mpirun(2, "--data_path", str(data), "--output_dir", str(tmp_path), "--train_batch_size", "4")
+    (data / "train/class_1/002.png").symlink_to("nowhere")
+    flags = ["--train_batch_size", "4", "--num_steps", "20"]
+    result = mpirun(2, "--data_path", str(data), "--output_dir", str(tmp_path), *flags)
     assert result.code == 8, result.err
-    assert "train/class_1/001.png: cannot be decoded" in result.err
+    assert "train/class_1/002.png: cannot be read" in result.err
 
 
 def test_mpirun_forwards_usr1_and_ends_with_143(images: Path, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import numpy as np  # noqa: E402  # after the skip
 
 from vit.errors import WeightsError  # noqa: E402
 from vit.model import VisionTransformer, create_model  # noqa: E402
-from vit.weights import load_npz, save_npz  # noqa: E402
+from vit.variants import Variant  # noqa: E402
+from vit.weights import load_npz, load_weights, save_npz  # noqa: E402
 
 D, MLP, HEADS, LAYERS, PATCH, CLASSES, GRID = 64, 128, 4, 2, 8, 10, 4
 BLOCK = "Transformer/encoderblock_{}/"
@@ -107,12 +108,166 @@ def test_load_then_save_gives_the_same_arrays_byte_for_byte(tmp_path: Path) -> N
         assert all(again[key].tobytes() == file[key].tobytes() for key in file)
 
 
-def test_the_prefix_opt_target_and_pre_logits_are_understood(tmp_path: Path) -> None:
-    file, plain, prefixed = random_npz(), tiny(), tiny()
+def test_pre_logits_of_21k_files_are_dropped(tmp_path: Path) -> None:
+    extra = {"pre_logits/kernel": np.zeros((D, D), np.float32), "pre_logits/bias": np.zeros(D, np.float32)}
+    assert load_npz(tiny(), write(tmp_path / "w.npz", {**random_npz(), **extra})) == []
+
+
+def in_layout(kind: str, file: dict[str, Any]) -> dict[str, Any]:
+    """The same weights as another program of Google's writes them."""
+    names = {"MultiHeadDotProductAttention_1": "MultiHeadDotProductAttention_0", "LayerNorm_2": "LayerNorm_1"}
+    names |= {"MlpBlock_3": "MlpBlock_0"}
+    if kind != "opt/target":
+        for old, new in names.items():
+            file = {key.replace(old, new): value for key, value in file.items()}
+    if kind in ("big_vision", "stacked"):
+        file["pos_embedding"] = file.pop("Transformer/posembed_input/pos_embedding")[:, 1:]
+    if kind == "stacked":
+        first = [key for key in file if "encoderblock_0/" in key]
+        stack = {key: [file.pop(key.replace("_0/", f"_{i}/", 1)) for i in range(LAYERS)] for key in first}
+        file |= {key.replace("encoderblock_0", "encoderblock"): np.stack(parts) for key, parts in stack.items()}
+    prefix = {"opt/target": "opt/target/", "flax": ""}.get(kind, "params/")
+    beside = {} if kind == "flax" else {"opt/state/step": np.zeros((), np.int32)}
+    return {**{prefix + key: value for key, value in file.items()}, **beside}
+
+
+@pytest.mark.parametrize("kind", ["opt/target", "flax", "big_vision", "stacked"])
+def test_every_layout_of_googles_is_the_same_model(tmp_path: Path, kind: str) -> None:
+    file, plain, other = random_npz(), tiny(), tiny()
+    if kind in ("big_vision", "stacked"):
+        file["Transformer/posembed_input/pos_embedding"][:, 0] = 0  # its class token has no position
     load_npz(plain, write(tmp_path / "a.npz", file))
-    extra = {**file, "pre_logits/kernel": np.zeros((D, D), np.float32), "pre_logits/bias": np.zeros(D, np.float32)}
-    load_npz(prefixed, write(tmp_path / "b.npz", {f"opt/target/{key}": value for key, value in extra.items()}))
-    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), prefixed.parameters(), strict=True))
+    load_npz(other, write(tmp_path / "b.npz", in_layout(kind, dict(file))))
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), other.parameters(), strict=True))
+
+
+def test_a_file_without_class_token_is_refused_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r'key "cls" is missing.*it averages over tokens'):
+        load_npz(tiny(), write(tmp_path / "w.npz", without("cls")))
+
+
+def hugging_face(state: dict[str, Any]) -> dict[str, Any]:
+    """The tiny model's state dict under Hugging Face's keys."""
+    names = {"cls_token": "vit.embeddings.cls_token", "pos_embed": "vit.embeddings.position_embeddings"}
+    names |= {"patch_embed.proj": "vit.embeddings.patch_embeddings.projection", "norm": "vit.layernorm"}
+    names |= {"head": "classifier"}
+    inner = {"norm1": "layernorm_before", "norm2": "layernorm_after", "attn.proj": "attention.output.dense"}
+    inner |= {"mlp.fc1": "intermediate.dense", "mlp.fc2": "output.dense"}
+    found = {}
+    for key, tensor in state.items():
+        module, _, end = key.rpartition(".")
+        if key in names:
+            found[names[key]] = tensor
+        elif not module.startswith("blocks."):
+            found[f"{names[module]}.{end}"] = tensor
+        elif module.endswith("qkv"):
+            for part, piece in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                found[f"vit.encoder.layer.{module.split('.')[1]}.attention.attention.{part}.{end}"] = piece.clone()
+        else:
+            _, index, part = module.split(".", 2)
+            found[f"vit.encoder.layer.{index}.{inner[part]}.{end}"] = tensor
+    return {**found, "vit.pooler.dense.weight": torch.zeros(2, 2)}
+
+
+def write_state(path: Path, state: dict[str, Any]) -> Path:
+    if path.suffix == ".safetensors":
+        pytest.importorskip("safetensors.torch", reason="needs safetensors").save_file(state, path)
+    else:
+        torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+@pytest.mark.parametrize("port", ["timm", "Hugging Face"])
+def test_the_ports_state_dicts_are_read(tmp_path: Path, name: str, port: str) -> None:
+    source, model = tiny(), tiny()
+    torch.nn.init.normal_(source.head.weight)
+    state = source.state_dict() if port == "timm" else hugging_face(source.state_dict())
+    notes = load_weights(model, write_state(tmp_path / name, state))
+    assert notes == [f"the file is {port}'s: such weights mostly were trained with --gelu erf"]
+    assert all(torch.equal(a, b) for a, b in zip(source.parameters(), model.parameters(), strict=True))
+
+
+def test_a_checkpoint_of_a_training_program_is_unwrapped(tmp_path: Path) -> None:
+    source, model = tiny(), tiny()
+    state = {f"module.{key}": tensor for key, tensor in source.state_dict().items()}
+    load_weights(model, write_state(tmp_path / "w.pth.tar", {"epoch": 3, "state_dict": state}))
+    assert torch.equal(source.pos_embed, model.pos_embed)
+
+
+def test_a_state_dict_of_another_variant_names_the_key_both_shapes_and_the_variant(tmp_path: Path) -> None:
+    path = write_state(tmp_path / "w.pt", create_model("ViT-Ti_16", 32, 3).state_dict())
+    with pytest.raises(WeightsError) as caught:
+        load_weights(tiny(), path)
+    assert 'key "cls_token" has shape (1, 1, 192), the model needs (1, 1, 64)' in str(caught.value)
+    assert "the file looks like ViT-Ti_16: set --model_type ViT-Ti_16" in str(caught.value)
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("ran"),)
+
+
+def test_a_pickle_with_code_in_it_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"cls_token": Evil()}, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match="cannot be read as a state dict of plain tensors"):
+        load_weights(tiny(), tmp_path / "w.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_stands_for_the_published_file_in_it(tmp_path: Path) -> None:
+    write(tmp_path / "tiny.npz", random_npz())
+    assert load_weights(tiny(), tmp_path, "tiny") == []
+    with pytest.raises(WeightsError, match=r"R50\+ViT-B_16.npz: there is no such file"):
+        load_weights(tiny(), tmp_path, "R50-ViT-B_16")
+
+
+def tiny_hybrid() -> VisionTransformer:
+    variant = Variant(
+        width=64, mlp_width=128, num_heads=4, num_layers=2, patch=16, dropout=0.0, img_size=32, resnet=(1, 2, 1)
+    )
+    return VisionTransformer(variant, (32, 32), CLASSES)
+
+
+@pytest.mark.parametrize("axes", [1, 4])
+def test_a_hybrid_keeps_every_byte_whether_its_norms_have_one_axis_or_four(tmp_path: Path, axes: int) -> None:
+    model, again = tiny_hybrid(), tiny_hybrid()
+    model.group_norm_axes = axes
+    save_npz(model, tmp_path / "a.npz")
+    load_npz(again, tmp_path / "a.npz")
+    save_npz(again, tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    with np.load(tmp_path / "a.npz") as file:
+        assert file["gn_root/scale"].shape == (1,) * (axes - 1) + (64,)
+        assert {"block1/unit1/conv_proj/kernel", "block2/unit2/gn3/bias", "conv_root/kernel"} <= set(file.files)
+
+
+@pytest.mark.parametrize("side", [16, 24, 40])
+@pytest.mark.parametrize("shape", [(4, 4), (2, 8), (1, 5)])
+def test_positions_of_any_grid_are_those_of_scipys_zoom(tmp_path: Path, side: int, shape: tuple[int, int]) -> None:
+    ndimage = pytest.importorskip("scipy.ndimage", reason="needs scipy")
+    file = random_npz(grid=side // 8)
+    model = create_model("tiny", (shape[0] * 8, shape[1] * 8), CLASSES)
+    load_npz(model, write(tmp_path / "w.npz", file))
+    old = file["Transformer/posembed_input/pos_embedding"][0, 1:].reshape(side // 8, side // 8, D)
+    zoom = (*(new / (side // 8) for new in shape), 1)
+    expected = ndimage.zoom(old, zoom, order=1).reshape(-1, D)
+    assert np.allclose(model.pos_embed[0, 1:].detach().numpy(), expected, atol=1e-6)
+
+
+def test_timm_agrees_with_the_same_file_and_the_same_gelu(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm", reason="vit tests need timm: pip install timm")
+    ours = create_model("ViT-B_16", 224, 10).eval()
+    for name, parameter in ours.named_parameters():
+        torch.nn.init.normal_(parameter, mean=float("norm" in name and name.endswith("weight")), std=0.03)
+    save_npz(ours, tmp_path / "w.npz")
+    theirs = timm.create_model("vit_base_patch16_224", num_classes=10, act_layer="gelu_tanh").eval()
+    theirs.load_pretrained(str(tmp_path / "w.npz"))
+    images = torch.rand(2, 3, 224, 224) * 2 - 1
+    with torch.no_grad():
+        expected, found = theirs(images), ours(images)
+    assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
 def test_position_embeddings_are_resampled_with_corners_kept(tmp_path: Path) -> None:

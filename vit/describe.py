@@ -1,0 +1,104 @@
+"""Every number that follows from the flags, as a sentence before step 1 and in config.json."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from vit.run_state import Session
+
+logger = logging.getLogger(__name__)
+
+
+def describe(session: Session, notes: list[str]) -> None:
+    """Say every derived number, then the notes on the weights, then where the run stands."""
+    config = session.config
+    numbers = [] if config.eval_only else list(_training(session))
+    stands = "starts" if session.step == 0 else f"resumes after step {session.step:,}"
+    if config.eval_only:
+        stands = "evaluation only"
+    for text in (*_setting(session), *numbers, *notes, f"run: {session.folder.path}, {stands}"):
+        logger.info("%s", text)
+    if config.warmup_steps >= config.num_steps and session.group.rank == 0 and not config.eval_only:
+        logger.warning("the warm-up of %d steps is not over at the end of the run", config.warmup_steps)
+
+
+def _setting(session: Session) -> Iterator[str]:
+    config, data = session.config, session.data
+    num_parameters = sum(parameter.numel() for parameter in session.model.parameters())
+    grid = config.variant.grid((config.image_size, config.image_size))
+    ranks = f"{session.group.world_size} ranks, {session.num_workers} loader workers each"
+    yield f"device: {session.device.describe()}; {ranks}"
+    yield (
+        f"model: {config.model_type} at {config.image_size} px, {grid[0] * grid[1] + 1:,} tokens, "
+        f"{num_parameters:,} parameters, dropout {config.dropout_rate}, {config.gelu} GELU, "
+        f"{'bfloat16 autocast' if config.autocast else 'float32'}{', compiled' if config.compile else ''}"
+        f"{', activations computed again in the backward pass' if config.grad_checkpointing else ''}"
+    )
+    yield (
+        f"data: {data.num_train:,} training and {len(data.val.source):,} validation images "
+        f"in {data.num_classes:,} classes; augment {_augmentation(session)}"
+    )
+
+
+def _augmentation(session: Session) -> str:
+    config = session.config
+    parts: list[str] = [config.augment]
+    parts += [config.aa] if config.aa else []
+    parts += [f"{config.reprob:.0%} erased with {config.remode}"] if config.reprob else []
+    parts += [f"mixup {config.mixup}"] if config.mixup else []
+    parts += [f"labels smoothed by {config.label_smoothing}"] if config.label_smoothing else []
+    return ", ".join(parts)
+
+
+def _training(session: Session) -> Iterator[str]:
+    config, order, world_size = session.config, session.order, session.group.world_size
+    per_epoch = order.steps_per_epoch
+    yield (
+        f"batch: {order.global_batch} images a step = {world_size} ranks x {config.train_batch_size}, "
+        f"as {config.gradient_accumulation_steps} micro-batches of {config.micro_batch} a rank"
+    )
+    yield (
+        f"schedule: {config.num_steps:,} steps = {order.epoch_of(config.num_steps):.2f} epochs of {per_epoch:,} steps; "
+        f"{config.optimizer} at {config.learning_rate}, {config.warmup_steps} warm-up steps "
+        f"({config.warmup_steps / per_epoch:.2f} epochs), then {config.decay_type}"
+    )
+    left_out = session.data.num_train - per_epoch * order.global_batch
+    yield f"each epoch leaves out {left_out:,} images, other ones each time, that fill no batch"
+    yield (
+        f"compute: {session.meter.flops_per_image / 1e9:,.1f} GFLOP an image, "
+        f"{session.meter.flops_per_image * order.global_batch / 1e12:,.2f} TFLOP a step; {_peak(session)}"
+    )
+    yield (
+        f"every {config.log_every} steps a metric line, {config.eval_every} an evaluation, "
+        f"{config.checkpoint_every} a checkpoint of about {checkpoint_bytes(session) / 2**30:.2f} GiB, "
+        f"the last {config.keep_checkpoints} and the best kept"
+    )
+
+
+def _peak(session: Session) -> str:
+    peak = session.meter.peak_tflops
+    return "the device's peak is not known, so no MFU" if peak is None else f"MFU against {peak:g} TFLOP/s a rank"
+
+
+def checkpoint_bytes(session: Session) -> int:
+    """Expected size of a checkpoint: weights, what the optimizer keeps of them, and their average, in float32."""
+    num_parameters = sum(parameter.numel() for parameter in session.model.parameters())
+    copies = 1 + (2 if session.config.optimizer == "adamw" else int(session.config.momentum > 0))
+    return 4 * num_parameters * (copies + (session.average is not None))
+
+
+def derived(session: Session) -> dict[str, Any]:
+    """The numbers that config.json has beside the flags."""
+    return {
+        "world_size": session.group.world_size,
+        "global_batch": session.order.global_batch,
+        "steps_per_epoch": session.order.steps_per_epoch,
+        "num_classes": session.data.num_classes,
+        "train_images": session.data.num_train,
+        "val_images": len(session.data.val.source),
+        "device": session.device.kind,
+        "flops_per_image": session.meter.flops_per_image,
+        "checkpoint_bytes": checkpoint_bytes(session),
+    }

@@ -1,0 +1,49 @@
+"""Everything that a run consists of while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from vit.config import Config
+from vit.data import DamageReport, Data
+from vit.device import Device
+from vit.distributed import Group
+from vit.ema import WeightAverage
+from vit.meter import Meter
+from vit.order import TrainOrder
+from vit.reporter import Reporter
+from vit.run_folder import RunFolder
+
+
+@dataclass(kw_only=True)
+class Session:
+    """Everything a run consists of; made once by vit.session."""
+
+    config: Config
+    device: Device
+    group: Group
+    reporter: Reporter
+    folder: RunFolder
+    data: Data
+    order: TrainOrder
+    num_workers: int
+    identity: dict[str, Any]
+    model: nn.Module
+    parallel: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: WeightAverage | None
+    """The weights that are evaluated, where ema_decay is set."""
+    meter: Meter
+    board: Any = None
+    step: int = 0
+    best: dict[str, Any] | None = None
+    """{step, top1_percent} of the best evaluation so far."""
+    last_top1: float | None = None
+    saved_step: int | None = None
+    shown: dict[str, Any] = field(default_factory=dict)
+    """Values of the last metric line, for the live line."""
+    damage: DamageReport = field(default_factory=DamageReport)

@@ -1,0 +1,180 @@
+"""Lists of labelled images: folders, arrays in memory, invented ones; and the decoding of one file."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from vit.errors import DataError
+
+EXTENSIONS = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".ppm",
+    ".bmp",
+    ".pgm",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".gif",
+)  # torchvision's, and gif
+CACHE_IMAGES = 20_000  # only small sets are kept decoded: a part of ImageNet in memory helps nobody
+CACHE_BYTES = 256 * 2**20  # per process that decodes
+
+Array = np.ndarray[Any, Any]
+
+
+class DamagedImage(DataError):
+    """One file is no image; training goes on without it."""
+
+
+class Source(Protocol):
+    """A list of images with labels."""
+
+    class_names: list[str]
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int) -> Image.Image:
+        """Image number `index`, RGB. Raises DamagedImage, or DataError if the file cannot be read at all."""
+        ...
+
+    def label(self, index: int) -> int:
+        """Its class as an index of class_names."""
+        ...
+
+    def fingerprint(self) -> int:
+        """A number that differs when the list does."""
+        ...
+
+
+class FolderSource:
+    """The images below root/<class>/, classes and files sorted by name, as torchvision's ImageFolder finds them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.class_names = sorted(entry.name for entry in _entries(root) if entry.is_dir())
+        self.files: list[str] = []
+        self.labels: list[int] = []
+        for label, name in enumerate(self.class_names):
+            found = list(_image_names(root / name, f"{name}/"))
+            self.files += found
+            self.labels += [label] * len(found)
+        if not self.files:
+            expected = f"expected images as {root}/<class>/<image> ({', '.join(EXTENSIONS)})"
+            raise DataError(str(root), "holds no images", expected)
+        self.cache: dict[int, Image.Image] = {}
+        self.cache_left = CACHE_BYTES if len(self.files) <= CACHE_IMAGES else 0
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def label(self, index: int) -> int:
+        """Index of the folder's name among the sorted names."""
+        return self.labels[index]
+
+    def image(self, index: int) -> Image.Image:
+        """The decoded file, from memory where a small set was read before."""
+        if index in self.cache:
+            return self.cache[index]
+        image = decode(self.root / self.files[index])
+        size = 3 * image.width * image.height
+        if size <= self.cache_left:
+            self.cache[index] = image
+            self.cache_left -= size
+        return image
+
+    def fingerprint(self) -> int:
+        """CRC-32 of all file names."""
+        return zlib.crc32("\n".join(self.files).encode(errors="surrogateescape"))
+
+
+class ArraySource:
+    """Images (N, H, W) grey or (N, H, W, 3) uint8 in memory, with labels (N)."""
+
+    def __init__(self, images: Array, labels: Array, class_names: list[str]) -> None:
+        self.images, self.labels, self.class_names = images, labels, class_names
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def label(self, index: int) -> int:
+        """Label number `index`."""
+        return int(self.labels[index])
+
+    def image(self, index: int) -> Image.Image:
+        """Image number `index`; grey becomes three equal channels."""
+        return Image.fromarray(self.images[index]).convert("RGB")
+
+    def fingerprint(self) -> int:
+        """CRC-32 of the labels."""
+        return zlib.crc32(self.labels.astype("<i8").tobytes())
+
+
+class SyntheticSource:
+    """Random images that nothing can be learnt from: for measuring speed and trying a set-up."""
+
+    def __init__(self, *, num_images: int, num_classes: int, side: int, seed: int) -> None:
+        self.num_images, self.side, self.seed = num_images, side, seed
+        self.class_names = [f"class_{number:05d}" for number in range(num_classes)]
+
+    def __len__(self) -> int:
+        return self.num_images
+
+    def label(self, index: int) -> int:
+        """Classes in turn."""
+        return index % len(self.class_names)
+
+    def image(self, index: int) -> Image.Image:
+        """Noise that depends on seed and index alone."""
+        noise = np.random.RandomState([self.seed, index, 2]).bytes(3 * self.side**2)
+        return Image.frombytes("RGB", (self.side, self.side), noise)
+
+    def fingerprint(self) -> int:
+        """The number of images."""
+        return self.num_images
+
+
+def decode(path: Path) -> Image.Image:
+    """The image as RGB, as torchvision's loader does: the first frame, EXIF rotation not applied.
+
+    Raises DamagedImage where the file is no image, DataError where it cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            rgb: Image.Image = image.convert("RGB")
+            return rgb
+    except Exception as error:  # Pillow's decoders raise nearly anything on bytes that are no image
+        if isinstance(error, OSError) and error.errno is not None:
+            fix = "mend the mount or the file, then start again: the run resumes"
+            raise DataError(str(path), f"cannot be read ({error.strerror})", fix) from error
+        raise DamagedImage(str(path), f"cannot be decoded ({error})", "replace or remove the file") from error
+
+
+def _image_names(folder: Path, prefix: str) -> Iterator[str]:
+    """Paths of the image files below a folder: its own sorted by name, then those of each sub-folder."""
+    folders = []
+    for entry in sorted(_entries(folder), key=lambda entry: entry.name):
+        if entry.name.lower().endswith(EXTENSIONS):
+            yield prefix + entry.name
+        elif entry.is_dir():
+            folders.append(entry.name)
+    for name in folders:
+        yield from _image_names(folder / name, f"{prefix}{name}/")
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+        expected = "expected --data_path to hold train/<class>/<image> and val/<class>/<image>"
+        raise DataError(str(folder), what, expected) from error
