@@ -46,8 +46,7 @@ def deleted(snapshot: Snapshot) -> Finding | None:
         if snapshot.pods
         else "submit it again if you want it: python generate.py submit"
     )
-    last = max((event.last for event in snapshot.events if event.last), default=None)
-    return Finding("Deleted", last, "NotFound", message, advice)
+    return Finding("Deleted", None, "NotFound", message, advice)  # when, nobody has kept
 
 
 def finished(snapshot: Snapshot) -> Finding | None:

@@ -73,17 +73,32 @@ def renaming(name: str) -> Change:
 
 def pods(roles: Sequence[str], **fields: Any) -> Change:
     """Set fields of the pod spec of some roles."""
-    return lambda job: [spec(job, role).update(copy.deepcopy(fields)) for role in roles] and None
+
+    def change(job: Object) -> None:
+        for role in roles:
+            spec(job, role).update(copy.deepcopy(fields))
+
+    return change
 
 
 def containers(roles: Sequence[str], **fields: Any) -> Change:
     """Set fields of the containers of some roles."""
-    return lambda job: [spec(job, role)["containers"][0].update(copy.deepcopy(fields)) for role in roles] and None
+
+    def change(job: Object) -> None:
+        for role in roles:
+            spec(job, role)["containers"][0].update(copy.deepcopy(fields))
+
+    return change
 
 
 def both(*changes: Change) -> Change:
     """One change after the other."""
-    return lambda job: [change(job) for change in changes] and None
+
+    def change(job: Object) -> None:
+        for one in changes:
+            one(job)
+
+    return change
 
 
 def launcher_runs(command: str, **run_policy: Any) -> Change:

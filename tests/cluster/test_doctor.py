@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jobs import ROOT, settings, submit
@@ -71,7 +72,7 @@ def gaudi_nodes(kube: Kube) -> int:
     return len(kube.all("default", "nodes", "brightcomputing.com/node-category=gaudi"))
 
 
-def several(nodes: int) -> dict[str, object]:
+def several(nodes: int) -> dict[str, Any]:
     """Settings for this many nodes whose batch divides."""
     return {"nodes": nodes, "globalBatch": 16 * nodes}
 
@@ -150,7 +151,7 @@ def test_a_field_that_the_served_crd_lacks_is_a_fault(kube: Kube, simulated_name
 
 def test_a_field_that_an_older_operator_lacks_names_the_release_that_has_it() -> None:
     """Pure: a schema without the fields of 0.5."""
-    policy = {"properties": {"suspend": {}}}
+    policy: dict[str, Any] = {"properties": {"suspend": {}}}
     schema = {"properties": {"spec": {"properties": {"runPolicy": policy}}}}
     job = {"kind": "MPIJob", "spec": {"launcherCreationPolicy": "AtStartup", "runPolicy": {"suspend": True}}}
     assert list(unknown_fields(job, schema)) == [("spec", "launcherCreationPolicy")]
@@ -518,7 +519,7 @@ TOKEN = '[{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "token", "key
     ],
 )
 def test_what_the_pods_refer_to_must_be_there(
-    kube: Kube, simulated_namespace: str, more: dict[str, object], named: str
+    kube: Kube, simulated_namespace: str, more: dict[str, Any], named: str
 ) -> None:
     told = only(examined(kube.kubeconfig, simulated_namespace, **more), "references")
     assert f"{named} is not in namespace {simulated_namespace}\nmake {named}" in told
@@ -591,8 +592,13 @@ def probed(kube: Kube, namespace: str, real_node_values: list[str], tmp_path: Pa
     (tmp_path / "output").mkdir()
     places = {"dataset": folder, "pretrained": tmp_path / "weights", "output": tmp_path / "output"}
 
-    def run(**more: object) -> list[Check]:
-        values = {"train__dataset": "imagefolder", "train__model_type": "tiny", "outputFreeGiB": 0, **places}
+    def run(**more: Any) -> list[Check]:
+        values: dict[str, Any] = {
+            "train__dataset": "imagefolder",
+            "train__model_type": "tiny",
+            "outputFreeGiB": 0,
+            **places,
+        }
         files = ("values/cpu.yaml", *real_node_values[1::2])
         return examined(kube.kubeconfig, namespace, files, probe=True, **(values | more))
 
