@@ -19,7 +19,7 @@ from tests.scripted import certificates
 from tests.scripted.schedules import CommandLine, Library, Schedule
 from tests.scripted.world import TimedCluster
 
-CASES = int(os.environ.get("FAULT_CASES", "200"))
+CASES = int(os.environ.get("FAULT_CASES", "120"))
 SPOKEN = range(0, CASES, 17)  # of them through the command line, which has to render each time
 
 
