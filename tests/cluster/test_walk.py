@@ -39,7 +39,7 @@ ENDS_WITH_THE_JOB = ("submit --smoke --follow", "wait --timeout 24h")
 def commands(page: str) -> list[str]:
     """The commands of generate.py in a page, up to those for kubectl."""
     text = (ROOT / page).read_text().split("## With kubectl alone")[0]
-    return re.findall(r"^ {4}python generate\.py ([a-z][^|#]*\S)\s*(?:#.*)?$", text, re.MULTILINE)
+    return re.findall(r"^ {4}python generate\.py ([a-z][^|#\n]*[^|#\s]) *(?:#.*)?$", text, re.MULTILINE)
 
 
 def test_the_cluster_commands_of_the_readme_are_among_those_of_the_walk() -> None:
