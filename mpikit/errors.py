@@ -5,6 +5,16 @@ KitError                 1   the job, check or comparison says no
   TemplateError         70   our own mistake: a template that cannot be rendered
   ManifestError          1   a manifest that the operator or the cluster would refuse
   RunError               1   the job ran on this machine and failed
+  JobError               1   the job on the cluster failed, or is in a state that the command refuses
+  ClusterError           3   the cluster refuses
+    NotFound             3   what is asked for is not there
+    Forbidden            3   the user may not do this, or is not known
+    Conflict             3   something else has changed or made the object
+    Gone                 3   the server has forgotten this version: read again (never reaches a user)
+    Unreachable          3   no answer, or not that of an API server
+      Silent             3   nothing came over an open stream for the time allowed (never reaches a user)
+      Unknown            3   the connection broke after a change was sent: it may or may not have been made
+  Timeout                4   what was waited for did not come in time
   Interrupted          130   the user stopped it
 """
 
@@ -12,10 +22,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 EXIT_NO = 1
 EXIT_VALUES = 2
+EXIT_CLUSTER = 3
+EXIT_TIMEOUT = 4
 EXIT_INTERNAL = 70  # sysexits.h EX_SOFTWARE
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
 
@@ -63,8 +75,64 @@ class TemplateError(KitError):
     exit_code = EXIT_INTERNAL
 
 
+class ManifestError(KitError):
+    """A manifest that the operator or the cluster would refuse."""
+
+
 class RunError(KitError):
     """A job that was run on this machine and did not complete."""
+
+
+class JobError(KitError):
+    """A job on the cluster that failed, or that stands in the way."""
+
+    status: Any = None
+    """The mpikit.status.Status that tells more, for -o json; None if there is none."""
+
+
+class ClusterError(KitError):
+    """The cluster refuses what was asked of it."""
+
+    exit_code = EXIT_CLUSTER
+
+
+class NotFound(ClusterError):
+    """What was asked for is not there; `kind` is the plural of what is missing, as the server names it."""
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Forbidden(ClusterError):
+    """The user may not do this, or the cluster does not know the user."""
+
+
+class Conflict(ClusterError):
+    """The object is there already, or something else has changed it."""
+
+
+class Gone(ClusterError):
+    """The server has forgotten the version that was asked for (410); the reader lists again."""
+
+
+class Unreachable(ClusterError):
+    """No answer within the time allowed, or one that is not an API server's."""
+
+
+class Silent(Unreachable):
+    """Nothing came over an open stream for the time allowed; the reader opens another."""
+
+
+class Unknown(Unreachable):
+    """The connection broke after a change was sent: the server may have made it or not."""
+
+
+class Timeout(KitError):
+    """What was waited for did not come in time; nothing was stopped or undone."""
+
+    exit_code = EXIT_TIMEOUT
+    status: Any = None
 
 
 class Interrupted(KitError):

@@ -181,6 +181,20 @@ class Job(Kube):
         }
 
     @property
+    def own_annotations(self) -> dict[str, str]:
+        """What `status` and `logs` need to know of a job that they find on a cluster."""
+        source = self.output
+        place = (
+            source
+            if isinstance(source, str)
+            else f"claim {source.pvc} {source.sub_path or ''}".strip()
+            if source
+            else None
+        )
+        run = {"mpikit/num-steps": str(self.train.num_steps), "mpikit/run": self.train.name}
+        return run | ({"mpikit/output": place} if place else {})
+
+    @property
     def num_ranks(self) -> int:
         """nodes x cards."""
         return self.nodes * self.cards

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from mpikit.errors import Fault
 from mpikit.fields import DNS_LABEL, LABEL_MAX
+from mpikit.profiles import CARD_RESOURCES
 from mpikit.reader import Document, Key, dotted, read_all
 
 # The fields of an MPIJob v2beta1. None: anything, or a Kubernetes type that is not looked into here.
@@ -52,7 +53,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "spec.launcherCreationPolicy": ("AtStartup", "WaitForWorkersReady"),
 }
 RESTART_POLICIES = ("Never", "OnFailure")
-CARD_RESOURCES = ("habana.ai/gaudi", "nvidia.com/gpu")
 
 Found = Iterator[tuple[str, str, str, Literal["fault", "warning"]]]
 

@@ -96,6 +96,8 @@ DEVICES: dict[str, Device] = {
     "cpu": Device("cpu", None, None, "CPU"),
 }
 
+CARD_RESOURCES = tuple(dict.fromkeys(device.resource for device in DEVICES.values() if device.resource))
+
 
 def version_key(version: str) -> tuple[int, ...]:
     """A version as numbers, so that 1.9 comes before 1.10."""

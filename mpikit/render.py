@@ -94,6 +94,7 @@ def _words(job: Job, files: Mapping[str, bytes]) -> dict[str, Any]:
             "worker": own | job.worker.labels,
         },
         "annotations": {
+            "job": job.own_annotations | job.annotations,
             "launcher": check | job.launcher.annotations,
             "worker": check | job.worker.annotations,
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import logging
 import os
@@ -140,10 +141,16 @@ FLAG_OF = {
 """The flag to name for settings that are no flag themselves."""
 
 
+def _as_it_was(old: dict[str, Any], name: str) -> tuple[Any, ...]:
+    """Values of a setting that a checkpoint agrees with; one made before there was such a setting had its default."""
+    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+    return (old[name],) if name in old else (None, defaults.get(name))
+
+
 def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any], config: Config) -> None:
     """Raise ConfigError that names every setting in which the checkpoint was made otherwise."""
     old = checkpoint.state["identity"]
-    names = [name for name in identity if identity[name] != old.get(name)]
+    names = [name for name in identity if identity[name] not in _as_it_was(old, name)]
     if config.eval_only:  # how it was trained does not matter to an evaluation
         names = [name for name in names if name in ("model_type", "img_size", "num_classes", "classes_crc")]
     if names:

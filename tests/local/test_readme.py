@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_HERE = re.compile(r"kubectl|git clone|scripts/test|scripts/check|pip install|cp -r|cd ")
-"""Needs a cluster, is this test's own runner, or changes the machine."""
+NOT_HERE = re.compile(
+    r"kubectl|git clone|scripts/test|scripts/check|pip install|cp -r|cd "
+    r"|generate\.py (doctor|submit|status|logs|list|wait|delete)"
+)
+"""Needs a cluster (tests/cluster/test_walk.py runs those), is this test's own runner, or changes the machine."""
 
 
 def commands(name: str) -> list[str]:

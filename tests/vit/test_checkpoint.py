@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import logging
 import resource
 import signal
@@ -69,18 +70,20 @@ def test_pruning_keeps_the_last_and_the_best_and_removes_halves(tmp_path: Path) 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step_00000003", "step_00000005", "step_00000006"]
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files() -> Iterator[None]:
-    """No file of this process may pass 2 KiB: a full disk without a disk."""
+    """No file of this process may pass 2 KiB: a full disk without a disk. Not for longer: pytest writes a log too."""
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2048, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_is_a_storage_error_and_leaves_the_checkpoints_before(tmp_path: Path, small_files: None) -> None:
+def test_a_full_disk_is_a_storage_error_and_leaves_the_checkpoints_before(tmp_path: Path) -> None:
     (tmp_path / "step_00000001").mkdir()
-    with pytest.raises(StorageError, match="step_00000002: cannot be written or read"):
+    with small_files(), pytest.raises(StorageError, match="step_00000002: cannot be written or read"):
         save_checkpoint(tmp_path, {"model": {"w": torch.ones(10_000)}}, {"step": 2})
     assert not (tmp_path / "step_00000002").exists()

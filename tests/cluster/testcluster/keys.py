@@ -34,6 +34,7 @@ def write_keys(state: State) -> None:
     names = "subjectAltName=IP:127.0.0.1,IP:10.96.0.1,DNS:localhost,DNS:kubernetes.default.svc"
     _sign(keys, "apiserver", "/CN=kube-apiserver", names)
     _sign(keys, "kubelet-client", "/O=system:masters/CN=kube-apiserver", "extendedKeyUsage=clientAuth")
+    _sign(keys, "kwok", "/CN=simulated-nodes", "subjectAltName=IP:127.0.0.1")
     _openssl(keys, "ecparam -name prime256v1 -genkey -noout -out service-accounts.key")
     tokens = {name: secrets.token_hex(16) for name in USERS}
     lines = [f'{tokens[name]},{user},{name},"{group}"' for name, (user, group) in USERS.items()]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,19 @@ VOYAGER_NODES = 42  # training nodes of Voyager; 96 threads, 512 GB and 6.4 TB e
 OTHER_NODES = 4
 SELECTOR_ANNOTATION = "scheduler.alpha.kubernetes.io/node-selector"  # read by the admission plugin PodNodeSelector
 CATEGORY = "brightcomputing.com/node-category"
+
+LOG_PORT = 10260  # in the cluster's own network; 10250 is the real node's kubelet
+# A stand-in for the lines of a launcher, which no simulated pod has: the trainer's own keys, invented numbers.
+LINES = (
+    "run_vit.sh: all 2 workers answer after 3 s",
+    *(
+        json.dumps(
+            {"step": step, "epoch": step / 2500, "loss": 7.0 - step / 100, "learning_rate": 0.001}
+            | {"gradient_norm": 1.0, "top1_percent": None, "images_per_second": 4000.0, "step_seconds": 0.128}
+        )
+        for step in (10, 20, 30)
+    ),
+)
 
 Object = dict[str, Any]
 
@@ -89,6 +104,10 @@ def kwok(programs: Mapping[str, Path], state: State) -> Command:
         str(programs["kwok"]),
         *("--kubeconfig", str(state.folder / "kubeconfigs" / "kwok"), "--config", str(state.folder / "stages.yaml")),
         *("--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", "--node-lease-duration-seconds=40"),
+        # As the kubelet of its nodes it serves their pods' logs, to the API server alone.
+        *("--node-ip=127.0.0.1", f"--node-port={LOG_PORT}", f"--server-address=127.0.0.1:{LOG_PORT}"),
+        f"--tls-cert-file={state.folder}/keys/kwok.crt",
+        f"--tls-private-key-file={state.folder}/keys/kwok.key",
     ]
 
 
@@ -99,7 +118,23 @@ def write_stages(programs: Mapping[str, Path], state: State) -> None:
         _end("pod-fail", "fail", "Failed", "Error", "1"),
     ]
     own = [programs["pod-ready.yaml"].read_text(), programs["pod-delete.yaml"].read_text()]
-    (state.folder / "stages.yaml").write_text("\n---\n".join([*own, *ends]))
+    log = state.folder / "simulated.log"
+    write_log(log, LINES)
+    logs = {
+        "apiVersion": "kwok.x-k8s.io/v1alpha1",
+        "kind": "ClusterLogs",
+        "metadata": {"name": "all"},
+        "spec": {"logs": [{"logsFile": str(log), "follow": True}]},
+    }
+    (state.folder / "stages.yaml").write_text("\n---\n".join([*own, *ends, json.dumps(logs)]))
+
+
+def write_log(path: Path, lines: Sequence[str]) -> None:
+    """What every simulated container has said, as a container runtime keeps it."""
+    now = time.time()
+    stamps = [datetime.fromtimestamp(now + number / 1000, timezone.utc) for number in range(len(lines))]
+    text = [f"{stamp:%Y-%m-%dT%H:%M:%S.%f}000Z stdout F {line}\n" for stamp, line in zip(stamps, lines, strict=True)]
+    path.write_text("".join(text))
 
 
 def _end(name: str, word: str, phase: str, reason: str, exit_code: str) -> str:

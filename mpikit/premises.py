@@ -1,0 +1,272 @@
+"""What must hold before any job: an API server, a living MPI Operator, a CRD with its fields, the user's rights."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+from mpikit.api import CRD, DEPLOYMENT, LEASE, MPIJOB, Kind, create, find_all, read, review
+from mpikit.cluster import Call, Cluster, Object
+from mpikit.errors import ClusterError, Forbidden, NotFound
+from mpikit.objects import MPIJob, at, time_of
+
+LIVELY_SECONDS = 60  # the operator renews its Lease every 5 s and loses it after 15 s
+WORK_SECONDS = 3600  # an operator that worked within the hour most likely lives
+SKEW_SECONDS = 60  # beyond this, ages and since-times of objects mislead
+OPERATOR = "mpi-operator"  # its namespace, its Lease and its label app, as its manifest has them
+INSTALL = (
+    "ask the site's staff for the MPI Operator: kubectl apply --server-side -f deploy/v2beta1/mpi-operator.yaml "
+    "out of https://github.com/kubeflow/mpi-operator"
+)
+SELF = Kind("SelfSubjectReview", "selfsubjectreviews", "/apis/authentication.k8s.io/v1", namespaced=False)
+
+# Fields that came later than 0.3, the first release with v2beta1, newest first. Source: types.go of each release.
+SINCE = (
+    ("0.6", ("spec", "runPolicy", "managedBy")),
+    ("0.5", ("spec", "launcherCreationPolicy")),
+    ("0.4", ("spec", "runPolicy", "suspend")),
+)
+FIRST = "0.3"
+
+_ALL = ("get", "list", "watch", "create", "patch", "delete")
+# (group, resource, subresource): verbs that the kit's commands use, and the ClusterRole that has them.
+RIGHTS: tuple[tuple[str, str, str, tuple[str, ...], str], ...] = (
+    ("kubeflow.org", "mpijobs", "", _ALL, "kubeflow-mpijobs-edit"),
+    ("", "configmaps", "", ("get", "list", "create", "patch", "delete"), "edit"),
+    ("", "pods", "", ("get", "list", "watch", "delete"), "edit"),
+    ("", "pods", "log", ("get",), "edit"),
+    ("batch", "jobs", "", ("get", "list", "delete"), "edit"),
+    ("", "events", "", ("list",), "edit"),
+)
+# What doctor and status can do without: resource, verb, whose lists of all namespaces it is about, what is lost.
+WISHES: tuple[tuple[str, str, bool, str], ...] = (
+    ("pods", "create", False, "Pod Security, LimitRanges and webhooks are only seen once the job is submitted"),
+    ("resourcequotas", "list", False, "what the quotas leave is not seen"),
+    ("nodes", "list", True, "whether any node can take the pods is not seen"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at, and what to do about it."""
+
+    check: str
+    result: Literal["ok", "warning", "fault"]
+    message: str
+    fix: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """The fields as `doctor -o json` prints them."""
+        return {name: str(value) for name, value in asdict(self).items()}
+
+
+def unseen(check: str, what: str, error: ClusterError) -> Check:
+    """A warning that something could not be looked at."""
+    reason, _, fix = str(error).partition("\n  fix: ")
+    fix = fix or "ask the site's staff to look, or for a role that may read it; the job itself does not need it"
+    return Check(check, "warning", f"{what} cannot be seen: {reason}", fix)
+
+
+def check_server(cluster: Cluster) -> Iterator[Check]:
+    """Whether the API server answers, knows the user and agrees on the time; Unreachable if it does not answer."""
+    began = cluster.clock()
+    try:
+        version = cluster.json(Call("GET", "/version")).get("gitVersion")
+    except Forbidden as error:
+        reason, _, fix = str(error).partition("\n  fix: ")
+        if fix:  # 401: the server knows nobody of these credentials
+            yield Check("server", "fault", reason, fix)
+            return
+        version = "of unknown version"
+    yield Check("server", "ok", f"{cluster.server} is Kubernetes {version}, answers in {cluster.clock() - began:.2f} s")
+    yield from clock_check(cluster.now(), datetime.now(timezone.utc))
+
+
+def clock_check(theirs: datetime, ours: datetime) -> Iterator[Check]:
+    """A warning if two clocks disagree."""
+    skew = (theirs - ours).total_seconds()
+    if abs(skew) > SKEW_SECONDS:
+        way = "ahead of" if skew > 0 else "behind"
+        message = f"the server's clock is {abs(skew):.0f} s {way} this machine's"
+        yield Check(
+            "clock", "warning", message, "set this machine's clock (timedatectl set-ntp true), or tell the site's staff"
+        )
+
+
+# -- The operator -----------------------------------------------------------------------------------------------------
+
+
+def check_operator(cluster: Cluster, namespace: str) -> Iterator[Check]:
+    """Whether the MPI Operator is installed and alive."""
+    try:
+        served = [
+            str(one["version"]) for one in cluster.json(Call("GET", f"/apis/{MPIJOB.group}")).get("versions") or ()
+        ]
+    except NotFound:
+        served = []
+    if "v2beta1" not in served:
+        others = f"; {MPIJOB.group} is there as {', '.join(served)}, the Training Operator's" if served else ""
+        yield Check(
+            "operator", "fault", f"the MPI Operator is not installed: no {MPIJOB.group}/v2beta1{others}", INSTALL
+        )
+        return
+    leases = _visible(cluster, LEASE, fields=f"metadata.name={OPERATOR}")
+    if leases:
+        yield lease_check(leases, cluster.now())
+        return
+    deployments = _visible(cluster, DEPLOYMENT, labels=f"app={OPERATOR}")
+    ready = [one for one in deployments or () if at(one, "status", "readyReplicas")]
+    if ready:
+        yield Check("operator", "ok", f"Deployment {_place(ready[0])} is ready")
+    elif leases is None or deployments is None:
+        yield _at_work(cluster, namespace)
+    else:
+        message = f"the MPI Operator is installed but does not run: no Lease {OPERATOR} and no Deployment that is ready"
+        yield Check("operator", "fault", message, f"ask the site's staff to start it: {_restart(deployments)}")
+
+
+def _visible(cluster: Cluster, kind: Kind, labels: str = "", fields: str = "") -> list[Object] | None:
+    """Objects in all namespaces, else in the operator's own; None if neither may be read."""
+    for namespace in (None, OPERATOR):
+        with contextlib.suppress(Forbidden):
+            return list(find_all(cluster, kind, namespace, labels=labels, fields=fields))
+    return None
+
+
+def _place(item: Mapping[str, Any]) -> str:
+    return f"{item['metadata']['namespace']}/{item['metadata']['name']}"
+
+
+def _restart(deployments: Sequence[Object]) -> str:
+    namespace, _, name = (_place(deployments[0]) if deployments else f"{OPERATOR}/{OPERATOR}").partition("/")
+    return f"kubectl -n {namespace} rollout restart deployment {name}, kubectl -n {namespace} get pods"
+
+
+def lease_check(leases: Sequence[Object], now: datetime) -> Check:
+    """Whether the holder of the newest Lease still renews it."""
+    times = [(time_of(at(one, "spec", "renewTime") or at(one, "spec", "acquireTime")), _place(one)) for one in leases]
+    newest, place = max(((when, name) for when, name in times if when), default=(None, _place(leases[0])))
+    if newest is None:
+        message = f"Lease {place} has never been taken: no MPI Operator runs"
+        return Check("operator", "fault", message, f"ask the site's staff to start it: {_restart(())}")
+    age = (now - newest).total_seconds()
+    if age > LIVELY_SECONDS:
+        message = f"the MPI Operator does not run: Lease {place} was last renewed {age:.0f} s ago"
+        return Check("operator", "fault", message, f"ask the site's staff to start it: {_restart(())}")
+    return Check("operator", "ok", f"MPI Operator is alive: Lease {place} was renewed {max(age, 0):.0f} s ago")
+
+
+def _at_work(cluster: Cluster, namespace: str) -> Check:
+    """What the operator's latest work in the namespace says of it, where nothing better may be read."""
+    jobs: list[MPIJob] = []
+    with contextlib.suppress(ClusterError):
+        jobs = [MPIJob(item) for item in find_all(cluster, MPIJOB, namespace)]
+    seen = [(one.since, job.name) for job in jobs for one in job.conditions.values() if one.since]
+    when, name = max(seen, default=(None, ""))
+    if when and (age := (cluster.now() - when).total_seconds()) < WORK_SECONDS:
+        return Check("operator", "ok", f"the MPI Operator worked on MPIJob {name} {age / 60:.0f} minutes ago")
+    message = f"whether the MPI Operator is alive cannot be seen: Lease {OPERATOR}/{OPERATOR} is not for you to read"
+    fix = f"if a job stays Pending: ask the site's staff for kubectl -n {OPERATOR} get lease {OPERATOR} -o yaml"
+    return Check("operator", "warning", message, fix)
+
+
+# -- The CRD ----------------------------------------------------------------------------------------------------------
+
+
+def check_crd(cluster: Cluster, manifests: Sequence[Object]) -> Iterator[Check]:
+    """Which operator the served MPIJob fits, and every field of the job that it does not know."""
+    try:
+        schema = served_schema(cluster)
+    except NotFound:  # no operator, which is told already
+        return
+    lacking = [path for item in manifests if item["kind"] == "MPIJob" for path in unknown_fields(item, schema)]
+    for path in lacking:
+        newer = next((version for version, known in SINCE if path == known), None)
+        wanted = f"MPI Operator {newer} or newer" if newer else "a newer MPI Operator"
+        key = ".".join(path).removeprefix("spec.")
+        fix = f"take {key}: out of the values (null removes it), or ask the site's staff for {wanted}"
+        yield Check("crd", "fault", f"MPIJobs of this cluster have no field {'.'.join(path)}", fix)
+    if not lacking:
+        oldest = next((version for version, path in SINCE if _knows(schema, path)), FIRST)
+        yield Check(
+            "crd", "ok", f"MPIJob v2beta1 has all fields of the job; it is that of MPI Operator {oldest} or newer"
+        )
+
+
+def served_schema(cluster: Cluster) -> Object:
+    """The schema of an MPIJob, from its CRD or else as every user may read it."""
+    try:
+        crd = read(cluster, CRD, None, f"{MPIJOB.plural}.{MPIJOB.group}")
+    except Forbidden:
+        document = cluster.json(Call("GET", f"/openapi/v3{MPIJOB.prefix}"))
+        schemas = document["components"]["schemas"].values()
+        kinds = "x-kubernetes-group-version-kind"
+        return next(dict(one) for one in schemas if any(kind["kind"] == "MPIJob" for kind in one.get(kinds, ())))
+    version = next(one for one in crd["spec"]["versions"] if one["name"] == "v2beta1")
+    return dict(version["schema"]["openAPIV3Schema"])
+
+
+def unknown_fields(value: Any, schema: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Paths of fields that a schema does not have; what it leaves open is not looked into."""
+    if schema.get("x-kubernetes-preserve-unknown-fields"):
+        return
+    if isinstance(value, list):
+        for item in value:
+            yield from unknown_fields(item, schema.get("items") or {}, path)
+    known, others = schema.get("properties") or {}, schema.get("additionalProperties")
+    if not isinstance(value, dict) or not (known or others):
+        return
+    for name, item in value.items():
+        if not path and name in ("apiVersion", "kind", "metadata"):
+            continue
+        if name in known:
+            yield from unknown_fields(item, known[name], (*path, name))
+        elif isinstance(others, dict):
+            yield from unknown_fields(item, others, (*path, name))
+        elif not others:
+            yield (*path, name)
+
+
+def _knows(schema: Mapping[str, Any], path: Sequence[str]) -> bool:
+    return at(schema, *(word for name in path for word in ("properties", name))) is not None
+
+
+# -- Rights -----------------------------------------------------------------------------------------------------------
+
+
+def check_rights(cluster: Cluster, namespace: str) -> Iterator[Check]:
+    """What the user may not do: a fault for each resource that the commands need, a warning for what only helps."""
+    num_asked, missing = 0, []
+    for group, resource, part, verbs, role in RIGHTS:
+        attributes = {"group": group, "resource": resource, "subresource": part, "namespace": namespace}
+        refused = [verb for verb in verbs if not review(cluster, attributes | {"verb": verb})]
+        num_asked += len(verbs)
+        if refused:
+            what = f"{resource}/{part}" if part else f"{resource}.{group}" if group else resource
+            missing.append((f"you may not {', '.join(refused)} {what} in namespace {namespace}", role))
+    who = _subject(cluster) if missing else ""
+    for message, role in missing:
+        name = f"{namespace}-{role}"
+        fix = f"ask the site's staff: kubectl -n {namespace} create rolebinding {name} --clusterrole={role} {who}"
+        yield Check("rights", "fault", message, fix)
+    if not missing:
+        yield Check("rights", "ok", f"you may do all {num_asked} things that the commands do in namespace {namespace}")
+    for resource, verb, everywhere, loss in WISHES:
+        place = {} if everywhere else {"namespace": namespace}
+        if not review(cluster, {"group": "", "resource": resource, "verb": verb, **place}):
+            fix = f"ask the site's staff for a role that may {verb} {resource}; the job itself does not need it"
+            yield Check("rights", "warning", f"you may not {verb} {resource}: {loss}", fix)
+
+
+def _subject(cluster: Cluster) -> str:
+    """The user as the flag of kubectl create rolebinding; servers before 1.28 do not tell."""
+    try:
+        answer = create(cluster, SELF, None, {"apiVersion": "authentication.k8s.io/v1", "kind": SELF.name})
+    except ClusterError:
+        return "--user=YOU"
+    name = str(at(answer, "status", "userInfo", "username"))
+    prefix = "system:serviceaccount:"
+    return f"--serviceaccount={name.removeprefix(prefix)}" if name.startswith(prefix) else f"--user={name}"

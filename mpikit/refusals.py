@@ -1,0 +1,106 @@
+"""What a server's refusal of a pod or a job means: one row for each of its sentences.
+
+Sources: mpi-operator v0.8.2 (events ValidationError and MPIJobFailed), the admission plugins of kube-apiserver, the
+Job controller (FailedCreate). The sentences were seen on a real cluster; the tests make each of them again.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A refusal understood: the verdict on the job, a short reason, and what to change."""
+
+    verdict: str
+    reason: str
+    advice: str
+
+
+# pattern, verdict, reason, advice; {names} are the pattern's groups and {namespace}. The first that matches counts.
+_ROWS: tuple[tuple[str, str, str, str], ...] = (
+    (
+        r"error looking up service account [^/\s]+/(?P<name>[^:\s]+)",
+        "Rejected",
+        "ServiceAccountNotFound",
+        "make ServiceAccount {name} (kubectl -n {namespace} create serviceaccount {name}), or set serviceAccountName: "
+        "to one that is there (kubectl -n {namespace} get serviceaccounts)",
+    ),
+    (
+        r"exceeded quota: (?P<quota>[^,\s]+), requested: (?P<requested>[^\s]+), used: (?P<used>[^\s]+), "
+        r"limited: (?P<limited>[^\s]+)",
+        "Pending",
+        "QuotaExceeded",
+        "ResourceQuota {quota} allows {limited} and {used} is in use: delete what you no longer need (python generate.py "
+        "list shows what holds cards), set fewer nodes: or cards:, or ask for a larger quota",
+    ),
+    (
+        r"failed quota: (?P<quota>[^:\s]+): must specify (?P<what>.+)",
+        "Rejected",
+        "QuotaNeedsRequests",
+        "ResourceQuota {quota} wants every container to name {what}: set resources: and launcher.resources:",
+    ),
+    (
+        r'violates PodSecurity "(?P<level>\w+):[^"]*": (?P<what>.+)',
+        "Rejected",
+        "PodSecurityViolated",
+        "Namespace {namespace} enforces Pod Security {level}: set hostIPC: false and claims ({{pvc: NAME}}) instead of host "
+        "paths, or use a namespace that allows them (label pod-security.kubernetes.io/enforce)",
+    ),
+    (
+        r"no PriorityClass with name (?P<name>\S+) was found",
+        "Rejected",
+        "PriorityClassNotFound",
+        "PriorityClass {name} does not exist: kubectl get priorityclasses",
+    ),
+    (
+        r'admission webhook "(?P<name>[^"]+)" denied the request',
+        "Rejected",
+        "WebhookDenied",
+        "the cluster's webhook {name} says what it wants; ask the site's staff if the sentence does not help",
+    ),
+    (
+        r"(?:maximum|minimum) \S+ usage per (?:Container|Pod) is",
+        "Rejected",
+        "LimitRangeExceeded",
+        "a LimitRange of namespace {namespace} bounds each pod: kubectl -n {namespace} get limitranges; set resources: within it",
+    ),
+    (
+        r"Found validation errors: (?P<what>.+)",
+        "Rejected",
+        "ValidationError",
+        "the MPI Operator refuses MPIJob {job}, for good: correct the fields it names (python generate.py check --manifest "
+        "FILE finds them), delete the job and submit it again",
+    ),
+    (
+        r'(?P<kind>\S+) "(?P<name>[^"]+)" is invalid: (?P<what>.+)',
+        "Rejected",
+        "InvalidPod",
+        "the pod template of MPIJob {job} is wrong: correct the fields named for {name}, delete the job and submit it again",
+    ),
+    (
+        r"already exists and is not (?:managed|controlled)|is not controlled by us",
+        "Rejected",
+        "NameTaken",
+        "something else has the names of MPIJob {job} in namespace {namespace}: delete it, or submit with --set name=...",
+    ),
+    (
+        r"forbidden: (?P<what>.+)",
+        "Rejected",
+        "Forbidden",
+        "the cluster does not let pods of MPIJob {job} be made in namespace {namespace}: show the sentence to the site's staff",
+    ),
+)
+
+
+def understand(message: str, namespace: str, job: str) -> Refusal:
+    """The refusal that a server's sentence is; Unknown's own words if it is none of those known."""
+    for pattern, verdict, reason, advice in _ROWS:
+        found = re.search(pattern, message)
+        if found:
+            words = {name: text or "" for name, text in found.groupdict().items()}
+            return Refusal(verdict, reason, advice.format(**words, namespace=namespace, job=job))
+    advice = f"read the sentence; kubectl -n {namespace} describe mpijob {job} shows all events"
+    return Refusal("Rejected", "Refused", advice)
