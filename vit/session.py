@@ -141,16 +141,16 @@ FLAG_OF = {
 """The flag to name for settings that are no flag themselves."""
 
 
-def _as_it_was(old: dict[str, Any], name: str) -> tuple[Any, ...]:
-    """Values of a setting that a checkpoint agrees with; one made before there was such a setting had its default."""
+def _settings_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the checkpoint was made with; made before there was a setting, it had the setting's default."""
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}
-    return (old[name],) if name in old else (None, defaults.get(name))
+    return {**defaults, **checkpoint.state["identity"]}
 
 
 def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any], config: Config) -> None:
     """Raise ConfigError that names every setting in which the checkpoint was made otherwise."""
-    old = checkpoint.state["identity"]
-    names = [name for name in identity if identity[name] not in _as_it_was(old, name)]
+    old = _settings_of(checkpoint)
+    names = [name for name in identity if identity[name] != old.get(name)]
     if config.eval_only:  # how it was trained does not matter to an evaluation
         names = [name for name in names if name in ("model_type", "img_size", "num_classes", "classes_crc")]
     if names:

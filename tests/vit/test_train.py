@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -133,6 +134,29 @@ def test_other_settings_than_the_checkpoints_are_refused_by_name(here: Here) -> 
     assert result.code == 2
     assert "vit.train: --learning_rate: " in result.err
     assert "learning_rate is 0.1 but was 0.05; seed is 1 but was 0, set it back, use another --name" in result.err
+
+
+def test_a_checkpoint_from_before_a_setting_existed_counts_as_having_its_default(here: Here, tmp_path: Path) -> None:
+    here("--name", "a")
+    forget(last_file(tmp_path / "a", "state.json"), "mixup")
+    assert here("--name", "a").code == 0
+    changed = here("--name", "a", "--mixup", "0.2")
+    assert changed.code == 2
+    assert "mixup is 0.2 but was 0.0" in changed.err
+
+
+def forget(state: Path, setting: str) -> None:
+    """Make a checkpoint what a trainer without `setting` would have saved."""
+    content = json.loads(state.read_text())
+    del content["identity"][setting]
+    state.write_text(json.dumps(content))
+    manifest = state.with_name("MANIFEST.json")
+    listed = json.loads(manifest.read_text())
+    listed["files"]["state.json"] = {
+        "sha256": hashlib.sha256(state.read_bytes()).hexdigest(),
+        "bytes": state.stat().st_size,
+    }
+    manifest.write_text(json.dumps(listed))
 
 
 def test_a_held_folder_is_exit_3_with_its_holder(here: Here, tmp_path: Path) -> None:
