@@ -38,7 +38,7 @@ class Run:
         ]
         self.environment = os.environ | {"PATH": f"{open_mpi}{os.pathsep}{os.environ['PATH']}"}
 
-    def to_its_end(self, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+    def to_its_end(self, seconds: float = 300) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command, env=self.environment, capture_output=True, text=True, timeout=seconds, check=False
         )

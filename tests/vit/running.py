@@ -80,7 +80,7 @@ def free_port() -> str:
             return str(port)
 
 
-def finish(processes: list[subprocess.Popen[str]], timeout_seconds: float = 100) -> list[Result]:
+def finish(processes: list[subprocess.Popen[str]], timeout_seconds: float = 300) -> list[Result]:
     """Wait for all ranks."""
     outputs = [process.communicate(timeout=timeout_seconds) for process in processes]
     return [Result(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
@@ -100,7 +100,7 @@ def mpirun(num_ranks: int, *flags: str, cwd: Path = ROOT, **environment: str) ->
         cwd=cwd,
         text=True,
         capture_output=True,
-        timeout=100,
+        timeout=300,
     )
     return Result(done.returncode, done.stdout, done.stderr)
 
