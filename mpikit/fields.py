@@ -148,6 +148,14 @@ def _folder_name(value: str) -> str:
     return value
 
 
+def _rand_augment(value: str) -> str:
+    if not RAND_AUGMENT.fullmatch(value):
+        fix = "write it as timm does: rand-m9-mstd0.5-inc1 (m, n, p, mstd, mmax, inc)"
+        raise FieldError(f"{shown(value)} is no RandAugment", fix)
+    return value
+
+
+RAND_AUGMENT = re.compile(r"rand(-(m|n|p|mstd|mmax|inc)\d+(\.\d+)?)*")  # a test compares it with the trainer's own
 Tree = Annotated[Any, AfterValidator(_tree)]
 TreeMap = Annotated[dict[str, Any], AfterValidator(_tree)]
 Count = Annotated[int, BeforeValidator(_plain_number), Field(ge=1, le=INT32_MAX)]
@@ -157,6 +165,8 @@ Seed = Annotated[int, BeforeValidator(_plain_number), Field(ge=0, le=2**32 - 1)]
 Number = Annotated[float, BeforeValidator(_plain_number), Field(ge=0)]
 Positive = Annotated[float, BeforeValidator(_plain_number), Field(gt=0)]
 Fraction = Annotated[float, BeforeValidator(_plain_number), Field(ge=0, lt=1)]
+Share = Annotated[float, BeforeValidator(_plain_number), Field(ge=0, le=1)]
+UpToOne = Annotated[float, BeforeValidator(_plain_number), Field(gt=0, le=1)]
 Gib = Annotated[float, BeforeValidator(_plain_number), Field(ge=0, le=1 << 30)]
 Text = Annotated[str, AfterValidator(_text)]
 AnyText = Annotated[str, AfterValidator(_carried)]
@@ -164,5 +174,6 @@ AbsolutePath = Annotated[str, AfterValidator(_text), AfterValidator(_absolute)]
 RelativePath = Annotated[str, AfterValidator(_text), AfterValidator(_relative)]
 Label = Annotated[str, AfterValidator(_label)]
 Subdomain = Annotated[str, AfterValidator(_subdomain)]
+RandAugment = Annotated[Text, AfterValidator(_rand_augment)]
 FolderName = Annotated[Text, AfterValidator(_folder_name)]
 Quantity = Annotated[str, BeforeValidator(_quantity), WithJsonSchema({"type": ["string", "number"]})]

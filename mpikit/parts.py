@@ -18,12 +18,15 @@ from mpikit.fields import (
     Number,
     Positive,
     Quantity,
+    RandAugment,
     RelativePath,
     Seed,
+    Share,
     Strict,
     Subdomain,
     Text,
     TreeMap,
+    UpToOne,
 )
 
 
@@ -111,22 +114,23 @@ class Train(Strict):
     keep_checkpoints: Count | None = None
     eval_batch_size: Batch | None = None
     eval_resize: Literal["squash", "crop"] | None = None
-    crop_pct: Positive | None = None
+    crop_pct: UpToOne | None = None
     per_class: bool | None = None
     weight_decay: Number | None = None
     warmup_steps: Natural | None = None
     decay_type: Literal["cosine", "linear"] | None = None
-    layer_decay: Positive | None = None
+    layer_decay: UpToOne | None = None
     ema_decay: Fraction | None = None
     max_grad_norm: Positive | None = None
     optimizer: Literal["sgd", "adamw"] | None = None
     momentum: Fraction | None = None
     augment: Literal["inception", "shift", "none"] | None = None
-    aa: Text | None = None
+    aa: RandAugment | None = None
     """RandAugment as timm writes it: rand-m9-mstd0.5-inc1."""
-    reprob: Number | None = None
+    reprob: Share | None = None
     remode: Literal["const", "rand", "pixel"] | None = None
     mixup: Number | None = None
+    """Alpha of mixup, which blends images in pairs: micro-batches must be even."""
     label_smoothing: Fraction | None = None
     dropout: Fraction | None = None
     grad_checkpointing: bool | None = None
