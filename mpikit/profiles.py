@@ -43,6 +43,7 @@ EXIT_CODES: dict[int, str] = {
     6: "another rank went away",
     7: "the output folder cannot be written or read",
     8: "the images are missing, too few or damaged",
+    9: "a server is out of reach, or refuses",
     70: "a mistake of the trainer's own",
     137: "a rank was killed by signal 9, most often for want of memory",
     143: "stopped as asked; what was trained is saved, and a run of the same train.name goes on from there",

@@ -1,7 +1,7 @@
 """Exit codes and the exception tree of the trainer. Needs no torch.
 
 TrainError > ConfigError > WeightsError
-           > LockedError, HangError, NotFiniteError, IncompleteError, StorageError, DataError, Stopped
+           > LockedError, HangError, NotFiniteError, IncompleteError, StorageError, DataError, NetworkError, Stopped
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ EXIT_CODES: dict[str, int] = {
     "not_finite": 5,  # loss or gradient is not finite
     "incomplete": 6,  # another rank went away
     "storage": 7,  # the output folder cannot be written or read
-    "data": 8,  # the images are missing, too few or corrupt
+    "data": 8,  # the images, archives or weights are missing, too few or corrupt
+    "network": 9,  # a server is out of reach, or refuses (vit.fetch)
     "internal": 70,  # a mistake of ours (EX_SOFTWARE of sysexits.h)
     "interrupted": 130,  # Ctrl-C (128 + SIGINT)
     "stopped": 143,  # asked to stop (128 + SIGTERM), state saved
@@ -85,6 +86,12 @@ class DataError(TrainError):
     """Images are missing, too few or corrupt."""
 
     kind = "data"
+
+
+class NetworkError(TrainError):
+    """A server is out of reach, or refuses."""
+
+    kind = "network"
 
 
 class Stopped(TrainError):

@@ -1,0 +1,114 @@
+"""python -m vit.fetch URL PATH: one file from a web server, whole and checked, or not there. Needs no torch.
+
+It goes on where it stopped, as often as it is started. Exit codes: vit/errors.py; 7 the disk, 8 what came is damaged or
+no such file, 9 the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from vit.download import Download, Patience
+from vit.errors import ConfigError, DataError
+from vit.program import Parser, Talk, run_program
+from vit.remote import Remote, checked_url
+from vit.variants import VARIANTS
+
+NPY_MAGIC = b"\x93NUMPY"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Download; returns the exit code."""
+    return run_program("vit.fetch", argv, _fetch)
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m vit.fetch", description=(__doc__ or "").split("\n")[0], allow_abbrev=False)
+    parser.add_argument("url", metavar="URL", help="address of the file; https_proxy and no_proxy are followed")
+    parser.add_argument("path", metavar="PATH", type=Path, help="where it is to be; folders above it are made")
+    parser.add_argument("--model_type", choices=sorted(VARIANTS), help="also load the file into this model")
+    parser.add_argument("--md5", metavar="HEX", help="MD5 of the file, where the server states none")
+    parser.add_argument("--tries", type=int, default=8, help="in a row without progress (default 8)")
+    parser.add_argument(
+        "--pause_seconds", type=float, default=1.0, help="before the second try, then doubled (default 1)"
+    )
+    parser.add_argument("--stall_seconds", type=float, default=30.0, help="limit of a silent connection (default 30)")
+    return parser
+
+
+def _fetch(argv: Sequence[str], talk: Talk) -> None:
+    flags = _checked_flags(_parser().parse_args(argv))
+    remote = Remote(checked_url(flags.url), flags.stall_seconds)
+
+    def progress(done: int, size: int | None) -> None:
+        talk.progress(done, size, f"{done >> 20} of {f'{size >> 20} MiB' if size else 'unknown MiB'}")
+
+    download = Download(
+        remote=remote,
+        target=flags.path,
+        tell=talk.say,
+        progress=progress,
+        patience=Patience(tries=flags.tries, pause_seconds=flags.pause_seconds),
+        md5=flags.md5.lower() if flags.md5 else None,
+    )
+    talk.say(f"{remote.name} -> {flags.path}")
+    talk.say(f"complete: {flags.path}, {download.run(lambda path: verify(path, flags.path.suffix, flags.model_type))}")
+
+
+def _checked_flags(flags: argparse.Namespace) -> argparse.Namespace:
+    """Raise ConfigError for what argparse lets through."""
+    if flags.path.is_dir() or not flags.path.name:
+        raise ConfigError("PATH", f"{flags.path} is a folder", "give the path of the file that is to be made")
+    if flags.tries < 1 or flags.pause_seconds < 0 or flags.stall_seconds <= 0:
+        raise ConfigError("--tries", "tries and seconds must be above 0", "leave them out")
+    if flags.md5 and (len(flags.md5) != 32 or not all(digit in "0123456789abcdefABCDEF" for digit in flags.md5)):
+        raise ConfigError("--md5", f"{flags.md5} is no MD5", "give its 32 hex digits")
+    return flags
+
+
+def verify(path: Path, suffix: str, model_type: str | None) -> str:
+    """What a whole file was found to be. Raises DataError, and WeightsError where it fits another model."""
+    if suffix not in (".npz", ".zip"):
+        return f"{path.stat().st_size} bytes"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+            names = archive.namelist()
+            arrays = [name for name in names if archive.open(name).read(len(NPY_MAGIC)) == NPY_MAGIC]
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise _damaged(path, f"is no whole archive ({error})") from error
+    if broken:
+        raise _damaged(path, f"is damaged within ({broken})")
+    if suffix == ".zip":
+        return f"{len(names)} whole members"
+    if arrays != names or not names:
+        raise _damaged(
+            path, f"is no .npz: {next((name for name in names if name not in arrays), 'nothing')} in it is no array"
+        )
+    loaded = _loaded(path, model_type) if model_type else ""
+    return f"{len(names)} whole arrays{loaded}"
+
+
+def _damaged(path: Path, what: str) -> DataError:
+    return DataError(str(path), what, "start again; if it comes so again, it is damaged on the server")
+
+
+def _loaded(path: Path, model_type: str) -> str:
+    """Load the weights as the trainer will. Raises WeightsError."""
+    try:
+        from vit.model import create_model
+        from vit.weights import load_npz
+    except ModuleNotFoundError as missing:
+        return f" (not loaded into a model: this Python has no {missing.name})"
+    model = create_model(model_type, img_size=VARIANTS[model_type].img_size)
+    load_npz(model, path)
+    return f", loaded into {model_type}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
