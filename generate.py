@@ -14,6 +14,7 @@ from pathlib import Path
 try:
     import click
 
+    from mpikit.chores import CHORES
     from mpikit.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NO, EXIT_VALUES, Fault, KitError, ValuesError
     from mpikit.options import OUT_OPTION, Options, introduce, load, login, rendered_job, shared_options, talk
     from mpikit.summary import all_values, headline, once_more
@@ -127,7 +128,7 @@ def run(options: Options) -> None:
     run_job(job, rendered_job(job), Path.cwd())
 
 
-for verb in VERBS:
+for verb in (*CHORES, *VERBS):
     cli.add_command(verb)
 
 

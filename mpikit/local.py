@@ -23,6 +23,7 @@ from mpikit.job import Job
 from mpikit.parts import Claim
 from mpikit.profiles import EXIT_CODES
 from mpikit.render import Rendered
+from mpikit.tasks import Task
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -52,6 +53,21 @@ def run_job(job: Job, rendered: Rendered, here: Path) -> None:
         )
     if code:
         raise RunError(_failure(code))
+
+
+def run_task(task: Task, root: Path) -> None:
+    """Do a task on this machine with the trainer that lies in `root`; RunError names its exit code."""
+    if not task.here:
+        raise one_fault(
+            "", "a folder of this task is on a claim, which this machine has not", "--to PATH, or --job", "--here"
+        )
+    path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+    code, interrupted = _run([sys.executable, "-m", task.module, *task.here], os.environ | {"PYTHONPATH": path})
+    if interrupted:
+        raise Interrupted("stopped as asked; the same command goes on where it stopped")
+    if code:
+        meaning = f" ({EXIT_CODES[code]})" if code in EXIT_CODES else ""
+        raise RunError(f"{task.module} ended with exit code {code}{meaning}\n  fix: its last line above says how")
 
 
 def _failure(code: int) -> str:

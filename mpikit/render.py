@@ -23,8 +23,11 @@ from mpikit.parts import EnvVar
 from mpikit.payload import Payload, sha256_of, sha256_sums
 from mpikit.profiles import EXIT_CODES
 from mpikit.quoting import literal_dollars, sh_filter, yaml_filter, yaml_text
+from mpikit.tasks import Task
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+TASK_BACKOFF_LIMIT = 2  # an evicted pod is followed by another; what is wrong with the files stays wrong
+KIT_NAME_MAX = 200  # of the task's name; a ConfigMap's may have 253 characters
 SCRIPTS = ("rank.sh", "run_vit.sh", "setup.sh", "worker.sh")
 
 
@@ -63,6 +66,29 @@ def render(job: Job, payload: Payload) -> Rendered:
         manifests["configmap.yaml"] = _render(environment, "configmap.yaml.j2", words)
     manifests["mpijob.yaml"] = _render(environment, "mpijob.yaml.j2", words)
     return Rendered(manifests, scripts, payload)
+
+
+def render_task(job: Job, task: Task, payload: Payload) -> str:
+    """The manifests of a Job that does a task with the job's image, names, paths and the launcher's place."""
+    environment = _environment()
+    names = job.own_labels | {"app.kubernetes.io/instance": task.name, "app.kubernetes.io/component": task.role}
+    # The folder of the scripts holds no vit/ of somebody else, and comes first on Python's path.
+    place = {"PYTHONPATH": f"{job.scripts_folder}/{job.trainer_location}", "PYTHONUNBUFFERED": "1"}
+    words: dict[str, Any] = {
+        "job": job,
+        "task": task,
+        "backoff_limit": TASK_BACKOFF_LIMIT,
+        "command": [job.python, "-m", task.module, *task.inside],
+        "variables": [*(_variable(name, value) for name, value in place.items()), *job.env],
+        "folders": (*(mount for mount in job.folders if mount.name == "mydir"), *task.folders),
+        "kit_name": f"{task.name[:KIT_NAME_MAX]}-kit-{sha256_of(payload.files)[:10]}",
+        "labels": {"own": names, "job": names | job.labels, "launcher": names | job.launcher.labels},
+    }
+    manifests = [_render(environment, "job.yaml.j2", words)]
+    if job.delivery == "configmap":
+        words |= {"scripts": {}, "trainer_zip": base64.b64encode(payload.zipped()).decode()}
+        manifests.insert(0, _render(environment, "configmap.yaml.j2", words))
+    return "---\n".join(manifests)
 
 
 def render_user_values(user: str, site_text: str) -> str:

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the top down: a module imports only from lines below its own.
 LAYERS = (
     ("generate",),
-    ("verbs",),
+    ("verbs", "chores"),
     ("options",),
     ("doctor",),
     ("probe",),
@@ -27,7 +27,8 @@ LAYERS = (
     ("objects",),
     ("local", "files", "schema", "summary", "manifest", "refusals"),
     ("render",),
-    ("load",),
+    ("tasks",),
+    ("load", "published"),
     ("wording", "rules"),
     ("payload", "values", "job"),
     ("parts",),
@@ -38,8 +39,8 @@ LAYERS = (
 ADDRESSES = {
     "jinja2": {"render"},
     "yaml": {"reader"},
-    "click": {"generate", "options", "verbs"},
-    "pydantic": {"fields", "parts", "job", "wording", "load", "render"},
+    "click": {"chores", "generate", "options", "verbs"},
+    "pydantic": {"fields", "parts", "job", "wording", "load", "render", "tasks"},
     "kubernetes": {"cluster"},
     "urllib3": {"cluster"},
     "torch": set(),

@@ -1,0 +1,114 @@
+"""The verbs before a job: the command that is printed, the Job, what is done here, and what is refused."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mpikit.job import Job
+from mpikit.parts import MEGA_PARAMETERS
+from mpikit.published import FILES, VARIANTS
+from mpikit.render import render_task
+from mpikit.tasks import weights_task
+from tests.conftest import STUB, Command
+from tests.vit.webserver import Site, serving
+from vit.variants import VARIANTS as MODELS
+
+URL = "https://storage.googleapis.com/vit_models"
+
+
+def test_the_command_is_printed_for_the_folder_of_the_values(generate: Command) -> None:
+    done = generate("weights", "ViT-L_16")
+    assert done.returncode == 0, done.stderr
+    folder = "/voyager/ceph/users/ada/datasets/vit_pretrained"
+    command = f"python -m vit.fetch {URL}/imagenet21k/ViT-L_16.npz {folder}/ViT-L_16.npz --model_type ViT-L_16\n"
+    assert done.stdout == command
+
+
+def test_the_hybrid_is_asked_for_and_kept_under_the_buckets_own_name(generate: Command) -> None:
+    words = shlex.split(generate("weights", "R50-ViT-B_16", "--to", "/a b").stdout)
+    assert words[3:5] == [f"{URL}/imagenet21k/R50%2BViT-B_16.npz", "/a b/R50+ViT-B_16.npz"]
+
+
+def test_without_a_model_it_is_that_of_the_values(generate: Command) -> None:
+    assert "/ViT-S_16.npz" in generate("weights", "--variant", "augreg", "--set", "train.model_type=ViT-S_16").stdout
+
+
+@pytest.mark.parametrize("model", sorted(set(MODELS) - {"tiny"}))
+def test_each_model_of_the_trainer_has_weights(model: str) -> None:
+    assert model in MEGA_PARAMETERS
+    assert [variant for variant in VARIANTS if (model, variant) in FILES]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("tiny",), "no published weights of tiny"),
+        (("ViT-H_14", "--variant", "augreg"), "--variant imagenet21k; augreg has"),
+        (("--variant", "sam"), "there is no variant sam"),
+        (("--to", '{"pvc": "weights"}'), "a folder is on a claim"),
+        (("--set", "pretrained=null"), "--to FOLDER"),
+        (("--here", "--job"), "exclude each other"),
+    ],
+)
+def test_what_cannot_be_is_refused_as_values_are(generate: Command, words: tuple[str, ...], told: str) -> None:
+    done = generate("weights", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+
+
+def manifests(text: str) -> list[Any]:
+    return list(yaml.safe_load_all(text))
+
+
+def test_the_job_has_the_values_image_account_place_and_folder(make_job: Callable[..., Job]) -> None:
+    job = make_job('env=[{"name": "https_proxy", "value": "http://proxy:3128"}]')
+    kit, manifest = manifests(render_task(job, weights_task(job, "ViT-B_16", "imagenet21k"), STUB))
+    pod = manifest["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert (manifest["metadata"]["namespace"], pod["serviceAccountName"]) == ("ada-restricted", "ada")
+    assert pod["nodeSelector"] == {"brightcomputing.com/node-category": "compute"}
+    assert container["image"] == job.image_reference
+    assert container["command"][:3] == ["python3", "-m", "vit.fetch"]
+    assert {"name": "https_proxy", "value": "http://proxy:3128"} in container["env"]
+    assert {"name": "PYTHONPATH", "value": "/kit/vit.zip"} in container["env"]
+    assert "habana.ai/gaudi" not in str(container["resources"])
+    folders = {volume["name"]: volume for volume in pod["volumes"]}
+    assert folders["pretrained"]["hostPath"]["path"] == job.pretrained
+    assert folders["kit"]["configMap"]["name"] == kit["metadata"]["name"]
+    assert list(kit["binaryData"]) == ["vit.zip"]
+
+
+def test_the_job_takes_a_claim_and_the_trainer_from_a_shared_folder(make_job: Callable[..., Job]) -> None:
+    job = make_job('pretrained={"pvc": "data", "subPath": "weights"}', "delivery=mydir", "mydir=/shared/kit")
+    (manifest,) = manifests(render_task(job, weights_task(job, "ViT-B_16", "imagenet21k"), STUB))
+    pod = manifest["spec"]["template"]["spec"]
+    assert {"name": "PYTHONPATH", "value": "/mydir/."} in pod["containers"][0]["env"]
+    assert {"name": "pretrained", "persistentVolumeClaim": {"claimName": "data"}} in pod["volumes"]
+    assert {"name": "pretrained", "mountPath": "/pretrained", "subPath": "weights"} in pod["containers"][0][
+        "volumeMounts"
+    ]
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with serving(b"PK\x05\x06" + bytes(18)) as running:
+        yield running
+
+
+def test_done_here_its_failure_is_exit_1_with_the_trainers_code(
+    generate: Command, site: Site, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The file is an empty zip: the server's own, but no weights."""
+    mirror = site.url.rpartition("/")[0]
+    done = generate("weights", "--here", "--to", str(tmp_path / "new"), "--mirror", mirror)
+    assert done.returncode == 1
+    assert "vit.fetch ended with exit code 8" in done.stderr
+    assert re.search(r"vit\.fetch: .*does not begin as a \.npz", capfd.readouterr().err)
+    assert not list((tmp_path / "new").iterdir())
