@@ -127,4 +127,4 @@ def _print_job(options: Options, task: Task) -> None:
     talk(*(fault for fault in warnings), task.after_it)
 
 
-CHORES = (weights,)
+CHORES = (weights, data)

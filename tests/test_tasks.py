@@ -15,7 +15,7 @@ from mpikit.job import Job
 from mpikit.parts import MEGA_PARAMETERS
 from mpikit.published import FILES, VARIANTS
 from mpikit.render import render_task
-from mpikit.tasks import weights_task
+from mpikit.tasks import data_task, source_of, weights_task
 from tests.conftest import STUB, Command
 from tests.vit.webserver import Site, serving
 from vit.variants import VARIANTS as MODELS
@@ -112,3 +112,44 @@ def test_done_here_its_failure_is_exit_1_with_the_trainers_code(
     assert "vit.fetch ended with exit code 8" in done.stderr
     assert re.search(r"vit\.fetch: .*does not begin as a \.npz", capfd.readouterr().err)
     assert not list((tmp_path / "new").iterdir())
+
+
+def test_the_data_command_goes_from_the_archives_to_the_dataset_of_the_values(generate: Command) -> None:
+    done = generate("data", "fashion-mnist", "--from", "/a b", "--allow-subset")
+    folder = "/voyager/ceph/users/ada/datasets/imagenet/ILSVRC2012"
+    assert done.stdout == f"python -m vit.prepare fashion_mnist --from '/a b' --to {folder} --allow_subset\n"
+
+
+def test_an_image_folder_is_looked_through_where_it_lies(generate: Command) -> None:
+    assert (
+        generate("data", "imagefolder", "--from", "/tree").stdout == "python -m vit.prepare imagefolder --from /tree\n"
+    )
+    assert generate("data", "imagefolder", "--from", "/tree", "--to", "/x").returncode == 2
+
+
+def test_the_data_job_reads_the_archives_and_writes_the_dataset(make_job: Callable[..., Job]) -> None:
+    job = make_job()
+    task = data_task(job, "imagenet1K", source_of('{"pvc": "archives"}', "--from"))
+    _, manifest = manifests(render_task(job, task, STUB))
+    pod = manifest["spec"]["template"]["spec"]
+    command = ["python3", "-m", "vit.prepare", "imagenet1K", "--from", "/archives", "--to", "/dataset"]
+    assert pod["containers"][0]["command"] == command
+    mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
+    assert mounts["archives"]["readOnly"]
+    assert "readOnly" not in mounts["dataset"]
+    assert {"name": "archives", "persistentVolumeClaim": {"claimName": "archives"}} in pod["volumes"]
+    assert task.here == ()
+
+
+@pytest.mark.parametrize("text", ["relative/path", '{"pvc": 1}', "{", '{"claim": "x"}'])
+def test_a_source_that_is_no_folder_is_refused(generate: Command, text: str) -> None:
+    done = generate("data", "cifar10", "--from", text, "--job")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--from: " in done.stderr
+    assert 'an absolute path, or {"pvc"' in done.stderr
+
+
+def test_a_failed_preparation_here_is_exit_1(generate: Command, tmp_path: Path) -> None:
+    done = generate("data", "imagenet1K", "--from", str(tmp_path), "--to", str(tmp_path / "to"), "--here")
+    assert done.returncode == 1
+    assert "vit.prepare ended with exit code 8" in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -35,6 +36,7 @@ class Talk:
         self.width = 0
         self.began = self.told_at = clock()
         self.told_share = self.first_share = -1.0
+        self.lock = threading.Lock()
 
     def say(self, text: str) -> None:
         """One line."""
@@ -43,6 +45,10 @@ class Talk:
 
     def progress(self, done: float, total: float | None, text: str) -> None:
         """How far it is: redrawn on a terminal; else a line for each tenth or minute, whichever comes first."""
+        with self.lock:
+            self._progress(done, total, text)
+
+    def _progress(self, done: float, total: float | None, text: str) -> None:
         now, share = self.clock(), done / total if total else 0.0
         if self.first_share < 0:
             self.first_share, self.began = share, now
