@@ -202,7 +202,7 @@ def _wanted(job: Job, mount: Mount) -> list[tuple[str, str]]:
     if not mount.source or (mount.name == "dataset" and job.train.dataset == "synthetic"):
         return []
     match mount.name:
-        case "dataset":
+        case "dataset" if job.train.dataset in ("imagenet1K", "imagefolder"):
             return [("folder", "train"), ("folder", "val")]
         case "pretrained":
             return [("file", job.pretrained_file_name or "")]

@@ -13,6 +13,7 @@ import yaml
 
 from mpikit.job import Job
 from mpikit.parts import MEGA_PARAMETERS
+from mpikit.probe import items
 from mpikit.published import FILES, VARIANTS
 from mpikit.render import render_task
 from mpikit.tasks import data_task, source_of, weights_task
@@ -153,3 +154,14 @@ def test_a_failed_preparation_here_is_exit_1(generate: Command, tmp_path: Path) 
     done = generate("data", "imagenet1K", "--from", str(tmp_path), "--to", str(tmp_path / "to"), "--here")
     assert done.returncode == 1
     assert "vit.prepare ended with exit code 8" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("dataset", "looked_at"),
+    [("imagenet1K", ["/dataset/train", "/dataset/val"]), ("fashion_mnist", ["/dataset"]), ("synthetic", [])],
+)
+def test_the_doctors_probe_looks_for_what_the_preparation_makes(
+    make_job: Callable[..., Job], dataset: str, looked_at: list[str]
+) -> None:
+    paths = [path for _, path, folder in items(make_job(f"train.dataset={dataset}")) if folder == "dataset"]
+    assert paths == looked_at

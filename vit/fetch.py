@@ -7,6 +7,8 @@ no such file, 9 the network.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 import zipfile
 import zlib
@@ -20,6 +22,8 @@ from vit.remote import Remote, checked_url
 from vit.variants import VARIANTS
 
 NPY_MAGIC = b"\x93NUMPY"
+LOADED_COPIES = 5  # of the weights at the peak of load_npz, with the model's own: ViT-H_14 would break a small pod
+MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # version 2, 1
 
 
 def main(argv: Sequence[str]) -> int:
@@ -98,6 +102,18 @@ def _damaged(path: Path, what: str) -> DataError:
     return DataError(str(path), what, "start again; if it comes so again, it is damaged on the server")
 
 
+def _free_memory() -> int:
+    """Bytes that this process may still use: the machine's, or what its control group allows."""
+    found = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
+    for limit in MEMORY_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            found.append(int(Path(limit).read_text(encoding="ascii")))
+    return min(found)
+
+
 def _loaded(path: Path, model_type: str) -> str:
     """Load the weights as the trainer will. Raises WeightsError."""
     try:
@@ -105,6 +121,9 @@ def _loaded(path: Path, model_type: str) -> str:
         from vit.weights import load_npz
     except ModuleNotFoundError as missing:
         return f" (not loaded into a model: this Python has no {missing.name})"
+    needed = LOADED_COPIES * path.stat().st_size
+    if needed > (free := _free_memory()):
+        return f" (not loaded into a model: that takes about {needed >> 20} MiB of memory, {free >> 20} are free)"
     model = create_model(model_type, img_size=VARIANTS[model_type].img_size)
     load_npz(model, path)
     return f", loaded into {model_type}"

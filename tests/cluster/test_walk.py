@@ -25,6 +25,9 @@ SEEN = {
     "check -v": "no fault found",
     "doctor --nodes 2": "42 nodes have 8 free cards",
     "submit --smoke --follow": r'"step": 30',
+    "submit --set train.name=imagenet1k_8": f"mpijob.kubeflow.org/{USER}-vit-8cards created",
+    f"wait {USER}-vit-8cards --timeout 24h": f"mpijob.kubeflow.org/{USER}-vit-8cards succeeded",
+    f"delete {USER}-vit-8cards": "deleted",
     "submit --nodes 2": f"mpijob.kubeflow.org/{USER}-vit-16cards created",
     "status": f"{USER}-vit-16cards  Running",
     "logs --tail 20": "all 2 workers answer",
@@ -33,7 +36,7 @@ SEEN = {
     f"delete {USER}-vit-16cards": "deleted",
     f"delete {USER}-vit-smoke": "deleted",
 }
-ENDS_WITH_THE_JOB = ("submit --smoke --follow", "wait --timeout 24h")
+ENDS_WITH_THE_JOB = ("submit --smoke --follow", "wait --timeout 24h", f"wait {USER}-vit-8cards --timeout 24h")
 
 
 def commands(page: str) -> list[str]:
@@ -60,7 +63,7 @@ def clone(kube: Kube, simulated_nodes: list[str], tmp_path: Path) -> Iterator[Pa
         shutil.copytree(ROOT / name, tmp_path / "clone" / name, ignore=ignored)
     shutil.copy(ROOT / "generate.py", tmp_path / "clone")
     yield tmp_path / "clone"
-    kube("-n", SPACE, "delete", "mpijobs", "--all", "--wait=false")
+    kube("-n", SPACE, "delete", "mpijobs,jobs", "--all", "--wait=false")
     kube("delete", "namespace", SPACE)
 
 
@@ -92,3 +95,32 @@ def test_every_command_of_the_page_does_what_the_page_says(kube: Kube, clone: Pa
         assert re.search(seen, told), f"{command}: {told}"
     assert not kube.all(SPACE, "pods")
     assert not kube.all(SPACE, "configmaps", "app.kubernetes.io/managed-by=mpikit")
+
+
+def test_the_jobs_of_the_page_make_weights_and_data_on_nodes_without_cards(kube: Kube, clone: Path) -> None:
+    """Judged by the scheduler and the Job controller; kwok ends the pods, as the programs in them would."""
+    section = (ROOT / "docs/voyager.md").read_text().split("## 2. ")[1].split("## 3. ")[0]
+    applying, waiting = (re.findall(rf"^ {{4}}({start}.*)$", section, re.MULTILINE) for start in ("python", "kubectl"))
+    assert (len(applying), len(waiting)) == (2, 3)
+    run(kube, clone, f"init --user {USER}")
+    for command in applying:
+        shell(kube, clone, command)
+    kube("-n", SPACE, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
+    pods = kube.all(SPACE, "pods")
+    labels = {node["metadata"]["name"]: node["metadata"]["labels"] for node in kube.all("default", "nodes")}
+    assert [labels[pod["spec"]["nodeName"]]["brightcomputing.com/node-category"] for pod in pods] == ["compute"] * 2
+    kube("-n", SPACE, "annotate", "pod", "--all", "mpikit.test/result=succeed")
+    for command in waiting:
+        shell(kube, clone, command)
+    assert not kube.all(SPACE, "jobs")
+    assert not kube.all(SPACE, "configmaps", "app.kubernetes.io/managed-by=mpikit")
+
+
+def shell(kube: Kube, clone: Path, command: str) -> None:
+    """A line of the page as bash understands it; it must succeed."""
+    programs = (Path(sys.executable).parent, Path(kube.kubectl).parent)
+    path = os.pathsep.join([*map(str, programs), os.environ["PATH"]])
+    variables = os.environ | {"KUBECONFIG": kube.kubeconfig, "PATH": path}
+    words = ["bash", "-o", "pipefail", "-c", command]
+    done = subprocess.run(words, cwd=clone, env=variables, text=True, capture_output=True, timeout=COMMAND_SECONDS)
+    assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"

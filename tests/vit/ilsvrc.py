@@ -58,7 +58,8 @@ def tar_of(files: dict[str, bytes]) -> bytes:
 def write_archives(folder: Path, num_train: int = 6, num_val: int = 3) -> dict[str, str]:
     """The three archives; the md5 of each file of the tree that they make."""
     folder.mkdir(parents=True, exist_ok=True)
-    wanted, images = {}, jpegs()
+    wanted: dict[str, bytes] = {}
+    images = jpegs()
     tars = {}
     for number, wnid in enumerate(WNIDS):
         files = {f"{wnid}_{k}.JPEG": images[(7 * number + k) % len(images)] for k in range(num_train)}
@@ -85,7 +86,7 @@ def write_devkit(path: Path, counts: list[int], truth: list[int]) -> None:
 
 def meta_mat(counts: list[int], *, packed: bool = True) -> bytes:
     """meta.mat as MATLAB writes it, by scipy: a second hand than the reader's."""
-    from scipy.io import savemat
+    from scipy.io import savemat  # type: ignore[import-untyped]
 
     names = (
         "ILSVRC2012_ID",
