@@ -200,6 +200,15 @@ def test_a_wrong_archive_is_one_line_and_leaves_nothing_finished(
     assert not Path("/etc/x_1.JPEG").exists()
 
 
+def test_a_class_whose_tar_has_no_end_marker_is_whole_all_the_same(prepare: Prepare, archives: Path, to: Path) -> None:
+    """Its size stands in the header of the tar around it."""
+    files = {f"{WNIDS[0]}_{k}.JPEG": jpegs()[k] for k in range(6)}
+    end = sum(512 + -(-len(content) // 512) * 512 for content in files.values())
+    write_tar(archives / TRAIN_TAR, {f"{WNIDS[0]}.tar": tar_of(files)[:end]})
+    assert prepare()[0] == 0
+    assert len(tree_of(to)) == 6 + 3
+
+
 def test_two_data_sets_are_not_mixed(prepare: Prepare, archives: Path, to: Path) -> None:
     write_fashion(archives, packed=True)
     assert prepare()[0] == 0
