@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -102,7 +101,7 @@ class Batches(Dataset[Batch | DataError]):
                 return self._augmented(image, sample_random(self.seed, (epoch, index))), self.source.label(index)
         raise DataError(last.where, f"{last.what}, like {MOST_DAMAGED - 1} images before it", "mend the data set")
 
-    def _augmented(self, image: Image.Image, random: np.random.RandomState) -> Array:
+    def _augmented(self, image: Array, random: np.random.RandomState) -> Array:
         pixels: Array = self.transform(image, self.side, random)
         if self.erasing is None:
             return pixels

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from vit.jpeg import decoder
+from vit.resize import has_opencv
 from vit.run_state import Session
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ def _setting(session: Session) -> Iterator[str]:
         f"data: {data.num_train:,} training and {len(data.val.source):,} validation images "
         f"in {data.num_classes:,} classes; augment {_augmentation(session)}"
     )
+    grows = "OpenCV where they grow and torch where they shrink" if has_opencv() else "torch"
+    yield f"images: JPEG decoded by {decoder()[0]}, all else by Pillow; resized by {grows}"
 
 
 def _augmentation(session: Session) -> str:

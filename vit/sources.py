@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zlib
 from collections.abc import Iterator
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from vit.errors import DataError
+from vit.jpeg import fast_decode
 
 EXTENSIONS = (
     ".jpg",
@@ -42,8 +44,8 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def image(self, index: int) -> Image.Image:
-        """Image number `index`, RGB. Raises DamagedImage, or DataError if the file cannot be read at all."""
+    def image(self, index: int) -> Array:
+        """Pixels (H, W, 3) of image `index`. Raises DamagedImage, or DataError if the file cannot be read at all."""
         ...
 
     def label(self, index: int) -> int:
@@ -70,7 +72,7 @@ class FolderSource:
         if not self.files:
             expected = f"expected images as {root}/<class>/<image> ({', '.join(EXTENSIONS)})"
             raise DataError(str(root), "holds no images", expected)
-        self.cache: dict[int, Image.Image] = {}
+        self.cache: dict[int, Array] = {}
         self.cache_left = CACHE_BYTES if len(self.files) <= CACHE_IMAGES else 0
 
     def __len__(self) -> int:
@@ -80,15 +82,14 @@ class FolderSource:
         """Index of the folder's name among the sorted names."""
         return self.labels[index]
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, index: int) -> Array:
         """The decoded file, from memory where a small set was read before."""
         if index in self.cache:
             return self.cache[index]
         image = decode(self.root / self.files[index])
-        size = 3 * image.width * image.height
-        if size <= self.cache_left:
+        if image.nbytes <= self.cache_left:
             self.cache[index] = image
-            self.cache_left -= size
+            self.cache_left -= image.nbytes
         return image
 
     def fingerprint(self) -> int:
@@ -109,9 +110,10 @@ class ArraySource:
         """Label number `index`."""
         return int(self.labels[index])
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, index: int) -> Array:
         """Image number `index`; grey becomes three equal channels."""
-        return Image.fromarray(self.images[index]).convert("RGB")
+        image: Array = self.images[index]
+        return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
 
     def fingerprint(self) -> int:
         """CRC-32 of the labels."""
@@ -132,30 +134,38 @@ class SyntheticSource:
         """Classes in turn."""
         return index % len(self.class_names)
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, index: int) -> Array:
         """Noise that depends on seed and index alone."""
         noise = np.random.RandomState([self.seed, index, 2]).bytes(3 * self.side**2)
-        return Image.frombytes("RGB", (self.side, self.side), noise)
+        return np.frombuffer(noise, np.uint8).reshape(self.side, self.side, 3)
 
     def fingerprint(self) -> int:
         """The number of images."""
         return self.num_images
 
 
-def decode(path: Path) -> Image.Image:
-    """The image as RGB, as torchvision's loader does: the first frame, EXIF rotation not applied.
+def decode(path: Path) -> Array:
+    """The image as RGB (H, W, 3), as torchvision's loader does: the first frame, EXIF rotation not applied.
 
     Raises DamagedImage where the file is no image, DataError where it cannot be read.
     """
     try:
-        with Image.open(path) as image:
-            rgb: Image.Image = image.convert("RGB")
-            return rgb
+        data = path.read_bytes()
+    except OSError as error:
+        fix = "mend the mount or the file, then start again: the run resumes"
+        raise DataError(str(path), f"cannot be read ({error.strerror})", fix) from error
+    pixels = fast_decode(data)
+    return _decode_by_pillow(path, data) if pixels is None else pixels
+
+
+def _decode_by_pillow(path: Path, data: bytes) -> Array:
+    """What is no plain JPEG, and the verdict on whatever is damaged."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
     except Exception as error:  # Pillow's decoders raise nearly anything on bytes that are no image
-        if isinstance(error, OSError) and error.errno is not None:
-            fix = "mend the mount or the file, then start again: the run resumes"
-            raise DataError(str(path), f"cannot be read ({error.strerror})", fix) from error
-        raise DamagedImage(str(path), f"cannot be decoded ({error})", "replace or remove the file") from error
+        reason = "no image that Pillow knows" if isinstance(error, UnidentifiedImageError) else error
+        raise DamagedImage(str(path), f"cannot be decoded ({reason})", "replace or remove the file") from error
 
 
 def _image_names(folder: Path, prefix: str) -> Iterator[str]:

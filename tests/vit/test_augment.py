@@ -1,24 +1,28 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+torch = pytest.importorskip("torch", reason="vit tests need torch: pip install torch")
 np = pytest.importorskip("numpy", reason="vit tests need numpy: pip install numpy")
 Image = pytest.importorskip("PIL.Image", reason="vit tests need Pillow: pip install pillow")
 
 from vit.augment import TRANSFORMS, crop_box, squash  # noqa: E402  # after the skip
 
 
-def noise(width: int, height: int) -> object:
-    return Image.fromarray(np.random.RandomState(0).randint(0, 256, (height, width, 3)).astype("uint8"))
+def noise(width: int, height: int) -> Any:
+    return np.random.RandomState(0).randint(0, 256, (height, width, 3)).astype("uint8")
 
 
-def seeded(number: int = 0) -> object:
+def seeded(number: int = 0) -> Any:
     return np.random.RandomState(number)
 
 
 def test_squash_is_a_plain_resize_of_the_whole_image() -> None:
     image = noise(40, 20)
-    assert np.array_equal(squash(image, 16, seeded()), np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR)))
+    theirs = np.asarray(Image.fromarray(image).resize((16, 16), Image.Resampling.BILINEAR))
+    assert np.abs(squash(image, 16, seeded()).astype(int) - theirs).max() <= 1
 
 
 @pytest.mark.parametrize("name", list(TRANSFORMS))
@@ -32,7 +36,7 @@ def test_each_transform_gives_side_by_side_uint8_and_depends_on_the_generator_al
 def test_shift_moves_by_up_to_two_of_32_pixels_both_ways() -> None:
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[16, 16] = 255
-    moved = [TRANSFORMS["shift"](Image.fromarray(pixels), 32, seeded(i)) for i in range(300)]
+    moved = [TRANSFORMS["shift"](pixels, 32, seeded(i)) for i in range(300)]
     places = {tuple(int(axis[0]) for axis in np.nonzero(image[:, :, 0])) for image in moved}
     assert places == {(16 + down, 16 + right) for down in range(-2, 3) for right in range(-2, 3)}
 
@@ -46,7 +50,7 @@ def test_crops_stay_inside_and_have_5_to_100_percent_of_the_area() -> None:
 
 
 def test_half_of_the_inception_crops_are_flipped() -> None:
-    ramp = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (256, 1, 3)))
+    ramp = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (256, 1, 3))
     images = [TRANSFORMS["inception"](ramp, 16, seeded(i)).astype(int) for i in range(400)]
     flipped = sum(bool(image[0, 0, 0] > image[0, -1, 0]) for image in images)
     assert 150 < flipped < 250

@@ -136,8 +136,8 @@ def test_the_centre_is_cropped_as_torchvision_does(images: Path) -> None:
     theirs = transforms.Compose([transforms.Resize(18), transforms.CenterCrop(16)])
     for size in ((40, 25), (25, 41), (16, 16), (18, 18)):
         image = Image.fromarray(np.random.RandomState(0).randint(0, 256, (*size, 3)).astype("uint8"))
-        ours = centre_crop(0.875)(image, 16, np.random.RandomState(0))
-        assert np.array_equal(ours, np.asarray(theirs(image))), size
+        ours = centre_crop(0.875)(np.asarray(image), 16, np.random.RandomState(0))
+        assert np.abs(ours.astype(int) - np.asarray(theirs(image))).max() <= 1, size
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P", "I;16", "1"])
@@ -145,7 +145,7 @@ def test_every_kind_of_image_becomes_rgb(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("x.jpg" if mode == "CMYK" else "x.png")
     Image.new(mode, (5, 4)).save(path)
     image = decode(path)
-    assert (image.mode, image.size) == ("RGB", (5, 4))
+    assert (image.dtype, image.shape) == (np.uint8, (4, 5, 3))
 
 
 def test_a_small_set_is_decoded_once(copy: Path) -> None:
