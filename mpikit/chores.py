@@ -124,7 +124,7 @@ def _print_job(options: Options, task: Task) -> None:
 
     _, job, warnings = load(options)
     click.echo(render_task(job, task, read_payload(ROOT / "vit")).encode(), nl=False)
-    talk(*(fault for fault in warnings), task.after_it)
+    talk(*(fault for fault in warnings), task.after_it(job.namespace))
 
 
 CHORES = (weights, data)

@@ -78,7 +78,7 @@ def render_task(job: Job, task: Task, payload: Payload) -> str:
         "job": job,
         "task": task,
         "backoff_limit": TASK_BACKOFF_LIMIT,
-        "command": [job.python, "-m", task.module, *task.inside],
+        "command": [literal_dollars(word) for word in (job.python, "-m", task.module, *task.inside)],
         "variables": [*(_variable(name, value) for name, value in place.items()), *job.env],
         "folders": (*(mount for mount in job.folders if mount.name == "mydir"), *task.folders),
         "kit_name": f"{task.name[:KIT_NAME_MAX]}-kit-{sha256_of(payload.files)[:10]}",

@@ -43,11 +43,11 @@ class Task:
         """The command for a shell, to be run in the project's folder."""
         return shlex.join(["python", "-m", self.module, *self.here])
 
-    @property
-    def after_it(self) -> str:
+    def after_it(self, namespace: str | None) -> str:
         """How to follow the Job, and how to clear it away."""
+        kubectl = f"kubectl -n {namespace}" if namespace else "kubectl"
         label = f"app.kubernetes.io/instance={self.name}"
-        return f"next: kubectl logs -f job/{self.name}; afterwards kubectl delete job,configmap -l {label}"
+        return f"next: {kubectl} logs -f job/{self.name}; afterwards {kubectl} delete job,configmap -l {label}"
 
 
 def weights_task(job: Job, model: str, variant: str, mirror: str | None = None) -> Task:

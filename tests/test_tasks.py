@@ -165,3 +165,19 @@ def test_the_doctors_probe_looks_for_what_the_preparation_makes(
 ) -> None:
     paths = [path for _, path, folder in items(make_job(f"train.dataset={dataset}")) if folder == "dataset"]
     assert paths == looked_at
+
+
+def test_strange_values_reach_the_pod_as_they_are(make_job: Callable[..., Job]) -> None:
+    """Kubernetes takes $(NAME) in a command for a variable; two dollars are one that is meant."""
+    strange = "/opt/a b'$(HOME)\"#: é`id`"
+    job = make_job(f"python={strange}/python")
+    _, manifest = manifests(render_task(job, data_task(job, "cifar10", f"{strange}/archives"), STUB))
+    pod = manifest["spec"]["template"]["spec"]
+    assert pod["containers"][0]["command"][0] == f"{strange}/python".replace("$(", "$$(")
+    assert f"{strange}/archives" in [volume.get("hostPath", {}).get("path") for volume in pod["volumes"]]
+
+
+def test_what_comes_next_is_told_with_the_jobs_own_namespace(generate: Command) -> None:
+    said = generate("weights", "--job").stderr
+    assert "kubectl -n ada-restricted logs -f job/ada-weights-vit-b-16" in said
+    assert "delete job,configmap -l app.kubernetes.io/instance=ada-weights-vit-b-16" in said

@@ -293,6 +293,32 @@ def test_a_kill_at_any_moment_ends_in_the_same_verified_tree(tmp_path: Path) -> 
     assert cut_short
 
 
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_an_end_between_the_last_steps_is_made_good(
+    prepare: Prepare, archives: Path, to: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    """All is verified, and `renames` of the two folders are in place, when the machine goes down."""
+    wanted, done = write_archives(archives), []
+    rename = Path.rename
+
+    def failing(path: Path, target: Path) -> Path:
+        if len(done) == renames:
+            raise OSError(5, "the machine goes down")
+        done.append(path)
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", failing)
+        if renames == 2:
+            patch.setattr("vit.staging.write_manifest", lambda *_, **__: failing(to, to))
+        assert prepare()[0] == 7
+    assert not (to / "MANIFEST.json").exists()
+    code, said = prepare()
+    assert code == 0, said
+    assert tree_of(to) == wanted
+    assert not (to / ".preparing").exists()
+
+
 def test_a_stop_is_told_and_the_next_start_goes_on(tmp_path: Path) -> None:
     archives, to = tmp_path / "archives", tmp_path / "to"
     wanted = write_archives(archives, num_train=250, num_val=100)
