@@ -53,7 +53,7 @@ def shift(image: Pixels, side: int, random: np.random.RandomState) -> Pixels:
     left, top = random.randint(0, 2 * reach + 1, 2)
     rows = np.clip(np.arange(side) + top - reach, 0, side - 1)
     columns = np.clip(np.arange(side) + left - reach, 0, side - 1)
-    moved: Pixels = squash(image, side, random)[rows[:, None], columns]
+    moved: Pixels = squash(image, side, random).take(rows, 0).take(columns, 1)  # far faster than both axes at once
     return moved
 
 
