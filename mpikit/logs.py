@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from mpikit.api import MPIJOB, POD, find, find_all
 from mpikit.cluster import Cluster
@@ -23,6 +23,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 20.0
 AWAY_SECONDS = 600.0
 MOST_TRIES = 8
 MOST_LOST = 3  # looks at a pod that shows no restart although its log begins anew: then its file was rotated
+Found = TypeVar("Found")
 _OTHER_RANK = re.compile(rb"\[rank \d+\] ")
 _NOT_A_RANK = re.compile(rb"run_vit\.sh: |\[\S+-worker-\d+\] ")
 
@@ -61,6 +62,7 @@ class JobLog:
         self.cluster, self.namespace, self.name = cluster, namespace, name
         self.wanted, self.tell = wanted, tell
         self.last_job: MPIJob | None = None
+        self.reached = False
 
     def lines(self, *, follow: bool, previous: bool = False, tail: int | None = None) -> Iterator[bytes]:
         """The lines wanted; with `follow` until the job has ended."""
@@ -97,7 +99,7 @@ class JobLog:
                 self.tell(f"--- {pod.name} takes over")
             yield from self._pod_lines(pod, tail)
             done.add(pod.uid)
-            if self._ended():
+            if self._patiently(self._ended):
                 return
         if not done:
             yield from self._kept(tail)
@@ -134,7 +136,7 @@ class JobLog:
             elif now.exit_code is not None:
                 over = now.phase in OVER
                 yield from _drained(log, anywhere=over)
-                if over or self._ended():
+                if over or self._patiently(self._ended):
                     return
                 self.cluster.sleep(LOOK_SECONDS)
 
@@ -159,15 +161,24 @@ class JobLog:
         job = self._job()
         return job is None or job.finished is not None or job.deleted is not None
 
+    def _patiently(self, look: Callable[[], Found]) -> Found:
+        """What `look` finds; a server that has answered once may be away for a while."""
+        outage = _Outage(self.cluster, self.tell)
+        while True:
+            try:
+                found = look()
+                self.reached = True
+                return found
+            except Unreachable as broken:
+                if not self.reached:
+                    raise
+                outage.pause(broken)
+
     def _await_pod(self, done: set[str], deadline: float | None = None) -> Pod | None:
         """The newest pod that has started and is not in `done`; None if the job ended without another."""
         told, looked_at = "", 0.0
         while True:
-            ended = self._ended()
-            if not done and ended and self.last_job is None:
-                fix = f"python generate.py list -n {self.namespace} shows what is there"
-                raise NotFound(f"there is no MPIJob {self.name} in namespace {self.namespace}\n  fix: {fix}")
-            fresh = [pod for pod in self.wanted.among(self._pods()) if pod.uid not in done]
+            ended, fresh = self._patiently(lambda: self._look(done))
             if fresh and fresh[-1].started:
                 return fresh[-1]
             if ended:
@@ -186,8 +197,16 @@ class JobLog:
                 raise Timeout(f"{text}\n  fix: {status.advice}; with -f the wait has no end")
             self.cluster.sleep(LOOK_SECONDS)
 
+    def _look(self, done: set[str]) -> tuple[bool, list[Pod]]:
+        """Whether the job has ended, and the pods wanted that are not in `done`; NotFound if there never was a job."""
+        ended = self._ended()
+        if not done and ended and self.last_job is None:
+            fix = f"python generate.py list -n {self.namespace} shows what is there"
+            raise NotFound(f"there is no MPIJob {self.name} in namespace {self.namespace}\n  fix: {fix}")
+        return ended, [pod for pod in self.wanted.among(self._pods()) if pod.uid not in done]
+
     def _status(self) -> Status:
-        return status_of(read_snapshot(self.cluster, self.namespace, self.name))
+        return self._patiently(lambda: status_of(read_snapshot(self.cluster, self.namespace, self.name)))
 
     def _kept(self, tail: int | None) -> Iterator[bytes]:
         """The copy under output/, where that folder is mounted here; JobError says where it is otherwise."""

@@ -14,8 +14,8 @@ import pytest
 
 from mpikit.errors import Unreachable
 from tests.conftest import Command
-from tests.scripted.loglines import JOB, START, Cut, Line, LogPod, Logs, cuts_of, size_of, written
-from tests.scripted.server import Scripted
+from tests.scripted.loglines import JOB, POD, START, Cut, Line, LogPod, Logs, cuts_of, size_of, written
+from tests.scripted.server import Handler, Request, Scripted
 from tests.scripted.world import NAMESPACE, TimedCluster, World
 
 CASES = int(os.environ.get("LOG_CASES", "200"))
@@ -101,6 +101,26 @@ def test_a_server_that_stays_away_is_told_once_and_then_ends_the_command(logs: L
         list(lines)
     assert len([text for text in logs.told[before:] if "trying again" in text]) == 1
     logs.world.clock.skip(3600)
+
+
+def test_a_server_that_is_away_while_the_next_pod_is_awaited_ends_no_command(logs: Logs) -> None:
+    logs.begin(LogPod([SHORT]))
+    launcher, awaited = logs.server.store.get("pods", NAMESPACE, POD), list[Request]()
+    logs.server.store.put("DELETED", "pods", launcher)
+
+    def comes_after_an_outage(request: Request, handler: Handler) -> bool:
+        if request.path.endswith("/pods") and len(awaited) < 3:
+            awaited.append(request)
+            if len(awaited) == 2:
+                logs.server.shut(seconds=120)
+                handler.reset()
+            return False
+        return logs.pod.answer(request, handler)
+
+    logs.server.answer = comes_after_an_outage
+    before = len(logs.told)
+    assert list(logs.lines()) == [line.text for line in SHORT]
+    assert len([text for text in logs.told[before:] if "trying again" in text]) == 1
 
 
 @pytest.mark.parametrize("seed", range(12))
