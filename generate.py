@@ -10,13 +10,27 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mpikit.manifest import Target
 
 try:
     import click
 
     from mpikit.chores import CHORES
     from mpikit.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NO, EXIT_VALUES, Fault, KitError, ValuesError
-    from mpikit.options import OUT_OPTION, Options, introduce, load, login, rendered_job, shared_options, talk
+    from mpikit.options import (
+        OUT_OPTION,
+        Options,
+        introduce,
+        load,
+        login,
+        rendered_job,
+        shared_options,
+        talk,
+        target_options,
+    )
     from mpikit.summary import all_values, headline, once_more
     from mpikit.verbs import VERBS
 except ModuleNotFoundError as missing:
@@ -76,16 +90,17 @@ def init(options: Options, site: str, user: str | None) -> None:
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("-v", "--verbose", is_flag=True, help="Name every value and where it came from.")
 @click.option("--strict", is_flag=True, help="Take warnings for faults.")
+@target_options
 @click.pass_obj
-def check(options: Options, manifest: str | None, output: str, verbose: bool, strict: bool) -> None:
+def check(options: Options, /, manifest: str | None, output: str, verbose: bool, strict: bool, **target: Any) -> None:
     """Find every fault of the values, or of a manifest, offline."""
     from mpikit.files import read_manifest
-    from mpikit.manifest import check_manifest
+    from mpikit.manifest import Target, check_manifest
 
     if manifest is None:
-        found, lines, bad = *_check_values(options), EXIT_VALUES
+        found, lines, bad = *_check_values(options, Target(**target)), EXIT_VALUES
     else:
-        found, lines, bad = check_manifest(read_manifest(manifest), manifest), [], EXIT_NO
+        found, lines, bad = check_manifest(read_manifest(manifest), manifest, Target(**target)), [], EXIT_NO
     if output == "json":
         click.echo(json.dumps([fault.as_dict() for fault in found], indent=2))
     else:
@@ -95,7 +110,7 @@ def check(options: Options, manifest: str | None, output: str, verbose: bool, st
         raise SystemExit(bad)
 
 
-def _check_values(options: Options) -> tuple[list[Fault], list[str]]:
+def _check_values(options: Options, target: Target) -> tuple[list[Fault], list[str]]:
     """What is wrong with the values, and the job that they make if any."""
     from mpikit.manifest import check_manifest
 
@@ -104,7 +119,7 @@ def _check_values(options: Options) -> tuple[list[Fault], list[str]]:
     except ValuesError as error:
         return list(error.faults), []
     lines = [headline(job), *(f"  {key}: {value}  ({where})" for key, value, where in all_values(values))]
-    return [*warnings, *check_manifest(rendered_job(job).manifest, "the rendered manifest")], lines
+    return [*warnings, *check_manifest(rendered_job(job).manifest, "the rendered manifest", target)], lines
 
 
 @cli.command()

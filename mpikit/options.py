@@ -49,6 +49,11 @@ def shared_options_but_f(function: Callable[..., Any]) -> Callable[..., Any]:
     return _with(function, [_values_option("--values"), *SHARED])
 
 
+def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb the options that say for which cluster a manifest is checked; named as Target's fields."""
+    return _with(function, TARGET)
+
+
 def _with(function: Callable[..., Any], options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
     for option in reversed(options):
         function = option(function)
@@ -186,3 +191,16 @@ def talk(*lines: object) -> None:
 
 def introduce(values: Values, job: Job, warnings: Sequence[Fault]) -> None:
     talk(headline(job), *changed_values(values), *notes(job, values), *warnings)
+
+
+TARGET = [
+    click.option("--kubernetes-version", "kubernetes", default="", help="Such as 1.34.  [default: the newest known]"),
+    click.option("--operator-version", "operator", default="", help="MPI Operator that must know each field."),
+    click.option(
+        "--pod-security",
+        type=click.Choice(["privileged", "baseline", "restricted"]),
+        default="privileged",
+        show_default=True,
+        help="Pod Security level of the namespace.",
+    ),
+]

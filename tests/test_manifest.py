@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mpikit.manifest import check_manifest
+from mpikit.errors import ValuesError
+from mpikit.manifest import Target, check_manifest
 from mpikit.render import Rendered
 
 Change = Callable[[dict[str, Any]], object]
@@ -58,7 +59,7 @@ def test_what_we_render_has_no_fault(render_job: Callable[..., Rendered]) -> Non
         (lambda job: job["metadata"].update(name="9bad"), "fault metadata.name"),
         (lambda job: job["metadata"].update(name="a.b"), "fault metadata.name"),
         (lambda job: job["metadata"].update(name="a" * 55), "fault metadata.name"),
-        (lambda job: job["metadata"].update(name=True), "fault metadata.name: True is no text"),
+        (lambda job: job["metadata"].update(name=True), "fault metadata.name: is True, not a text in quotes"),
         (lambda job: job.update(apiVersion="kubeflow.org/v1"), "fault apiVersion"),
         (lambda job: resources(job)["requests"].update({"habana.ai/gaudi": 4}), "must be equal"),
         (lambda job: resources(job).update(limits=["a"]), "has no limit"),
@@ -80,3 +81,83 @@ def test_a_stream_without_a_job_says_so() -> None:
 
 def test_a_text_that_is_no_yaml_is_told_with_its_line() -> None:
     assert str(check_manifest("a: [\n", "x.yaml")[0]).startswith("x.yaml:2:1: not YAML")
+
+
+def pod(job: dict[str, Any], role: str = "Worker") -> dict[str, Any]:
+    return replica(job, role)["template"]["spec"]  # type: ignore[no-any-return]  # parsed YAML
+
+
+def container(job: dict[str, Any], role: str = "Worker") -> dict[str, Any]:
+    return pod(job, role)["containers"][0]  # type: ignore[no-any-return]  # parsed YAML
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda job: job["spec"].update(slotsPerWorker="8"), "spec.slotsPerWorker: is '8', not a whole number"),
+        (lambda job: job["spec"]["runPolicy"].update(suspend="yes"), "is 'yes', not true or false"),
+        (lambda job: container(job).update(imagePullpolicy="Never"), "containers[0].imagePullpolicy: no such field"),
+        (lambda job: container(job).pop("image"), "containers[0].image: is missing"),
+        (lambda job: container(job).update(name="Worker_1"), "containers[0].name: 'Worker_1' is no DNS label"),
+        (lambda job: container(job).update(env=[{"name": "A=B", "value": "c"}]), "env[0].name: 'A=B' is no name"),
+        (lambda job: container(job).update(ports=[{"containerPort": 0}]), "ports[0].containerPort: 0 is no port"),
+        (lambda job: container(job).update(livenessProbe={}), "livenessProbe: has no handler"),
+        (lambda job: container(job)["volumeMounts"].append({"name": "v", "mountPath": "/v"}), "no volume 'v'"),
+        (lambda job: container(job)["volumeMounts"].append({"name": "kit", "mountPath": "/kit"}), "/kit is mounted"),
+        (lambda job: container(job)["volumeMounts"].append({"name": "kit", "mountPath": "/root/.ssh"}), "operator mou"),
+        (lambda job: pod(job)["volumes"].append({"name": "ssh-auth", "emptyDir": {}}), "'ssh-auth' is a volume that"),
+        (lambda job: pod(job)["volumes"].append({"name": "kit", "emptyDir": {}}), "kit is there already"),
+        (
+            lambda job: pod(job)["volumes"].append({"name": "v", "hostPath": {"path": "/a", "type": "Dir"}}),
+            "'Dir' is not",
+        ),
+        (
+            lambda job: pod(job).update(tolerations=[{"operator": "Exists", "value": "a"}]),
+            "must be empty with operator",
+        ),
+        (
+            lambda job: pod(job).update(restartPolicy="Always"),
+            "warning spec.mpiReplicaSpecs.Worker.template.spec.restart",
+        ),
+        (lambda job: resources(job)["limits"].update(cpu="many"), "limits.cpu: 'many' is no quantity"),
+        (lambda job: resources(job)["limits"].update(gpu=1), "limits.gpu: is no resource of a container"),
+        (lambda job: resources(job)["requests"].update(cpu="1000"), "request 1000 is over its limit"),
+        (lambda job: resources(job)["limits"].update({"hugepages-2Mi": "3Mi"}), "no multiple of the page"),
+        (lambda job: replica(job, "Worker")["template"]["metadata"]["labels"].update({"a": "b c"}), "no label value"),
+        (lambda job: container(job, "Launcher").update(resources={"limits": {"habana.ai/gaudi": 1}}), "warning"),
+    ],
+)
+def test_what_the_api_server_refuses_is_told_by_its_key(
+    render_job: Callable[..., Rendered], change: Change, said: str
+) -> None:
+    found = changed(render_job("nodes=2"), change)
+    assert any(said in fault for fault in found), found
+
+
+def test_a_misspelt_field_of_a_pod_is_told_with_the_nearest() -> None:
+    text = "kind: MPIJob\nspec: {mpiReplicaSpecs: {Worker: {template: {spec: {hostIPc: true}}}}}\n"
+    (fault,) = [one for one in check_manifest(text, "a.yaml") if one.key.endswith("hostIPc")]
+    assert fault.fix == "did you mean spec.mpiReplicaSpecs.Worker.template.spec.hostIPC?"
+    assert fault.where == "a.yaml:2"
+
+
+@pytest.mark.parametrize(
+    ("operator", "said"), [("0.3", ["needs MPI Operator 0.5, not 0.3"]), ("0.5", []), ("0.8.2", [])]
+)
+def test_a_field_that_the_operator_does_not_have_yet_is_told(
+    render_job: Callable[..., Rendered], operator: str, said: list[str]
+) -> None:
+    found = check_manifest(render_job("nodes=2").manifest, "job.yaml", Target(operator=operator))
+    assert [fault.message for fault in found] == said
+
+
+def test_an_unknown_version_of_kubernetes_is_told(render_job: Callable[..., Rendered]) -> None:
+    with pytest.raises(ValuesError, match=r"known: 1\.25 to"):
+        check_manifest(render_job("nodes=2").manifest, "job.yaml", Target(kubernetes="1.99"))
+
+
+def test_pod_security_names_the_values_key_that_causes_a_violation(render_job: Callable[..., Rendered]) -> None:
+    found = check_manifest(render_job("nodes=2").manifest, "job.yaml", Target(pod_security="baseline"))
+    told = {(fault.key.split("template.spec.")[1], fault.fix) for fault in found if ".Worker." in fault.key}
+    assert ("hostIPC", "in the values hostIPC: false") in told
+    assert ("volumes[4]", "in the values output: {pvc: NAME} instead of a path") in told

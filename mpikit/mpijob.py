@@ -1,0 +1,201 @@
+"""The MPIJob as its CRD and its operator have it: fields and types, since when, rules, what the operator adds.
+
+The operator has no webhook: what breaks its rules passes `kubectl apply` and then shows nothing but one event.
+Sources: kubeflow/mpi-operator v0.8.2, types.go, validation.go, mpi_job_controller.go; mpijob.md of the measured facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from mpikit.errors import one_fault
+from mpikit.fields import DNS_LABEL, LABEL_MAX
+from mpikit.kubeschema import Found, Schema, metadata_reference, reference
+from mpikit.objects import at
+from mpikit.profiles import version_key
+
+_TEXT: Schema = {"type": "string"}
+_FLAG: Schema = {"type": "boolean"}
+_INT32: Schema = {"type": "integer", "format": "int32"}
+_INT64: Schema = {"type": "integer", "format": "int64"}
+_QUANTITIES: Schema = {"type": "object", "additionalProperties": {"oneOf": [_TEXT, {"type": "number"}]}}
+
+
+def _object(fields: Mapping[str, Schema], *required: str) -> Schema:
+    return {"type": "object", "properties": fields, "additionalProperties": False, "required": required}
+
+
+_REPLICA = _object({"replicas": _INT32, "restartPolicy": _TEXT, "template": reference("PodTemplateSpec")})
+_SCHEDULING = {
+    "minAvailable": _INT32,
+    "queue": _TEXT,
+    "minResources": _QUANTITIES,
+    "priorityClass": _TEXT,
+    "scheduleTimeoutSeconds": _INT32,
+}
+_RUN_POLICY = {
+    "cleanPodPolicy": _TEXT,
+    "ttlSecondsAfterFinished": _INT32,
+    "activeDeadlineSeconds": _INT64,
+    "backoffLimit": _INT32,
+    "suspend": _FLAG,
+    "managedBy": _TEXT,
+    "schedulingPolicy": _object(_SCHEDULING),
+}
+_SPEC = {
+    "slotsPerWorker": _INT32,
+    "runLauncherAsWorker": _FLAG,
+    "sshAuthMountPath": _TEXT,
+    "launcherCreationPolicy": _TEXT,
+    "mpiImplementation": _TEXT,
+    "mpiReplicaSpecs": _object({"Launcher": _REPLICA, "Worker": _REPLICA}),
+    "runPolicy": _object(_RUN_POLICY),
+}
+MPIJOB: Schema = _object(
+    {
+        "apiVersion": _TEXT,
+        "kind": _TEXT,
+        "metadata": metadata_reference(),
+        "spec": _object(_SPEC, "mpiReplicaSpecs"),
+        "status": {"type": "object"},
+    },
+    "metadata",
+    "spec",
+)
+
+# Fields later than 0.3, the first release with v2beta1. Source: types.go of each release.
+SINCE: dict[str, str] = {
+    "spec.runPolicy.managedBy": "0.6",
+    "spec.launcherCreationPolicy": "0.5",
+    "spec.runLauncherAsWorker": "0.5",
+    "spec.runPolicy.suspend": "0.4",
+    "spec.runPolicy.schedulingPolicy": "0.4",
+}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "spec.runPolicy.cleanPodPolicy": ("None", "Running", "All"),
+    "spec.runPolicy.managedBy": ("kubeflow.org/mpi-operator", "kueue.x-k8s.io/multikueue"),
+    "spec.mpiImplementation": ("OpenMPI", "Intel", "MPICH"),
+    "spec.launcherCreationPolicy": ("AtStartup", "WaitForWorkersReady"),
+}
+RESTART_POLICIES = ("Never", "OnFailure")
+DEFAULT_SSH_PATH = "/root/.ssh"
+# What the controller puts into each pod template. Source: mpi_job_controller.go.
+_ADDED_VOLUMES = {"Launcher": ("ssh-auth", "mpi-job-config"), "Worker": ("ssh-auth",)}
+_ADDED_ENV = {
+    "Launcher": (
+        "K_MPI_JOB_ROLE",
+        "OMPI_MCA_orte_keep_fqdn_hostnames",
+        "OMPI_MCA_orte_default_hostfile",
+        "OMPI_MCA_plm_rsh_args",
+        "OMPI_MCA_orte_set_default_slots",
+    ),
+    "Worker": ("K_MPI_JOB_ROLE",),
+}
+_CONFIG_PATH = "/etc/mpi"
+_OWN_LABELS = "training.kubeflow.org/"
+
+
+def operator_faults(job: Mapping[str, Any]) -> Found:
+    """What the operator would refuse with one ValidationError event, and what it would silently change."""
+    yield from _spec_faults(job)
+    yield from _name_faults(job)
+    for role in ("Launcher", "Worker"):
+        yield from _replica_faults(job, role)
+        yield from _collisions(job, role)
+
+
+def version_faults(job: Mapping[str, Any], operator: str) -> Found:
+    """Fields that this release of the operator does not have yet: its CRD drops them without a word."""
+    if not version_key(operator) or version_key(operator) < (0, 3):
+        raise one_fault("--operator-version", f"{operator!r} is no release with MPIJob v2beta1", "give one such as 0.6")
+    for key, since in SINCE.items():
+        if at(job, *key.split(".")) is not None and version_key(operator)[:2] < version_key(since):
+            yield (
+                key,
+                f"needs MPI Operator {since}, not {operator}",
+                "leave it out, or ask for a newer operator",
+                "fault",
+            )
+
+
+def _spec_faults(job: Mapping[str, Any]) -> Found:
+    for key, choices in CHOICES.items():
+        value = at(job, *key.split("."))
+        if value is not None and value not in choices:
+            # The controller takes any other creation policy for WaitForWorkersReady, without a word.
+            severity: Literal["fault", "warning"] = "warning" if key.endswith("CreationPolicy") else "fault"
+            yield key, f"{value!r} is not known to the operator", f"one of {', '.join(choices)}", severity
+    for name in ("ttlSecondsAfterFinished", "activeDeadlineSeconds", "backoffLimit"):
+        yield from _not_negative(job, "spec", "runPolicy", name)
+    yield from _not_negative(job, "spec", "slotsPerWorker")
+    if at(job, "spec", "sshAuthMountPath") == "":
+        yield "spec.sshAuthMountPath", "is empty", "leave it out, or give a path", "fault"
+
+
+def _not_negative(job: Mapping[str, Any], *path: str) -> Found:
+    value = at(job, *path)
+    if isinstance(value, int) and value < 0:
+        yield ".".join(path), f"{value!r} is no whole number of 0 or more", "give one", "fault"
+
+
+def _name_faults(job: Mapping[str, Any]) -> Found:
+    name = at(job, "metadata", "name")
+    workers = at(job, "spec", "mpiReplicaSpecs", "Worker", "replicas")
+    last = workers - 1 if isinstance(workers, int) and workers > 0 else 0
+    label = f"{name}-worker-{last}"
+    if not isinstance(name, str):
+        yield "metadata.name", f"{name!r} is no text", "give a name in quotes", "fault"
+    elif not DNS_LABEL.fullmatch(label) or len(label) > LABEL_MAX:
+        message = f"the worker's name {label!r} is no DNS-1035 label of at most {LABEL_MAX} characters"
+        yield "metadata.name", message, "use a-z, then a-z, 0-9 and -, and fewer characters", "fault"
+
+
+def _replica_faults(job: Mapping[str, Any], role: str) -> Found:
+    key = f"spec.mpiReplicaSpecs.{role}"
+    replica = at(job, "spec", "mpiReplicaSpecs", role)
+    if not isinstance(replica, dict):
+        yield key, "is missing", f"give the {role}'s replicas and template", "fault"
+        return
+    replicas = replica.get("replicas", 1 if role == "Launcher" else 0)  # the operator's defaults
+    if role == "Launcher" and replicas not in (1, None):
+        yield f"{key}.replicas", f"{replicas!r}: there is exactly one launcher", "set 1", "fault"
+    if role == "Worker" and not (isinstance(replicas, int) and replicas >= 1):
+        yield f"{key}.replicas", f"{replicas!r}: at least one worker is needed", "set 1 or more", "fault"
+    policy = replica.get("restartPolicy")
+    if policy not in (*RESTART_POLICIES, None, ""):
+        message = f"{policy!r} is refused by the operator"
+        yield f"{key}.restartPolicy", message, f"one of {', '.join(RESTART_POLICIES)}", "fault"
+    containers = at(replica, "template", "spec", "containers")
+    if not isinstance(containers, list) or not containers:
+        yield f"{key}.template.spec.containers", "is empty", "give one container", "fault"
+    own = at(replica, "template", "spec", "restartPolicy")
+    if own is not None and own != (policy or ("OnFailure" if role == "Launcher" else "Never")):
+        message = f"{own!r} is overridden by the operator"
+        yield f"{key}.template.spec.restartPolicy", message, f"set {key}.restartPolicy instead", "warning"
+
+
+def _collisions(job: Mapping[str, Any], role: str) -> Found:
+    """What the operator adds to a template that has it already: pods would be refused, or a value lost."""
+    key, template = f"spec.mpiReplicaSpecs.{role}.template", at(job, "spec", "mpiReplicaSpecs", role, "template")
+    ssh_path = at(job, "spec", "sshAuthMountPath") or DEFAULT_SSH_PATH
+    paths = (ssh_path, _CONFIG_PATH) if role == "Launcher" else (ssh_path,)
+    for number, volume in enumerate(_items(at(template, "spec", "volumes"))):
+        if volume.get("name") in _ADDED_VOLUMES[role]:
+            name = f"{key}.spec.volumes[{number}].name"
+            yield name, f"{volume['name']!r} is a volume that the operator adds", "give another name", "fault"
+    for number, mount in enumerate(_items(at(template, "spec", "containers", 0, "volumeMounts"))):
+        if mount.get("mountPath") in paths:
+            name = f"{key}.spec.containers[0].volumeMounts[{number}].mountPath"
+            yield name, f"the operator mounts its own at {mount['mountPath']}", "mount it elsewhere", "fault"
+    for number, variable in enumerate(_items(at(template, "spec", "containers", 0, "env"))):
+        if variable.get("name") in _ADDED_ENV[role]:
+            name = f"{key}.spec.containers[0].env[{number}]"
+            yield name, f"the operator sets {variable['name']} itself", "take it out", "warning"
+    for label in at(template, "metadata", "labels") or ():
+        if str(label).startswith(_OWN_LABELS):
+            yield f"{key}.metadata.labels.{label}", "is the operator's own label", "take it out", "warning"
+
+
+def _items(value: Any) -> list[dict[str, Any]]:
+    return [item if isinstance(item, dict) else {} for item in value] if isinstance(value, list) else []

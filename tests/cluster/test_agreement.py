@@ -1,0 +1,164 @@
+"""check against the API server and the operator, mutant by mutant: both take a manifest, or both refuse it.
+
+Long: scripts/soak manifests --cases N. AGREEMENT_CASES and AGREEMENT_SEED choose the mutants, named by their seeds.
+"""
+
+from __future__ import annotations
+
+import copy
+import http.client
+import json
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jobs import generate
+from kube import Kube, Object
+from mutations import mutated
+
+from mpikit.manifest import Target, check_manifest
+
+CASES, FIRST = int(os.environ.get("AGREEMENT_CASES", "60")), int(os.environ.get("AGREEMENT_SEED", "0"))
+BATCH = 100  # the operator's 5 s are waited for once a batch
+VALIDATION_SECONDS = 5
+KUBERNETES = "1.35"  # the test cluster's
+# Disagreements that stay, by a word of what check says and what the cluster says; each has its reason.
+KNOWN = {
+    "kubeflow.org/mpi-operator, kueue": "an unknown managedBy is stored, and then nothing ever happens",
+}
+# What admission refuses of objects that are not in the manifest; check cannot know them.
+ABSENT = ("error looking up service account", "no PriorityClass", "RuntimeClass")
+
+
+@dataclass
+class Server:
+    """The API server by one kept connection, through kubectl proxy."""
+
+    connection: http.client.HTTPConnection
+
+    def __call__(self, method: str, path: str, body: Object | None = None) -> tuple[int, Object]:
+        """Status and answer of one request."""
+        text = json.dumps(body) if body is not None else None
+        self.connection.request(method, path, text, {"Content-Type": "application/json"})
+        answer = self.connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+
+@pytest.fixture
+def server(kube: Kube) -> Iterator[Server]:
+    command = [kube.kubectl, "--kubeconfig", kube.kubeconfig, "proxy", "--port=0"]
+    proxy = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert proxy.stdout
+    try:
+        port = int(proxy.stdout.readline().strip().rpartition(":")[2])
+        yield Server(http.client.HTTPConnection("127.0.0.1", port, timeout=60))
+    finally:
+        proxy.terminate()
+        proxy.wait()
+
+
+@pytest.fixture
+def shut(kube: Kube) -> Iterator[str]:
+    """A namespace in which jobs are judged and no pod can start."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": name}}
+    kube("create", "namespace", name)
+    kube.create(quota | {"spec": {"hard": {"pods": "0"}}})
+    yield name
+    kube("-n", name, "delete", "mpijobs", "--all", "--wait=false")
+    kube("delete", "namespace", name, "--wait=false")
+
+
+def base() -> Object:
+    """The MPIJob of cpu.yaml, suspended."""
+    words = ("-f", "values/cpu.yaml", "--set", "user=ada", "--nodes", "2", "--set", "runPolicy.suspend=true")
+    (job,) = [one for one in yaml.safe_load_all(generate(*words)) if one["kind"] == "MPIJob"]
+    return dict(job)
+
+
+def as_the_operator_makes_it(job: Object, role: str) -> Object:
+    """A pod of a replica's template with what the operator adds and overrides."""
+    replica = job["spec"]["mpiReplicaSpecs"][role]
+    template = copy.deepcopy(replica.get("template") or {})
+    metadata, spec = template.get("metadata") or {}, template.get("spec") or {}
+    kept = {name: metadata[name] for name in ("labels", "annotations") if name in metadata}
+    spec["restartPolicy"] = replica.get("restartPolicy") or "Never"
+    added = {"ssh-auth": job["spec"].get("sshAuthMountPath") or "/root/.ssh"}
+    if role == "Launcher":
+        added["mpi-job-config"] = "/etc/mpi"
+    spec["volumes"] = [*(spec.get("volumes") or []), *({"name": name, "emptyDir": {}} for name in added)]
+    for container in spec.get("containers", [])[:1]:
+        mounts = [{"name": name, "mountPath": path} for name, path in added.items()]
+        container["volumeMounts"] = [*(container.get("volumeMounts") or []), *mounts]
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": kept | {"name": "dry-run"}, "spec": spec}
+
+
+def judged(server: Server, jobs: dict[str, Object], shut: str, open_: str) -> dict[str, str]:
+    """What the API server or the operator says against each job; empty if nothing."""
+    said = {name: _created(server, job, shut, open_) for name, job in jobs.items()}
+    time.sleep(VALIDATION_SECONDS)
+    events = f"/api/v1/namespaces/{shut}/events?fieldSelector=reason%3DValidationError"
+    for event in server("GET", events)[1]["items"]:
+        said[event["involvedObject"]["name"]] = said[event["involvedObject"]["name"]] or event["message"]
+    server("DELETE", f"/apis/kubeflow.org/v2beta1/namespaces/{shut}/mpijobs", {})
+    server("DELETE", events)
+    return said
+
+
+def _created(server: Server, job: Object, shut: str, open_: str) -> str:
+    version = job.get("apiVersion", "")
+    path = f"/apis/{version}/namespaces/{shut}/mpijobs?fieldValidation=Strict"
+    code, answer = server("POST", path, job)
+    if code >= 400:
+        return str(answer["message"])
+    for role in job["spec"]["mpiReplicaSpecs"]:
+        if role in ("Launcher", "Worker") and job["spec"]["mpiReplicaSpecs"][role]:
+            pod = as_the_operator_makes_it(job, role)
+            code, answer = server("POST", f"/api/v1/namespaces/{open_}/pods?dryRun=All&fieldValidation=Strict", pod)
+            if code >= 400 and not any(word in answer["message"] for word in ABSENT):
+                return f"{role}: {answer['message']}"
+    return ""
+
+
+def refused(job: Object) -> str:
+    """The faults that check finds; empty if none."""
+    found = check_manifest(json.dumps(job), "job.json", Target(kubernetes=KUBERNETES))
+    return "; ".join(f"{one.key}: {one.message} ({one.fix})" for one in found if one.severity == "fault")
+
+
+def test_check_and_the_cluster_agree_on_mutated_manifests(
+    server: Server, shut: str, namespace: str, tmp_path: Path
+) -> None:
+    """Judged by the API server and the MPI Operator."""
+    original, differing, count = base(), [], {True: 0, False: 0}
+    for start in range(FIRST, FIRST + CASES, BATCH):
+        cases: dict[str, tuple[Object, str]] = {}
+        for seed in range(start, min(start + BATCH, FIRST + CASES)):
+            job, told = mutated(original, seed)
+            job["metadata"]["name"] = f"m{seed}"
+            job["metadata"].pop("namespace", None)
+            cases[f"m{seed}"] = job, told
+        said = judged(server, {name: job for name, (job, _) in cases.items()}, shut, namespace)
+        for name, (job, told) in cases.items():
+            ours = refused(job)
+            count[bool(ours)] += 1
+            if bool(ours) != bool(said[name]) and not any(word in ours for word in KNOWN):
+                differing.append(
+                    f"{name} [{told}]\n    check: {ours or 'takes it'}\n    cluster: {said[name] or 'takes it'}"
+                )
+    print(f"{CASES} mutants from seed {FIRST}: {count[False]} taken, {count[True]} refused, {len(differing)} differ")
+    assert not differing, f"{len(differing)} differ\n" + "\n".join(differing)
+
+
+def test_the_job_before_mutation_is_taken_by_both(server: Server, shut: str, namespace: str) -> None:
+    job: Any = base()
+    job["metadata"] = {"name": "whole"}
+    assert refused(job) == ""
+    assert judged(server, {"whole": job}, shut, namespace) == {"whole": ""}
