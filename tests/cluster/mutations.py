@@ -152,9 +152,9 @@ _RUN_POLICY = ("suspend", "managedBy", "backoffLimit", "schedulingPolicy")
 
 def _may_hold(path: tuple[Any, ...], name: str) -> bool:
     if name in ("labels", "annotations"):
-        return path[-1] == "metadata"
+        return bool(path[-1] == "metadata")
     if name in _RUN_POLICY:
-        return path[-1] == "runPolicy"
+        return bool(path[-1] == "runPolicy")
     if name in ("slotsPerWorkers", "launcherCreationPolicy"):
         return path == ("spec",)
     if name in _CONTAINER:
