@@ -87,6 +87,27 @@ def schema_faults(value: Any, schema: Schema, version: str, key: Key = ()) -> Fo
         yield dotted(key), f"{value} is too large for the field", "give a smaller number", "fault"
 
 
+def well_typed(value: Any, schema: Schema, version: str) -> Any:
+    """A copy without what has another type than its schema says, so that rules need not ask again."""
+    schema = _resolved(schema, version)
+    wanted = _types(schema)
+    if value is None or (wanted and not any(_is(value, name) for name in wanted)):
+        return None
+    if isinstance(value, list):
+        found = [well_typed(item, schema.get("items", {}), version) for item in value]
+        return [{} if item is None else item for item in found] if _holds_maps(schema, version) else found
+    if not isinstance(value, dict):
+        return value
+    fields, rest = schema.get("properties", {}), schema.get("additionalProperties")
+    below = {name: fields.get(name, rest or {}) for name in value}
+    pairs = ((name, well_typed(item, below[name], version)) for name, item in value.items())
+    return {name: item for name, item in pairs if item is not None}
+
+
+def _holds_maps(schema: Schema, version: str) -> bool:
+    return _types(_resolved(schema.get("items", {}), version)) == ["object"]
+
+
 def _resolved(schema: Schema, version: str) -> Schema:
     while "$ref" in schema:
         schema = _definitions(version)[schema["$ref"].rpartition("/")[2]]

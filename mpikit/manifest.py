@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpikit.errors import Fault
-from mpikit.kubeschema import Found, has_kind, reference, schema_faults, versions
+from mpikit.kubeschema import Found, has_kind, reference, schema_faults, versions, well_typed
 from mpikit.mpijob import MPIJOB, operator_faults, version_faults
 from mpikit.objects import at, cards_of
 from mpikit.pods import metadata_faults, template_faults
@@ -78,11 +78,13 @@ def _object_faults(document: Document, target: Target) -> Found:
     kind = _kind(document)
     if isinstance(kind, str) and document.data.get("apiVersion") == "v1" and has_kind(kind, target.schema_version):
         yield from schema_faults(document.data, reference(kind), target.schema_version)
-        yield from metadata_faults(document.data.get("metadata"), "metadata")
+        written = well_typed(document.data, reference(kind), target.schema_version)
+        yield from metadata_faults(written.get("metadata"), "metadata")
 
 
-def _job_faults(job: Mapping[str, Any], scripts: list[str], target: Target) -> Found:
-    yield from schema_faults(job, MPIJOB, target.schema_version)
+def _job_faults(written: Mapping[str, Any], scripts: list[str], target: Target) -> Found:
+    yield from schema_faults(written, MPIJOB, target.schema_version)
+    job = well_typed(written, MPIJOB, target.schema_version)
     if job.get("apiVersion") != "kubeflow.org/v2beta1":
         yield "apiVersion", f"{job.get('apiVersion')!r} is not served", "set kubeflow.org/v2beta1", "fault"
     yield from metadata_faults(job.get("metadata"), "metadata")

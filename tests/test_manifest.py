@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from mpikit.errors import ValuesError
 from mpikit.manifest import Target, check_manifest
 from mpikit.render import Rendered
+from tests.cluster.mutations import mutated
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -132,6 +134,13 @@ def test_what_the_api_server_refuses_is_told_by_its_key(
 ) -> None:
     found = changed(render_job("nodes=2"), change)
     assert any(said in fault for fault in found), found
+
+
+@pytest.mark.parametrize("first", range(0, 100, 25))
+def test_no_mutant_of_a_manifest_breaks_the_check_itself(render_job: Callable[..., Rendered], first: int) -> None:
+    job = yaml.safe_load(render_job("nodes=2").manifests["mpijob.yaml"])
+    verdicts = {seed: check_manifest(json.dumps(mutated(job, seed)[0]), "a.json") for seed in range(first, first + 25)}
+    assert any(verdicts.values())
 
 
 def test_a_misspelt_field_of_a_pod_is_told_with_the_nearest() -> None:

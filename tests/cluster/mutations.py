@@ -6,7 +6,7 @@ import copy
 import random
 from typing import Any
 
-from kube import Object
+Object = dict[str, Any]
 
 _POOL: tuple[Any, ...] = (
     "",
