@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "number": (int, float),
 }
 _WORDS = {"object": "a map", "array": "a list", "string": "a text in quotes", "boolean": "true or false"}
+_QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?")  # the CRD's pattern
 _BITS = {"int32": 31, "int64": 63}  # the integers of Go, which cannot hold more
 
 
@@ -81,6 +83,8 @@ def schema_faults(value: Any, schema: Schema, version: str, key: Key = ()) -> Fo
         yield from _map_faults(value, schema, version, key)
     elif isinstance(value, list):
         yield from _list_faults(value, schema, version, key)
+    elif wanted == ["string", "number"] and not _QUANTITY.fullmatch(str(value)):
+        yield dotted(key), f"{value!r} is no quantity", "write it like 95, 500m, 4Gi or 95000Mi", "fault"
     elif "enum" in schema and value not in schema["enum"]:
         yield dotted(key), f"{value!r} is not known", f"one of {', '.join(map(str, schema['enum']))}", "fault"
     elif isinstance(value, int) and abs(value) >= 1 << _BITS.get(schema.get("format", ""), 63):

@@ -154,8 +154,9 @@ def _name_faults(job: Mapping[str, Any]) -> Found:
 def _replica_faults(job: Mapping[str, Any], role: str) -> Found:
     key = f"spec.mpiReplicaSpecs.{role}"
     replica = at(job, "spec", "mpiReplicaSpecs", role)
-    if not isinstance(replica, dict):
-        yield key, "is missing", f"give the {role}'s replicas and template", "fault"
+    if not isinstance(replica, dict):  # without workers the operator runs the launcher alone
+        severity: Literal["fault", "warning"] = "fault" if role == "Launcher" else "warning"
+        yield key, "is missing", f"give the {role}'s replicas and template", severity
         return
     replicas = replica.get("replicas", 1 if role == "Launcher" else 0)  # the operator's defaults
     if role == "Launcher" and replicas not in (1, None):

@@ -6,6 +6,7 @@ Source: kubernetes/pkg/apis/core/validation/validation.go of 1.35; compared with
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
@@ -21,6 +22,11 @@ _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")  # DNS-1123; may start
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")  # of a label's key, and its value
 _PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]*[a-z0-9])?")  # IANA service name, at most 15
 _ENV_NAME = re.compile(r"[ -<>-~]+")  # printable ASCII without =, since Kubernetes 1.30
+# Source: kubernetes/pkg/apis/core/v1/conversion.go and validEnvDownwardAPIFieldPathExpressions.
+_FIELD_PATH = re.compile(
+    r"metadata\.(name|namespace|uid)|metadata\.(labels|annotations)\['[^']+'\]"
+    r"|spec\.(nodeName|serviceAccountName)|status\.(hostIP|hostIPs|podIP|podIPs)"
+)
 PORT_MAX = 65535
 MODE_MAX = 0o777
 ANNOTATIONS_MAX = 256 << 10
@@ -91,6 +97,9 @@ def _spec_faults(spec: Object, key: str) -> Found:
     deadline = spec.get("activeDeadlineSeconds")
     if _is_int(deadline) and not 1 <= deadline < 1 << 31:
         yield f"{key}.activeDeadlineSeconds", f"{deadline} is out of range", "1 or more", "fault"
+    for number, alias in _numbered(spec.get("hostAliases")):
+        if not _is_address(alias.get("ip")):
+            yield f"{key}.hostAliases[{number}].ip", f"{alias.get('ip')!r} is no address", "such as 10.0.0.1", "fault"
     for name, value in _map(spec.get("nodeSelector")).items():
         yield from metadata_faults({"labels": {name: value}}, f"{key}.nodeSelector")
     for number, toleration in _numbered(spec.get("tolerations")):
@@ -194,9 +203,9 @@ def _source_faults(source: str, value: Any, key: str) -> Found:
     mode = at(value, "defaultMode")
     if _is_int(mode) and not 0 <= mode <= MODE_MAX:
         yield f"{key}.defaultMode", f"{mode} is out of range", "0 to 511, which is 0777 in octal", "fault"
-    medium = at(value, "medium") if source == "emptyDir" else None
-    if isinstance(medium, str) and medium not in ("", "Memory", "HugePages") and not medium.startswith("HugePages-"):
-        yield f"{key}.medium", f"{medium!r} is not known", "Memory, HugePages, or leave it out for the disk", "fault"
+    size = at(value, "sizeLimit") if source == "emptyDir" else None
+    if size is not None and str(size).startswith("-"):
+        yield f"{key}.sizeLimit", f"{size} is negative", "0 or more", "fault"
 
 
 def _containers_faults(spec: Object, key: str) -> Found:
@@ -239,6 +248,10 @@ def _env_faults(container: Object, key: str) -> Found:
                 yield here, "has both value and valueFrom", "keep one", "fault"
             if len(source) != 1:
                 yield f"{here}.valueFrom", f"has {len(source)} sources", "give one", "fault"
+            path = at(source, "fieldRef", "fieldPath")
+            if isinstance(path, str) and not _FIELD_PATH.fullmatch(path):
+                known = "metadata.name, metadata.labels['KEY'], spec.nodeName, status.podIP, ..."
+                yield f"{here}.valueFrom.fieldRef.fieldPath", f"{path!r} is no field of a pod", known, "fault"
             for kind in ("configMapKeyRef", "secretKeyRef"):
                 if isinstance(source.get(kind), dict) and not source[kind].get("key"):
                     yield f"{here}.valueFrom.{kind}.key", "is empty", "name the key", "fault"
@@ -347,6 +360,13 @@ def _qualified(name: str, key: str) -> Found:
 
 def _is_int(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_address(value: Any) -> bool:
+    try:
+        return bool(ipaddress.ip_address(str(value)))
+    except ValueError:
+        return False
 
 
 def _map(value: Any) -> dict[Any, Any]:

@@ -31,6 +31,7 @@ VALIDATION_SECONDS = 5
 KUBERNETES = "1.35"  # the test cluster's
 # Disagreements that stay, by a word of what check says and what the cluster says; each has its reason.
 KNOWN = {
+    "did you mean spec.mpiReplicaSpecs.": "the CRD takes any name beside Launcher, and the operator ignores it",
     "kubeflow.org/mpi-operator, kueue": "an unknown managedBy is stored, and then nothing ever happens",
 }
 # What admission refuses of objects that are not in the manifest; check cannot know them.
