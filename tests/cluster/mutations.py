@@ -132,7 +132,8 @@ def _change(job: Object, chance: random.Random) -> str:
             return f"repeat {shown}"
         case "add":
             return _add(job, chance)
-    parent[last] = copy.deepcopy(chance.choice(_POOL))
+    alike = [value for value in _POOL if type(value) is type(parent[last])]
+    parent[last] = copy.deepcopy(chance.choice(alike if alike and chance.random() < 0.6 else _POOL))
     return f"{shown} = {parent[last]!r:.30}"
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
-from jobs import generate
+from jobs import ROOT, generate
 from kube import Kube, Object
 from mutations import mutated
 
@@ -77,11 +77,14 @@ def shut(kube: Kube) -> Iterator[str]:
     kube("delete", "namespace", name, "--wait=false")
 
 
-def base() -> Object:
-    """The MPIJob of cpu.yaml, suspended."""
-    words = ("-f", "values/cpu.yaml", "--set", "user=ada", "--nodes", "2", "--set", "runPolicy.suspend=true")
-    (job,) = [one for one in yaml.safe_load_all(generate(*words)) if one["kind"] == "MPIJob"]
-    return dict(job)
+def bases() -> tuple[Object, Object]:
+    """The MPIJobs that are mutated, in turn: cpu.yaml's, and one with every field that values can set; suspended."""
+    words = ("-f", "values/cpu.yaml", "--set", "user=ada", "--nodes", "2")
+    texts = generate(*words), (ROOT / "tests" / "golden" / "everything-on.yaml").read_text()
+    jobs = [one for text in texts for one in yaml.safe_load_all(text) if one["kind"] == "MPIJob"]
+    for job in jobs:
+        job["spec"]["runPolicy"]["suspend"] = True
+    return jobs[0], jobs[1]
 
 
 def as_the_operator_makes_it(job: Object, role: str) -> Object:
@@ -138,11 +141,11 @@ def test_check_and_the_cluster_agree_on_mutated_manifests(
     server: Server, shut: str, namespace: str, tmp_path: Path
 ) -> None:
     """Judged by the API server and the MPI Operator."""
-    original, differing, count = base(), [], {True: 0, False: 0}
+    originals, differing, count = bases(), [], {True: 0, False: 0}
     for start in range(FIRST, FIRST + CASES, BATCH):
         cases: dict[str, tuple[Object, str]] = {}
         for seed in range(start, min(start + BATCH, FIRST + CASES)):
-            job, told = mutated(original, seed)
+            job, told = mutated(originals[seed % 2], seed)
             job["metadata"]["name"] = f"m{seed}"
             job["metadata"].pop("namespace", None)
             cases[f"m{seed}"] = job, told
@@ -158,8 +161,9 @@ def test_check_and_the_cluster_agree_on_mutated_manifests(
     assert not differing, f"{len(differing)} differ\n" + "\n".join(differing)
 
 
-def test_the_job_before_mutation_is_taken_by_both(server: Server, shut: str, namespace: str) -> None:
-    job: Any = base()
-    job["metadata"] = {"name": "whole"}
-    assert refused(job) == ""
-    assert judged(server, {"whole": job}, shut, namespace) == {"whole": ""}
+def test_the_jobs_before_mutation_are_taken_by_both(server: Server, shut: str, namespace: str) -> None:
+    jobs: dict[str, Any] = {"plain": bases()[0], "everything-on": bases()[1]}
+    for name, job in jobs.items():
+        job["metadata"] = {"name": name}
+        assert refused(job) == ""
+    assert judged(server, jobs, shut, namespace) == {"plain": "", "everything-on": ""}
