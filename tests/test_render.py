@@ -50,7 +50,10 @@ launcher:
   podSpec: {priorityClassName: high}
 worker:
   nodeSelector: {gpu: "yes"}
-  affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: []}}}
+  affinity:
+    nodeAffinity:
+      requiredDuringSchedulingIgnoredDuringExecution:
+        nodeSelectorTerms: [{matchExpressions: [{key: rack, operator: Exists}]}]
   volumes: [{name: more, emptyDir: {}}]
   volumeMounts: [{name: more, mountPath: /more}]
   podSpec: {securityContext: {runAsUser: 0}}
