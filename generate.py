@@ -112,6 +112,7 @@ def check(options: Options, /, manifest: str | None, output: str, verbose: bool,
 
 def _check_values(options: Options, target: Target) -> tuple[list[Fault], list[str]]:
     """What is wrong with the values, and the job that they make if any."""
+    from mpikit.blame import security_faults
     from mpikit.manifest import check_manifest
 
     try:
@@ -119,7 +120,9 @@ def _check_values(options: Options, target: Target) -> tuple[list[Fault], list[s
     except ValuesError as error:
         return list(error.faults), []
     lines = [headline(job), *(f"  {key}: {value}  ({where})" for key, value, where in all_values(values))]
-    return [*warnings, *check_manifest(rendered_job(job).manifest, "the rendered manifest", target)], lines
+    manifest = rendered_job(job).manifest
+    found = check_manifest(manifest, "the rendered manifest", target.without_pod_security())
+    return [*warnings, *found, *security_faults(manifest, target.pod_security, values)], lines
 
 
 @cli.command()

@@ -23,7 +23,7 @@ LAYERS = (
     ("snapshot",),
     ("api",),
     ("cluster",),
-    ("manifest",),
+    ("manifest", "blame"),
     ("pods", "mpijob"),
     ("podresources", "podsecurity"),
     ("kubeschema",),

@@ -1,0 +1,93 @@
+"""Pod Security: check's list of violations against that of the API server's admission, sentence by sentence."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from jobs import ROOT, generate
+from kube import Kube, Object
+from test_values_files import words_for
+
+from mpikit.podsecurity import violations
+
+LEVELS = ("baseline", "restricted")
+SHIPPED = sorted(path.stem for path in (ROOT / "values").glob("*.yaml") if path.stem != "user")
+GOOD: Object = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True}
+PROBE = {"tcpSocket": {"port": 22, "host": "10.0.0.1"}}
+# What the values files do not do: the pod's own fields, then one map for each container.
+STRANGE: dict[str, tuple[Object, list[Object]]] = {
+    "host": ({"hostNetwork": True, "hostPID": True}, [{}]),
+    "volumes": ({"volumes": [{"name": "n", "nfs": {"server": "s", "path": "/"}}, {"name": "e", "emptyDir": {}}]}, [{}]),
+    "sysctls": ({"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}}, [{}]),
+    "safe sysctls": ({"securityContext": {"sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}]}}, [{}]),
+    "root": ({"securityContext": {"runAsUser": 0, "runAsNonRoot": False}}, [{"securityContext": {"runAsUser": 0}}]),
+    "not root": ({"securityContext": {"runAsNonRoot": True}}, [{}, {"securityContext": {"runAsNonRoot": False}}]),
+    "seccomp": ({"securityContext": {"seccompProfile": {"type": "Unconfined"}}}, [{"securityContext": GOOD}]),
+    "seccomp of one": ({}, [{"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}, {}]),
+    "selinux": (
+        {"securityContext": {"seLinuxOptions": {"type": "foo", "user": "u"}}},
+        [{"securityContext": {"seLinuxOptions": {"role": "r"}}}],
+    ),
+    "armour": ({}, [{"securityContext": {"appArmorProfile": {"type": "Unconfined"}}}]),
+    "privileged": ({}, [{"securityContext": {"privileged": True}}, {}]),
+    "mounts": ({"hostUsers": False}, [{"securityContext": {"procMount": "Unmasked"}}]),
+    "ports": ({}, [{"ports": [{"containerPort": 80, "hostPort": 80}, {"containerPort": 81, "hostPort": 81}]}]),
+    "probes": ({}, [{"livenessProbe": PROBE}, {"readinessProbe": PROBE}]),
+    "more rights": ({}, [{"securityContext": {"capabilities": {"add": ["SYS_PTRACE", "CHOWN"]}}}, {}]),
+    "a first container": ({"initContainers": [{"name": "i", "image": "x"}]}, [{"securityContext": GOOD}]),
+    "nothing": ({"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}, [{"securityContext": GOOD}]),
+}
+
+
+@pytest.fixture(scope="module")
+def enforcing(kube: Kube) -> Iterator[dict[str, str]]:
+    """A namespace for each level."""
+    names = {level: f"test-{uuid.uuid4().hex[:8]}" for level in LEVELS}
+    for level, name in names.items():
+        labels = {"pod-security.kubernetes.io/enforce": level}
+        kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    yield names
+    kube("delete", "namespace", *names.values(), "--wait=false")
+
+
+def check_sentences(kube: Kube, namespace: str, level: str, template: dict[str, Any]) -> None:
+    """What check lists for a template is what admission says of its pod: nothing less, nothing more."""
+    metadata = {"name": "dry-run", "namespace": namespace}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+    answer = kube.run("create", "--dry-run=server", "-f", "-", text=json.dumps(pod))
+    found = re.search(r'violates PodSecurity "\w+:latest": (.*)', answer.err)
+    assert found or answer.code == 0, answer.err
+    said = found[1] if found else ""
+    for violation in violations(template, level):
+        assert violation.sentence in said
+        said = said.replace(violation.sentence, "", 1)
+    assert not said.strip(", "), said
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("values", SHIPPED)
+def test_the_violations_of_a_values_file_are_those_of_admission(
+    kube: Kube, enforcing: dict[str, str], values: str, level: str
+) -> None:
+    """Judged by the API server's dry run of both pods in a namespace that enforces the level."""
+    manifest = generate(*words_for(values, enforcing[level]), "--set", "dataset=/data")
+    (job,) = [one for one in yaml.safe_load_all(manifest) if one["kind"] == "MPIJob"]
+    for replica in job["spec"]["mpiReplicaSpecs"].values():
+        check_sentences(kube, enforcing[level], level, replica["template"])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("case", STRANGE)
+def test_the_violations_of_a_strange_pod_are_those_of_admission(
+    kube: Kube, enforcing: dict[str, str], case: str, level: str
+) -> None:
+    """Judged by the API server's dry run."""
+    fields, containers = STRANGE[case]
+    own = [{"name": f"c{number}", "image": "x"} | more for number, more in enumerate(containers)]
+    check_sentences(kube, enforcing[level], level, {"spec": fields | {"containers": own}})
