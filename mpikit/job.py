@@ -23,6 +23,7 @@ from mpikit.fields import (
     TreeMap,
     amount,
 )
+from mpikit.nonroot import NONROOT_SSH_PORT, SSH_PORT, pod_security
 from mpikit.parts import (
     MEGA_PARAMETERS,
     PUBLISHED_NAMES,
@@ -30,6 +31,7 @@ from mpikit.parts import (
     EnvVar,
     Host,
     Launcher,
+    Pod,
     Resources,
     RunPolicy,
     Source,
@@ -101,6 +103,8 @@ class Job(Kube):
     """Secrets for the registry, as in a PodSpec."""
     python: Text = "python3"
     """The interpreter in the image that runs the trainer."""
+    run_as_user: Count | None = None
+    """User id of all processes of both pods; unset: root, or the image's own user."""
     name: Label | None = None
     """Name of the MPIJob; unset: <user>-vit-<ranks>cards."""
     mydir: Source | None = None
@@ -314,6 +318,19 @@ class Job(Kube):
     def own_key_folder(self) -> str | None:
         """sshAuthMountPath, if ssh and sshd do not look there by themselves."""
         return None if self.ssh_auth_mount_path == "/root/.ssh" else self.ssh_auth_mount_path
+
+    @property
+    def ssh_port(self) -> int:
+        """Port of the workers' sshd."""
+        return NONROOT_SSH_PORT if self.run_as_user else SSH_PORT
+
+    def pod_spec(self, pod: Pod) -> dict[str, Any]:
+        """More fields of a PodSpec: those that runAsUser asks for, then the user's own."""
+        if not self.run_as_user:
+            return pod.pod_spec
+        own = pod.pod_spec.get("securityContext") or {}
+        security = pod_security(self.run_as_user) | own
+        return {"securityContext": security} | {k: v for k, v in pod.pod_spec.items() if k != "securityContext"}
 
     @property
     def launcher_command(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from mpikit.errors import TemplateError
 from mpikit.job import Job
+from mpikit.nonroot import CONTAINER_SECURITY, passwd
 from mpikit.parts import EnvVar
 from mpikit.payload import Payload, sha256_of, sha256_sums
 from mpikit.profiles import EXIT_CODES
@@ -57,12 +58,13 @@ def render(job: Job, payload: Payload) -> Rendered:
     environment = _environment()
     told = {"job": job, "exit_codes": EXIT_CODES}
     scripts = {name: _render(environment, f"{name}.j2", told) for name in SCRIPTS}
-    files = _encoded(scripts) | dict(payload.files)
+    texts = scripts | _user_file(job)
+    files = _encoded(texts) | dict(payload.files)
     words = _words(job, files)
     manifests = {}
     if job.delivery == "configmap":
         zipped = base64.b64encode(payload.zipped()).decode()
-        words |= {"scripts": scripts, "trainer_zip": zipped}
+        words |= {"scripts": texts, "trainer_zip": zipped}
         manifests["configmap.yaml"] = _render(environment, "configmap.yaml.j2", words)
     manifests["mpijob.yaml"] = _render(environment, "mpijob.yaml.j2", words)
     return Rendered(manifests, scripts, payload)
@@ -83,10 +85,11 @@ def render_task(job: Job, task: Task, payload: Payload) -> str:
         "folders": (*(mount for mount in job.folders if mount.name == "mydir"), *task.folders),
         "kit_name": f"{task.name[:KIT_NAME_MAX]}-kit-{sha256_of(payload.files)[:10]}",
         "labels": {"own": names, "job": names | job.labels, "launcher": names | job.launcher.labels},
+        "container_security": CONTAINER_SECURITY,
     }
     manifests = [_render(environment, "job.yaml.j2", words)]
     if job.delivery == "configmap":
-        words |= {"scripts": {}, "trainer_zip": base64.b64encode(payload.zipped()).decode()}
+        words |= {"scripts": _user_file(job), "trainer_zip": base64.b64encode(payload.zipped()).decode()}
         manifests.insert(0, _render(environment, "configmap.yaml.j2", words))
     return "---\n".join(manifests)
 
@@ -98,6 +101,10 @@ def render_user_values(user: str, site_text: str) -> str:
 
 def _encoded(scripts: Mapping[str, str]) -> dict[str, bytes]:
     return {name: text.encode() for name, text in scripts.items()}
+
+
+def _user_file(job: Job) -> dict[str, str]:
+    return {"passwd": passwd(job.run_as_user)} if job.run_as_user else {}
 
 
 def _words(job: Job, files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -124,6 +131,7 @@ def _words(job: Job, files: Mapping[str, bytes]) -> dict[str, Any]:
             "launcher": check | job.launcher.annotations,
             "worker": check | job.worker.annotations,
         },
+        "container_security": CONTAINER_SECURITY,
         "launcher_env": launcher_env,
         "worker_env": [*literal, *(item for item in job.env if item.value_from is not None)],
     }

@@ -8,6 +8,7 @@ from typing import Literal
 
 from mpikit.fields import ENV_NAME, LABEL_MAX, amount
 from mpikit.job import Job
+from mpikit.nonroot import ROOT_HOME
 from mpikit.parts import PATCHES
 from mpikit.profiles import OLDEST_SYNAPSE, SYNAPSE, release_named, version_key
 from mpikit.quoting import shown
@@ -224,6 +225,8 @@ def _pod_rules(job: Job) -> Found:
             if name in PRINTED_FIELDS:
                 fix = f"use {PRINTED_FIELDS[name]}"
                 yield (role, "podSpec", name), "the template prints this field", fix, "fault"
+        if not isinstance(pod.pod_spec.get("securityContext") or {}, dict):
+            yield (role, "podSpec", "securityContext"), "is no map", "write its fields below it", "fault"
         taken = {"kit", "shm", *(folder.name for folder in folders)}
         for number, volume in enumerate(pod.volumes):
             if volume.get("name") in taken:
@@ -240,6 +243,17 @@ def _pod_rules(job: Job) -> Found:
                 yield (role, "volumeMounts", number), message, "mount it at another path", "fault"
 
 
+def _user_rules(job: Job) -> Found:
+    if not job.run_as_user:
+        return
+    if f"{job.ssh_auth_mount_path}/".startswith(f"{ROOT_HOME}/"):
+        message = f"{job.run_as_user} cannot read what is mounted at sshAuthMountPath, {job.ssh_auth_mount_path}"
+        yield ("runAsUser",), message, "set sshAuthMountPath: /home/mpi/.ssh", "fault"
+    if job.delivery == "mydir":
+        message = f"{job.run_as_user} needs an /etc/passwd that only delivery: configmap brings"
+        yield ("runAsUser",), message, "set delivery: configmap", "fault"
+
+
 def _train_rules(job: Job) -> Found:
     patch = PATCHES[job.train.model_type]
     size = job.train.img_size
@@ -254,5 +268,5 @@ def _train_rules(job: Job) -> Found:
 
 RULES: tuple[Callable[[Job], Found], ...] = (
     *(_synapse_rules, _card_rules, _name_rules, _batch_rules, _folder_rules, _resource_rules, _env_rules),
-    *(_label_rules, _pod_rules, _train_rules),
+    *(_label_rules, _pod_rules, _user_rules, _train_rules),
 )

@@ -37,7 +37,7 @@ LAYERS = (
     ("payload", "values", "job"),
     ("parts",),
     ("reader", "fields", "profiles"),
-    ("quoting", "progress", "redaction", "durations"),
+    ("quoting", "progress", "redaction", "durations", "nonroot"),
     ("errors",),
 )
 ADDRESSES = {

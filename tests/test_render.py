@@ -75,7 +75,7 @@ annotations: {a: "1e3", b: "0600", c: " ", d: "x: y", e: "2024-01-01"}
 train: {name: "run 'n' $(touch y) \\"é\\" ; # x"}
 """
 CASES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("default", "voyager", "gaudi2", "gaudi3", "nvidia", "cpu"), ()),
+    **dict.fromkeys(("default", "voyager", "gaudi2", "gaudi3", "nvidia", "cpu", "baseline", "restricted"), ()),
     "demo": ("dataset=/data/digits", "output=/results"),
     "fashion-mnist": ("dataset=/data/fashion-mnist", "output=/results"),
     "default-2-nodes": ("nodes=2",),
@@ -264,3 +264,11 @@ def test_the_scripts_are_all_rendered(render_job: RenderJob) -> None:
         == set(SCRIPTS)
         == {path.name.removesuffix(".j2") for path in TEMPLATES.glob("*.sh.j2")}
     )
+
+
+def test_a_user_without_root_keeps_the_security_context_of_its_own_pod_spec(render_job: RenderJob) -> None:
+    words = ("runAsUser=1001", "sshAuthMountPath=/home/mpi/.ssh", 'worker.podSpec={"securityContext": {"fsGroup": 7}}')
+    replicas = yaml.safe_load(render_job(*words).manifests["mpijob.yaml"])["spec"]["mpiReplicaSpecs"]
+    security = {role: replica["template"]["spec"]["securityContext"] for role, replica in replicas.items()}
+    assert (security["Worker"]["fsGroup"], security["Worker"]["runAsUser"]) == (7, 1001)
+    assert security["Launcher"]["fsGroup"] == 1001
