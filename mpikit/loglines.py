@@ -23,8 +23,12 @@ _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\
 class ContainerLog:
     """One run of one container; remembers what it has handed on."""
 
-    def __init__(self, cluster: Cluster, namespace: str, pod: str, *, tail: int | None = None) -> None:
+    def __init__(
+        self, cluster: Cluster, namespace: str, pod: str, container: str = "", *, tail: int | None = None
+    ) -> None:
         self.cluster, self.path, self.tail = cluster, POD.path(namespace, pod, "log"), tail
+        self.container = container
+        """Its name, which a server asks for where a pod has several."""
         self.recent: list[tuple[datetime, bytes]] = []
         """Lines handed on that a new connection will bring again: all that are not older than `since`."""
         self.since: datetime | None = None
@@ -70,6 +74,7 @@ class ContainerLog:
 
     def _query(self, follow: bool, previous: bool) -> dict[str, str]:
         query = {"timestamps": "true"}
+        query |= {"container": self.container} if self.container else {}
         query |= {"follow": "true"} if follow else {}
         query |= {"previous": "true"} if previous else {}
         if self.since and self.stamped:

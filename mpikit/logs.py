@@ -74,7 +74,7 @@ class JobLog:
         if pod is None:
             yield from self._kept(tail)
             return
-        log = ContainerLog(self.cluster, self.namespace, pod.name, tail=tail)
+        log = self._log_of(pod, tail=tail)
         if pod.exit_code is not None:
             yield from _drained(log)
             return
@@ -84,9 +84,9 @@ class JobLog:
         """The attempt before this one: the container before it in the same pod, or the pod before it."""
         pods = self.wanted.among(self._pods())
         if pods and pods[-1].restarts:
-            yield from _drained(ContainerLog(self.cluster, self.namespace, pods[-1].name), previous=True)
+            yield from _drained(self._log_of(pods[-1]), previous=True)
         elif len(pods) > 1:
-            yield from _drained(ContainerLog(self.cluster, self.namespace, pods[-2].name))
+            yield from _drained(self._log_of(pods[-2]))
         else:
             fix = f"python generate.py logs {self.name} -n {self.namespace} shows its only attempt"
             raise JobError(f"{self.wanted} of {self.name} was not started before\n  fix: {fix}")
@@ -106,7 +106,7 @@ class JobLog:
 
     def _pod_lines(self, pod: Pod, tail: int | None) -> Iterator[bytes]:
         """The lines of all containers of one pod, restarts included."""
-        run, log = pod.restarts, ContainerLog(self.cluster, self.namespace, pod.name, tail=tail)
+        run, log = pod.restarts, self._log_of(pod, tail=tail)
         outage, num_lost = _Outage(self.cluster, self.tell), 0
         while True:
             before = log.num_lines
@@ -132,13 +132,16 @@ class JobLog:
             if now.restarts > run:
                 yield from _drained(log, previous=True, anywhere=True)
                 self.tell(f"--- {pod.name} was started again (restart {now.restarts})")
-                run, log = now.restarts, ContainerLog(self.cluster, self.namespace, pod.name)
+                run, log = now.restarts, self._log_of(pod)
             elif now.exit_code is not None:
                 over = now.phase in OVER
                 yield from _drained(log, anywhere=over)
                 if over or self._patiently(self._ended):
                     return
                 self.cluster.sleep(LOOK_SECONDS)
+
+    def _log_of(self, pod: Pod, *, tail: int | None = None) -> ContainerLog:
+        return ContainerLog(self.cluster, self.namespace, pod.name, pod.main, tail=tail)
 
     def _same_pod(self, pod: Pod) -> Pod | None:
         """The pod as it is now; None if it is gone, or another has its name."""

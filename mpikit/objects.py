@@ -17,6 +17,7 @@ REPLICA_INDEX = "training.kubeflow.org/replica-index"
 USER = "mpikit/user"
 QUEUE = "kueue.x-k8s.io/queue-name"
 DEFAULT_BACKOFF_LIMIT = 6  # batch/v1 Job
+DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"  # annotation; else the first container, as kubectl has it
 OVER = ("Succeeded", "Failed")  # phases of a pod that holds nothing any more
 
 
@@ -230,6 +231,20 @@ class Pod:
         return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
 
     @property
+    def main(self) -> str:
+        """Name of its main container, which runs the job; others may stand beside it, such as a mesh's proxy."""
+        named = at(self.raw, "metadata", "annotations", DEFAULT_CONTAINER)
+        names = [str(one.get("name") or "") for one in at(self.raw, "spec", "containers") or ()]
+        return str(named) if named in names else names[0] if names else ""
+
+    @property
+    def main_status(self) -> Object:
+        """Status of its main container; the kubelet sorts them all by name. Empty if there is none yet."""
+        found: list[Object] = at(self.raw, "status", "containerStatuses") or []
+        own = [one for one in found if one.get("name") == self.main]
+        return (own or (found if len(found) == 1 else []) or [{}])[0]
+
+    @property
     def waiting(self) -> tuple[str, str, str]:
         """(reason, message, image) of the first container that does not run for a reason; empty strings if none."""
         for container in self.containers:
@@ -245,24 +260,24 @@ class Pod:
     @property
     def started(self) -> bool:
         """Whether its main container runs or has run."""
-        state = at(self.raw, "status", "containerStatuses", 0, "state") or {}
+        state = self.main_status.get("state") or {}
         return bool(state.get("running") or state.get("terminated")) or self.restarts > 0
 
     @property
     def restarts(self) -> int:
         """Times that its main container was started again."""
-        return int(at(self.raw, "status", "containerStatuses", 0, "restartCount") or 0)
+        return int(at(self.main_status, "restartCount") or 0)
 
     @property
     def exit_code(self) -> int | None:
         """Exit code of its main container; None while it runs."""
-        code = at(self.raw, "status", "containerStatuses", 0, "state", "terminated", "exitCode")
+        code = at(self.main_status, "state", "terminated", "exitCode")
         return None if code is None else int(code)
 
     @property
     def ended(self) -> datetime | None:
         """When its main container ended."""
-        return time_of(at(self.raw, "status", "containerStatuses", 0, "state", "terminated", "finishedAt"))
+        return time_of(at(self.main_status, "state", "terminated", "finishedAt"))
 
     @property
     def evicted(self) -> str:

@@ -160,9 +160,7 @@ def retrying(snapshot: Snapshot) -> Finding | None:
     failures = max(failed, launcher.restarts if launcher else 0)
     if not failures:
         return None
-    code = (
-        at(launcher.raw, "status", "containerStatuses", 0, "lastState", "terminated", "exitCode") if launcher else None
-    )
+    code = at(launcher.main_status, "lastState", "terminated", "exitCode") if launcher else None
     earlier = [pod.exit_code for pod in snapshot.pods if pod.role == "launcher" and pod.exit_code]
     code = code or (earlier[-1] if earlier else None)
     meaning = f" with exit code {code}" + (f" ({EXIT_CODES[code]})" if code in EXIT_CODES else "") if code else ""

@@ -12,7 +12,7 @@ from pathlib import Path
 from mpikit.api import EVENT, JOB, MPIJOB, POD, QUOTA, find, find_all
 from mpikit.cluster import Call, Cluster, Object
 from mpikit.errors import ClusterError, Forbidden
-from mpikit.objects import JOB_NAME, Event, MPIJob, Pod, at, ordered, time_of
+from mpikit.objects import DEFAULT_CONTAINER, JOB_NAME, Event, MPIJob, Pod, at, ordered, time_of
 
 TAIL_LINES = 120  # metric lines come every ten steps or so; the reason of an end is among the last twenty
 TAIL_BYTES = 1 << 18
@@ -119,6 +119,7 @@ def _with_log(cluster: Cluster, snapshot: Snapshot) -> Snapshot:
     if launcher and launcher.started:
         path = POD.path(snapshot.namespace, launcher.name, "log")
         query = {"tailLines": str(TAIL_LINES), "limitBytes": str(TAIL_BYTES), "timestamps": "true"}
+        query |= {"container": launcher.main} if launcher.main else {}
         try:
             answer = cluster.request(Call("GET", path, query, accept="*/*", patient=False))
             lines = answer.data.decode(errors="replace").splitlines()
@@ -194,12 +195,17 @@ def _lean(item: Object) -> Object:
 def _lean_pod(item: Object) -> Object:
     """The few parts of a pod that a list needs: a thousand whole ones are 100 MB."""
     spec = item.get("spec", {})
-    containers = [{"resources": container.get("resources")} for container in spec.get("containers", ())]
+    containers = [
+        {"name": container.get("name"), "resources": container.get("resources")}
+        for container in spec.get("containers", ())
+    ]
     status = {
         name: value for name, value in item.get("status", {}).items() if name not in ("podIPs", "hostIPs", "qosClass")
     }
     kept = ("name", "namespace", "uid", "labels", "creationTimestamp", "deletionTimestamp")
     metadata = {name: item["metadata"][name] for name in kept if name in item["metadata"]}
+    if main := at(item, "metadata", "annotations", DEFAULT_CONTAINER):
+        metadata["annotations"] = {DEFAULT_CONTAINER: main}
     return {
         "metadata": metadata,
         "spec": {"nodeName": spec.get("nodeName"), "containers": containers},

@@ -14,13 +14,16 @@ from mpikit.api import MPIJOB, POD, create, delete, find, find_all
 from mpikit.cluster import Cluster
 from mpikit.errors import ClusterError, Conflict, Forbidden, JobError, Timeout, Unknown, Unreachable
 from mpikit.loglines import ContainerLog
+from mpikit.logs import JobLog, Wanted
+from mpikit.objects import DEFAULT_CONTAINER, Pod
 from mpikit.redaction import HIDDEN
+from mpikit.snapshot import read_snapshot
 from mpikit.submission import submit
 from mpikit.waiting import wait_for
 from tests.conftest import Command
 from tests.scripted import certificates
 from tests.scripted.faults import Plan
-from tests.scripted.operator import with_status
+from tests.scripted.operator import ended, pod, with_status
 from tests.scripted.server import Handler, Request, Scripted
 from tests.scripted.store import Object
 from tests.scripted.world import NAMESPACE, World, kubeconfig
@@ -494,6 +497,42 @@ def test_a_page_of_something_in_between_is_no_log(content: str, world: World) ->
     log = ContainerLog(world.cluster(), NAMESPACE, "job-launcher-x")
     with pytest.raises(Unreachable, match="not an API server"):
         list(log.read(follow=True))
+
+
+def with_a_proxy(item: Object, code: int | None = None) -> Object:
+    """A pod in which a service mesh runs its proxy too: its status comes first, for the kubelet sorts by name."""
+    item["spec"]["containers"].append({"name": "istio-proxy"})
+    proxy = {"name": "istio-proxy", "restartCount": 3, "state": {"running": {"startedAt": None}}}
+    item = item if code is None else ended(item, code, "Running")
+    item["status"]["containerStatuses"].insert(0, proxy)
+    return item
+
+
+def test_a_container_beside_the_main_one_is_not_taken_for_it() -> None:
+    item = with_a_proxy(pod(NAMESPACE, "job", "launcher", "job-launcher-x", "uid"), 5)
+    found = Pod(item)
+    assert (found.exit_code, found.restarts, found.main) == (5, 0, "launcher")
+    item["metadata"]["annotations"] = {DEFAULT_CONTAINER: "istio-proxy"}
+    assert (Pod(item).exit_code, Pod(item).restarts) == (None, 3)
+
+
+def test_the_log_of_a_pod_with_several_containers_names_the_one_that_is_wanted(world: World) -> None:
+    with_a_job(world)
+    world.server.store.put("ADDED", "pods", with_a_proxy(pod(NAMESPACE, "job", "launcher", "job-launcher-x", "uid"), 0))
+
+    def as_the_server_does(request: Request, handler: Handler) -> bool:
+        if not request.path.endswith("/log"):
+            return False
+        if request.query.get("container") != "launcher":
+            handler.status(400, "BadRequest", "a container name must be specified for pod job-launcher-x")
+            return True
+        handler.send(200, b"2026-11-25T03:00:00Z one\n", {"Content-Type": "text/plain"})
+        return True
+
+    world.server.answer = as_the_server_does
+    log = JobLog(world.cluster(), NAMESPACE, "job", Wanted(), str)
+    assert list(log.lines(follow=False)) == [b"one"]
+    assert read_snapshot(world.cluster(), NAMESPACE, "job").lines == ["one"]
 
 
 def test_a_conflict_is_told_as_one(world: World) -> None:
