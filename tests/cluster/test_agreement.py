@@ -84,6 +84,7 @@ def bases() -> tuple[Object, Object]:
     jobs = [one for text in texts for one in yaml.safe_load_all(text) if one["kind"] == "MPIJob"]
     for job in jobs:
         job["spec"]["runPolicy"]["suspend"] = True
+        job["spec"]["runPolicy"].pop("managedBy", None)  # the operator looks at nothing of a job that Kueue manages
         for replica in job["spec"]["mpiReplicaSpecs"].values():  # admission asks for these before it validates
             for name in ("serviceAccountName", "priorityClassName"):
                 replica["template"]["spec"].pop(name, None)
