@@ -7,7 +7,6 @@ worker a node), topology spread, host ports, volumes that only some nodes reach,
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,30 +14,16 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from mpikit.objects import OVER, Object, at, cards_of, conditions_of
+from mpikit.quantities import quantity
 
 Amounts = Mapping[str, Fraction]
 
-_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?\d+))?")
-_POWERS = {"n": -3, "u": -2, "m": -1, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 _BINARY = ("Ei", "Pi", "Ti", "Gi", "Mi", "Ki")
 _BYTES = ("memory", "storage", "hugepages-")
 _FORGIVEN_TAINTS = ("unschedulable", "not-ready", "unreachable")  # told as cordoned and not Ready instead
 _PERMANENT_OWNERS = ("DaemonSet", "Node")  # their pods stay on a node whatever jobs come and go
 HOSTNAME = "kubernetes.io/hostname"
 ONE = Fraction(1)
-
-
-def quantity(text: object) -> Fraction:
-    """A Kubernetes quantity as a number, exactly: 500m is 1/2, 4Gi is 4294967296, 1e3 is 1000."""
-    found = _QUANTITY.fullmatch(str(text))
-    if not found:
-        raise ValueError(f"{text!r} is no quantity")
-    number, suffix, exponent = Fraction(found[1]), found[2] or "", found[3]
-    if exponent:
-        return number * Fraction(10) ** int(exponent)
-    if not suffix:
-        return number
-    return number * Fraction(1024 if suffix.endswith("i") else 1000) ** _POWERS[suffix[0]]
 
 
 def written(resource: str, value: Fraction) -> str:

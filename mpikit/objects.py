@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from mpikit.profiles import CARD_RESOURCES
+from mpikit.quantities import quantity
 
 Object = dict[str, Any]
 
@@ -39,8 +40,15 @@ def at(value: Any, *path: str | int) -> Any:
 def cards_of(pod_spec: Any) -> int:
     """Accelerator cards that a pod asks for."""
     limits = [at(container, "resources", "limits") or {} for container in at(pod_spec, "containers") or ()]
-    amounts = [str(limit.get(name, 0)) for limit in limits for name in CARD_RESOURCES]
-    return sum(int(amount) for amount in amounts if amount.isdigit())
+    return sum(_cards(limit.get(name, 0)) for limit in limits for name in CARD_RESOURCES)
+
+
+def _cards(amount: object) -> int:
+    """A count of cards, which may be written 8, "8" or 1e1; 0 if it is none."""
+    try:
+        return int(quantity(amount))
+    except ValueError:
+        return 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from mpikit.capacity import quantity
 from mpikit.kubeschema import Found
 from mpikit.objects import at
+from mpikit.quantities import quantity
 
 _STANDARD = ("cpu", "memory", "ephemeral-storage")  # resources without a domain that a container may ask for
 HUGE = "hugepages-"

@@ -15,13 +15,14 @@ from mpikit.capacity import (
     hindrances,
     job_objects,
     needs,
-    quantity,
     quota_use,
     rooms,
     shortages,
     usage,
     written,
 )
+from mpikit.objects import cards_of
+from mpikit.quantities import quantity
 
 CARD = "habana.ai/gaudi"
 Object = dict[str, Any]
@@ -321,3 +322,13 @@ def test_a_quota_is_short_exactly_if_need_and_use_pass_its_limit(workers: int, h
 def test_as_many_workers_fit_as_whole_shares_of_free_cards(each: int, held: int) -> None:
     taken = {"a": {CARD: Fraction(held)}}
     assert rooms([node("a")], template(cards=str(each)), {}, taken) == {"a": (8 - held) // each}
+
+
+@pytest.mark.parametrize("amount", [10, "10", "1e1", "10.0", "0.01k"])
+def test_cards_are_counted_however_they_are_written(amount: object) -> None:
+    assert cards_of({"containers": [{"resources": {"limits": {CARD: amount}}}]}) == 10
+
+
+def test_an_exponent_that_nobody_means_is_no_quantity() -> None:
+    with pytest.raises(ValueError, match="no quantity"):
+        quantity("1e999999999")

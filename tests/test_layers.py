@@ -37,7 +37,7 @@ LAYERS = (
     ("payload", "values", "job"),
     ("parts",),
     ("reader", "fields", "profiles"),
-    ("quoting", "progress", "redaction", "durations", "nonroot"),
+    ("quoting", "progress", "redaction", "durations", "nonroot", "quantities"),
     ("errors",),
 )
 ADDRESSES = {
