@@ -21,6 +21,7 @@ from vit.augment import TRANSFORMS, Transform, centre_crop, squash, with_rand_au
 from vit.config import Config
 from vit.erasing import Erasing
 from vit.errors import DataError
+from vit.file_index import index_files
 from vit.order import PADDING, Key, sample_random
 from vit.sources import Array, DamagedImage, FolderSource, Source, SyntheticSource
 
@@ -170,7 +171,8 @@ def open_source(config: Config, split: str) -> Source:
                 seed=config.seed if training else config.seed + 1,
             )
         case "imagenet1K" | "imagefolder":
-            return FolderSource(Path(config.data_path) / split)
+            root = Path(config.data_path) / split
+            return FolderSource(root, index_files(root, Path(config.output_dir)))
         case archive:
             return open_archive(archive, Path(config.data_path), split)
 

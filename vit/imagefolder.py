@@ -10,8 +10,8 @@ from pathlib import Path
 from PIL import Image
 
 from vit.errors import DataError
+from vit.file_index import EXTENSIONS
 from vit.program import Talk
-from vit.sources import EXTENSIONS
 from vit.staging import run_all, write_manifest
 
 CHUNK = 200  # files that one thread takes at a time

@@ -74,7 +74,7 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
 def _run_in_folder(frame: Frame, stop: StopRequest) -> None:
     config, group, folder = frame.config, frame.group, frame.folder
     checkpoint = group.on_rank0(lambda: _find_checkpoint(folder, config))
-    data = group.together(lambda: open_data(config, with_train=not config.eval_only))
+    data = open_data_once(config, group, with_train=not config.eval_only)
     check_same_files(group, data)
     identity = _identity(config, group, data)
     if checkpoint is not None:
@@ -112,6 +112,13 @@ def _find_checkpoint(folder: RunFolder, config: Config) -> Checkpoint | None:
         what = f"nothing to evaluate: {folder.path} has no checkpoint and --pretrained_dir is not given"
         raise ConfigError("--eval_only", what, "give --pretrained_dir or the --name of a run")
     return checkpoint
+
+
+def open_data_once(config: Config, group: Group, *, with_train: bool) -> Data:
+    """The data set on every rank; rank 0 lists the files first, so that the others find its index. Raises DataError."""
+    if group.world_size > 1:
+        group.on_rank0(lambda: len(open_data(config, with_train=with_train).val.source))
+    return group.together(lambda: open_data(config, with_train=with_train))
 
 
 def check_same_files(group: Group, data: Data) -> None:

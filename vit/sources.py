@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,20 +11,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from vit.errors import DataError
+from vit.file_index import EXTENSIONS, open_index
 from vit.jpeg import fast_decode
 
-EXTENSIONS = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".ppm",
-    ".bmp",
-    ".pgm",
-    ".tif",
-    ".tiff",
-    ".webp",
-    ".gif",
-)  # torchvision's, and gif
 CACHE_IMAGES = 20_000  # only small sets are kept decoded: a part of ImageNet in memory helps nobody
 CACHE_BYTES = 256 * 2**20  # per process that decodes
 
@@ -60,41 +47,36 @@ class Source(Protocol):
 class FolderSource:
     """The images below root/<class>/, classes and files sorted by name, as torchvision's ImageFolder finds them."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.class_names = sorted(entry.name for entry in _entries(root) if entry.is_dir())
-        self.files: list[str] = []
-        self.labels: list[int] = []
-        for label, name in enumerate(self.class_names):
-            found = list(_image_names(root / name, f"{name}/"))
-            self.files += found
-            self.labels += [label] * len(found)
-        if not self.files:
+    def __init__(self, root: Path, kept_in: tuple[Path, ...] = ()) -> None:
+        """Raises DataError; `kept_in` names files that may hold the folder's index, or may be made to."""
+        self.root, self.index = root, open_index(root, kept_in)
+        self.class_names = self.index.class_names
+        if not len(self.index):
             expected = f"expected images as {root}/<class>/<image> ({', '.join(EXTENSIONS)})"
             raise DataError(str(root), "holds no images", expected)
         self.cache: dict[int, Array] = {}
-        self.cache_left = CACHE_BYTES if len(self.files) <= CACHE_IMAGES else 0
+        self.cache_left = CACHE_BYTES if len(self.index) <= CACHE_IMAGES else 0
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.index)
 
     def label(self, index: int) -> int:
         """Index of the folder's name among the sorted names."""
-        return self.labels[index]
+        return self.index.label(index)
 
     def image(self, index: int) -> Array:
         """The decoded file, from memory where a small set was read before."""
         if index in self.cache:
             return self.cache[index]
-        image = decode(self.root / self.files[index])
+        image = decode(self.root / self.index.file(index))
         if image.nbytes <= self.cache_left:
             self.cache[index] = image
             self.cache_left -= image.nbytes
         return image
 
     def fingerprint(self) -> int:
-        """CRC-32 of all file names."""
-        return zlib.crc32("\n".join(self.files).encode(errors="surrogateescape"))
+        """CRC-32 of all names and labels."""
+        return self.index.fingerprint
 
 
 class ArraySource:
@@ -166,25 +148,3 @@ def _decode_by_pillow(path: Path, data: bytes) -> Array:
     except Exception as error:  # Pillow's decoders raise nearly anything on bytes that are no image
         reason = "no image that Pillow knows" if isinstance(error, UnidentifiedImageError) else error
         raise DamagedImage(str(path), f"cannot be decoded ({reason})", "replace or remove the file") from error
-
-
-def _image_names(folder: Path, prefix: str) -> Iterator[str]:
-    """Paths of the image files below a folder: its own sorted by name, then those of each sub-folder."""
-    folders = []
-    for entry in sorted(_entries(folder), key=lambda entry: entry.name):
-        if entry.name.lower().endswith(EXTENSIONS):
-            yield prefix + entry.name
-        elif entry.is_dir():
-            folders.append(entry.name)
-    for name in folders:
-        yield from _image_names(folder / name, f"{prefix}{name}/")
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        what = f"cannot be read ({error.strerror})"
-        expected = "expected --data_path to hold train/<class>/<image> and val/<class>/<image>"
-        raise DataError(str(folder), what, expected) from error

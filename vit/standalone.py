@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vit.checkpoint import find_fault
 from vit.config import Config
-from vit.data import DamageReport, open_data, open_loader
+from vit.data import DamageReport, open_loader
 from vit.device import open_device
 from vit.distributed import Group
 from vit.errors import ConfigError, StorageError
@@ -15,7 +15,7 @@ from vit.evaluation import Evaluation, evaluate
 from vit.model import VisionTransformer
 from vit.order import EvalBatches
 from vit.ranks import Ranks
-from vit.session import build_model, check_same_files, fill_from_file, num_loader_workers
+from vit.session import build_model, check_same_files, fill_from_file, num_loader_workers, open_data_once
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def evaluate_weights(config: Config, ranks: Ranks) -> tuple[Evaluation, list[str
     """The result over all ranks, and the classes' names. Raises TrainError."""
     device = open_device(config.device, ranks)
     group = Group(ranks, device, timeout_seconds=config.rank_timeout_seconds)
-    data = group.together(lambda: open_data(config, with_train=False))
+    data = open_data_once(config, group, with_train=False)
     check_same_files(group, data)
     model = build_model(config, device, data)
     for note in group.on_rank0(lambda: _fill(model, config)):

@@ -344,7 +344,7 @@ def test_the_zip_runs_under_mpirun_with_one_rank_from_another_folder(images: Pat
     with zipfile.ZipFile(tmp_path / "vit.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted((ROOT / "vit").glob("*.py")):
             archive.write(path, f"vit/{path.name}")
-    assert (tmp_path / "vit.zip").stat().st_size < 100 * 1024
+    assert (tmp_path / "vit.zip").stat().st_size < 190 * 1024  # mpikit.payload.ZIP_MAX_BYTES
     flags = ["--data_path", str(images), "--output_dir", str(tmp_path), "--name", "a", "--num_workers", "1"]
     result = mpirun(1, *flags, cwd=tmp_path, PYTHONPATH=str(tmp_path / "vit.zip"))
     assert result.code == 0, result.err
