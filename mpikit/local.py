@@ -27,10 +27,13 @@ from mpikit.tasks import Task
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# ssh's place in mpirun and in run_vit.sh: options and the host are dropped, the rest is the command.
+# ssh's place in mpirun and in run_vit.sh: options and the host are dropped, the rest is the command. Each node has a
+# folder for temporary files of its own: two daemons of Open MPI 4 that make one folder at once end the job (code 213).
 AGENT = """#!/bin/sh
 while [ "${1#-}" != "$1" ]; do case "$1" in -[oplip]) shift 2 ;; *) shift ;; esac; done
 shift
+TMPDIR="$(mktemp -d "${TMPDIR:-/tmp}/node.XXXXXX")"
+export TMPDIR
 exec sh -c "$*"
 """
 
@@ -132,8 +135,8 @@ def _environment(job: Job, work: Path, mpirun: Path, folders: Mapping[str, str])
         "MPIKIT_SCRATCH": work / "scratch",
         "MPIKIT_PYTHON": sys.executable,
         # Of its own for each run: daemons of the last one may still be clearing away the folder that all would share.
-        "OMPI_MCA_orte_tmpdir_base": work / "mpi",
-        "PRTE_MCA_prte_tmpdir_base": work / "mpi",
+        # By this name, since mpirun would hand an MCA parameter on to the daemons, whose folders must differ.
+        "TMPDIR": work / "mpi",
         "MPIKIT_MASTER_ADDR": "127.0.0.1",
         "MPIKIT_MASTER_PORT": _free_port(),
         "PATH": f"{mpirun.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",

@@ -137,7 +137,7 @@ def test_an_ssh_that_hangs_does_not_outlast_the_wait(stage: Callable[..., Stage]
 
 def test_a_worker_that_answers_late_is_waited_for(stage: Callable[..., Stage]) -> None:
     made = stage("nodes=2")
-    made.write("bin/agent", AGENT.replace("shift\nexec", "shift\ntest -e up || { touch up; exit 255; }\nexec"))
+    made.write("bin/agent", AGENT.replace("exec sh", "test -e up || { touch up; exit 255; }\nexec sh"))
     assert made.run().returncode == 0
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mpikit.local import AGENT
 from tests.local.conftest import Run, ranks_of
 
 Job = Callable[..., Run]
@@ -93,3 +95,17 @@ def test_two_jobs_at_once_do_not_meet(job: Job, tmp_path: Path) -> None:
     with first.started() as one, second.started() as two:
         outputs = [process.communicate(timeout=300) for process in (one, two)]
     assert [one.returncode, two.returncode] == [0, 0], outputs
+
+
+def test_no_start_of_many_fails_because_two_nodes_share_a_machine(open_mpi: Path, tmp_path: Path) -> None:
+    (agent := tmp_path / "agent").write_text(AGENT)
+    agent.chmod(0o755)
+    (hosts := tmp_path / "hosts").write_text("n0 slots=1\nn1 slots=1\n")
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    agents = {"OMPI_MCA_plm_rsh_agent": str(agent), "PRTE_MCA_plm_ssh_agent": str(agent)}
+    command = [str(open_mpi / "mpirun"), "--hostfile", str(hosts), "-np", "2", "--map-by", "ppr:1:node", "sleep", "1"]
+    for number in range(20):  # Open MPI 4 failed in one start of seven
+        (folder := tmp_path / str(number)).mkdir()
+        environment = {**os.environ, **root, **agents, "TMPDIR": str(folder)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
