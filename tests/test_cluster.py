@@ -454,6 +454,14 @@ def test_a_wait_outlasts_a_server_that_is_away_for_minutes(world: World) -> None
     assert wait_for(world.cluster(), NAMESPACE, "job", "succeeded", 7200, str).verdict == "Succeeded"
 
 
+def test_a_wait_for_a_server_that_never_answered_ends_within_a_minute(world: World) -> None:
+    world.server.shut(seconds=3600)
+    began = world.clock()
+    with pytest.raises(Unreachable):
+        wait_for(world.cluster(), NAMESPACE, "job", "succeeded", 7200, lambda status: None)
+    assert world.clock() - began < 60
+
+
 def test_a_wait_gives_up_on_a_server_that_stays_away(world: World) -> None:
     with_a_job(world)
     world.server.answer = lambda request, handler: len(world.server.requests) >= 3 and world.server.shut() is None
