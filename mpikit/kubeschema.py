@@ -29,6 +29,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 _WORDS = {"object": "a map", "array": "a list", "string": "a text in quotes", "boolean": "true or false"}
 _QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?")  # the CRD's pattern
+QUANTITY_FORMAT = "quantity"  # our own word, for quantities in a CRD
 _BITS = {"int32": 31, "int64": 63}  # the integers of Go, which cannot hold more
 
 
@@ -83,7 +84,7 @@ def schema_faults(value: Any, schema: Schema, version: str, key: Key = ()) -> Fo
         yield from _map_faults(value, schema, version, key)
     elif isinstance(value, list):
         yield from _list_faults(value, schema, version, key)
-    elif wanted == ["string", "number"] and not _QUANTITY.fullmatch(str(value)):
+    elif _is_quantity(schema, wanted) and not _QUANTITY.fullmatch(str(value)):
         yield dotted(key), f"{value!r} is no quantity", "write it like 95, 500m, 4Gi or 95000Mi", "fault"
     elif "enum" in schema and value not in schema["enum"]:
         yield dotted(key), f"{value!r} is not known", f"one of {', '.join(map(str, schema['enum']))}", "fault"
@@ -106,6 +107,10 @@ def well_typed(value: Any, schema: Schema, version: str) -> Any:
     below = {name: fields.get(name, rest or {}) for name in value}
     pairs = ((name, well_typed(item, below[name], version)) for name, item in value.items())
     return {name: item for name, item in pairs if item is not None}
+
+
+def _is_quantity(schema: Schema, wanted: list[str]) -> bool:
+    return wanted == ["string", "number"] or schema.get("format") == QUANTITY_FORMAT
 
 
 def _holds_maps(schema: Schema, version: str) -> bool:

@@ -93,6 +93,10 @@ def container(job: dict[str, Any], role: str = "Worker") -> dict[str, Any]:
     return pod(job, role)["containers"][0]  # type: ignore[no-any-return]  # parsed YAML
 
 
+def secret_key(**reference: str) -> dict[str, Any]:
+    return {"name": "A", "valueFrom": {"secretKeyRef": reference}}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -127,6 +131,14 @@ def container(job: dict[str, Any], role: str = "Worker") -> dict[str, Any]:
         (lambda job: resources(job)["limits"].update({"hugepages-2Mi": "3Mi"}), "no multiple of the page"),
         (lambda job: replica(job, "Worker")["template"]["metadata"]["labels"].update({"a": "b c"}), "no label value"),
         (lambda job: container(job, "Launcher").update(resources={"limits": {"habana.ai/gaudi": 1}}), "warning"),
+        (lambda job: container(job).update(env=[secret_key(key="k")]), "secretKeyRef.name: is empty"),
+        (lambda job: container(job).update(env=[secret_key(name="S", key="k")]), "name: 'S' is no name of an object"),
+        (lambda job: container(job).update(env=[secret_key(name="s", key="a b")]), "key: 'a b' is no key of a Config"),
+        (lambda job: container(job).update(envFrom=[{"secretRef": {"name": " "}}]), "secretRef.name: ' ' is no name"),
+        (lambda job: container(job).update(envFrom=[{"secretRef": {"name": "s"}, "prefix": "A="}]), "prefix: 'A='"),
+        (lambda job: job["spec"]["runPolicy"].update(schedulingPolicy={"minResources": {"cpu": 1.5}}), "is 1.5, not"),
+        (lambda job: job["spec"]["runPolicy"].update(schedulingPolicy={"minResources": {"cpu": "x"}}), "no quantity"),
+        (lambda job: pod(job).update(nodeSelector={"a b": "c"}), "nodeSelector.a b: 'a b' is no key of a label"),
     ],
 )
 def test_what_the_api_server_refuses_is_told_by_its_key(
