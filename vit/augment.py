@@ -1,4 +1,4 @@
-"""What is done to one image: pixels (H, W, 3) and a generator -> (S, S, 3). The generator is all the randomness."""
+"""What is done to one image: a picture (H, W, 3) and a generator, which is all the randomness -> pixels (S, S, 3)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from PIL import Image
 
 from vit.randaugment import RandAugment, parse
 from vit.resize import resize
+from vit.sources import Picture
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
-Transform = Callable[[Pixels, int, np.random.RandomState], Pixels]
+Transform = Callable[[Picture, int, np.random.RandomState], Pixels]
 
 CROP_AREA = (0.05, 1.0)  # of the reference: vit_jax/input_pipeline.py, sample_distorted_bounding_box
 CROP_ASPECT = (3 / 4, 4 / 3)
@@ -22,9 +23,9 @@ CROP_ATTEMPTS = 10  # as torchvision's RandomResizedCrop, then the whole image
 SHIFT_FRACTION = 16  # shift moves by up to side / 16: 2 of 32 px
 
 
-def squash(image: Pixels, side: int, _: np.random.RandomState) -> Pixels:
+def squash(image: Picture, side: int, _: np.random.RandomState) -> Pixels:
     """The whole image at side x side, aspect not kept: the protocol of the published results."""
-    return resize(image, side, side)
+    return resize(image[:, :], side, side)
 
 
 def centre_crop(crop_pct: float) -> Transform:
@@ -32,22 +33,22 @@ def centre_crop(crop_pct: float) -> Transform:
     return functools.partial(_cropped, crop_pct)
 
 
-def _cropped(crop_pct: float, image: Pixels, side: int, _: np.random.RandomState) -> Pixels:
+def _cropped(crop_pct: float, image: Picture, side: int, _: np.random.RandomState) -> Pixels:
     short = math.floor(side / crop_pct)
     height, width = image.shape[:2]
     size = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
     left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
-    return resize(image, *size)[top : top + side, left : left + side]
+    return resize(image[:, :], *size)[top : top + side, left : left + side]
 
 
-def inception(image: Pixels, side: int, random: np.random.RandomState) -> Pixels:
+def inception(image: Picture, side: int, random: np.random.RandomState) -> Pixels:
     """A random crop of 5-100 % of the area at side x side, flipped half of the time."""
     left, top, right, bottom = crop_box(image.shape[1], image.shape[0], random)
     pixels = resize(image[top:bottom, left:right], side, side)
     return pixels[:, ::-1] if random.random_sample() < 0.5 else pixels
 
 
-def shift(image: Pixels, side: int, random: np.random.RandomState) -> Pixels:
+def shift(image: Picture, side: int, random: np.random.RandomState) -> Pixels:
     """The whole image moved by up to side / 16 px each way; the border repeats its edge."""
     reach = max(1, side // SHIFT_FRACTION)
     left, top = random.randint(0, 2 * reach + 1, 2)
@@ -66,7 +67,7 @@ def with_rand_augment(base: Transform, text: str) -> Transform:
 
 
 def _rand_augmented(
-    base: Transform, augment: RandAugment, image: Pixels, side: int, random: np.random.RandomState
+    base: Transform, augment: RandAugment, image: Picture, side: int, random: np.random.RandomState
 ) -> Pixels:
     pixels = np.ascontiguousarray(base(image, side, random))
     return np.asarray(augment(Image.fromarray(pixels), random))

@@ -91,24 +91,23 @@ class Batches(Dataset[Batch | DataError]):
         epoch, index = key
         for _ in range(MOST_DAMAGED):
             try:
-                image = self.source.image(index)
+                return self._sample(epoch, index)
             except DamagedImage as error:
                 damaged.append(f"{error.where}: {error.what}")
                 if not self.replaces:
                     return None
                 index = (index + 1) % len(self.source)
                 last = error
-            else:
-                return self._augmented(image, sample_random(self.seed, (epoch, index))), self.source.label(index)
         raise DataError(last.where, f"{last.what}, like {MOST_DAMAGED - 1} images before it", "mend the data set")
 
-    def _augmented(self, image: Array, random: np.random.RandomState) -> Array:
-        pixels: Array = self.transform(image, self.side, random)
-        if self.erasing is None:
-            return pixels
-        scaled: Array = (pixels.astype(np.float32) - 127.5) / np.float32(127.5)
-        self.erasing(scaled, random)
-        return scaled
+    def _sample(self, epoch: int, index: int) -> tuple[Array, int]:
+        """The augmented image and its label; damage may show only now, when a part of the file is decoded."""
+        random = sample_random(self.seed, (epoch, index))
+        pixels: Array = self.transform(self.source.image(index), self.side, random)
+        if self.erasing is not None:
+            pixels = (pixels.astype(np.float32) - 127.5) / np.float32(127.5)
+            self.erasing(pixels, random)
+        return pixels, self.source.label(index)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Any
 from vit.jpeg import decoder
 from vit.resize import has_opencv
 from vit.run_state import Session
+from vit.turbojpeg import cropper
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ def _setting(session: Session) -> Iterator[str]:
     )
     grows = "OpenCV where they grow and torch where they shrink" if has_opencv() else "torch"
     yield f"images: JPEG decoded by {decoder()[0]}, all else by Pillow; resized by {grows}"
+    if cropper().remark:
+        yield f"images: {cropper().remark}"
 
 
 def _augmentation(session: Session) -> str:

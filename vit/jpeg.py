@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+
+from vit.turbojpeg import Box, cropper
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 Decoder = Callable[[bytes], Array]
 
 START_OF_FRAME = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive; Huffman-coded (ITU T.81, table B.1)
+START_OF_SCAN = 0xDA
 NO_LENGTH = (0x01, *range(0xD0, 0xD9))  # markers without a segment
 COMPONENTS = (1, 3)  # CMYK is Pillow's, whose conversion is the reference
 END_OF_IMAGE = b"\xff\xd9"
+MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # neither a stuffed byte, nor a restart, nor padding
 TRAILER_BYTES = 64  # padding that some cameras write after the end
 MOST_PIXELS = 2**26  # a larger image is Pillow's, which knows decompression bombs
 
@@ -71,20 +76,45 @@ def is_plain(data: bytes) -> bool:
     return bits == 8 and components in COMPONENTS and 0 < width * height <= MOST_PIXELS
 
 
+def can_crop(data: bytes) -> bool:
+    """Whether a part of it can be decoded alone here and come out as it would from the whole.
+
+    What lies below the part is not looked at. Damage there changes no row above it, but a marker in the scan could make
+    Pillow refuse the file: such a file is decoded whole, and so is one of several scans (progressive ones gain little).
+    """
+    if cropper().turbo is None or not is_plain(data):
+        return False
+    place = next((place for marker, place in _segments(data) if marker == START_OF_SCAN), len(data))
+    found = MARKER_IN_SCAN.search(data, place + 2)
+    return found is not None and found.group() == END_OF_IMAGE
+
+
+def fast_crop(data: bytes, box: Box) -> Array | None:
+    """The pixels (H, W, 3) within (left, top, right, bottom) of data that can_crop; None where Pillow must judge."""
+    turbo = cropper().turbo
+    return None if turbo is None else turbo.crop(data, box)
+
+
 def find_frame(data: bytes) -> tuple[int, int, int, int] | None:
     """(bits, height, width, components) of the first frame; None where the data is no JPEG of a usual coding."""
-    if data[:2] != b"\xff\xd8":
-        return None
-    place = 2
-    while place + 10 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
+    for marker, place in _segments(data):
         if marker in START_OF_FRAME:
             height, width = (int.from_bytes(data[place + at : place + at + 2], "big") for at in (5, 7))
             return data[place + 4], height, width, data[place + 9]
+    return None
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """(marker, its place) of each segment up to the first scan's, of data that begins as a JPEG does."""
+    place = 2 if data[:2] == b"\xff\xd8" else len(data)
+    while place + 10 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
         if marker == 0xFF:  # padding
             place += 1
         elif marker in NO_LENGTH:
             place += 2
         else:
+            yield marker, place
+            if marker == START_OF_SCAN:
+                return
             place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zlib
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vit.errors import DataError
 from vit.file_index import EXTENSIONS, open_index
-from vit.jpeg import fast_decode
+from vit.jpeg import can_crop, fast_crop, fast_decode, find_frame
 
 CACHE_IMAGES = 20_000  # only small sets are kept decoded: a part of ImageNet in memory helps nobody
 CACHE_BYTES = 256 * 2**20  # per process that decodes
@@ -24,6 +25,19 @@ class DamagedImage(DataError):
     """One file is no image; training goes on without it."""
 
 
+class Picture(Protocol):
+    """An image that slices turn into pixels: an array, or a file of which only the wanted part is decoded."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(H, W, 3)."""
+        ...
+
+    def __getitem__(self, part: tuple[slice, slice], /) -> Array:
+        """Pixels of these rows and columns. Raises DamagedImage."""
+        ...
+
+
 class Source(Protocol):
     """A list of images with labels."""
 
@@ -31,8 +45,8 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def image(self, index: int) -> Array:
-        """Pixels (H, W, 3) of image `index`. Raises DamagedImage, or DataError if the file cannot be read at all."""
+    def image(self, index: int) -> Picture:
+        """Image `index`. Raises DamagedImage, or DataError if the file cannot be read at all."""
         ...
 
     def label(self, index: int) -> int:
@@ -64,15 +78,17 @@ class FolderSource:
         """Index of the folder's name among the sorted names."""
         return self.index.label(index)
 
-    def image(self, index: int) -> Array:
-        """The decoded file, from memory where a small set was read before."""
+    def image(self, index: int) -> Picture:
+        """The file, decoded and from memory where a small set was read before."""
         if index in self.cache:
             return self.cache[index]
-        image = decode(self.root / self.index.file(index))
-        if image.nbytes <= self.cache_left:
-            self.cache[index] = image
-            self.cache_left -= image.nbytes
-        return image
+        image = open_image(self.root / self.index.file(index))
+        num_bytes = math.prod(image.shape)
+        if num_bytes > self.cache_left:
+            return image
+        self.cache[index] = image[:, :]
+        self.cache_left -= num_bytes
+        return self.cache[index]
 
     def fingerprint(self) -> int:
         """CRC-32 of all names and labels."""
@@ -126,16 +142,49 @@ class SyntheticSource:
         return self.num_images
 
 
-def decode(path: Path) -> Array:
+class JpegFile:
+    """A plain JPEG whose parts are decoded when they are asked for."""
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        frame = find_frame(data)
+        assert frame is not None, "can_crop has seen it"
+        _, height, width, _ = frame
+        self.path, self.data, self.shape = path, data, (height, width, 3)
+
+    def __getitem__(self, part: tuple[slice, slice], /) -> Array:
+        """Pixels of these rows and columns: a part alone, all of them as `decode` does. Raises DamagedImage."""
+        (top, bottom, _), (left, right, _) = (
+            along.indices(length) for along, length in zip(part, self.shape[:2], strict=True)
+        )
+        box, whole = (left, top, right, bottom), (0, 0, self.shape[1], self.shape[0])
+        pixels = None if box == whole else fast_crop(self.data, box)
+        return _decode_data(self.path, self.data)[part] if pixels is None else pixels
+
+
+def open_image(path: Path) -> Picture:
     """The image as RGB (H, W, 3), as torchvision's loader does: the first frame, EXIF rotation not applied.
 
-    Raises DamagedImage where the file is no image, DataError where it cannot be read.
+    Decoded, unless parts of it can be decoded alone. Raises DamagedImage where the file is no image, DataError where it
+    cannot be read.
     """
+    data = _read(path)
+    return JpegFile(path, data) if can_crop(data) else _decode_data(path, data)
+
+
+def decode(path: Path) -> Array:
+    """The pixels of the whole image, as open_image."""
+    return _decode_data(path, _read(path))
+
+
+def _read(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         fix = "mend the mount or the file, then start again: the run resumes"
         raise DataError(str(path), f"cannot be read ({error.strerror})", fix) from error
+
+
+def _decode_data(path: Path, data: bytes) -> Array:
     pixels = fast_decode(data)
     return _decode_by_pillow(path, data) if pixels is None else pixels
 

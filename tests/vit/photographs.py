@@ -1,12 +1,15 @@
-"""Photographs of every kind, made from the two that scikit-learn ships."""
+"""Photographs of every kind, made from the two that scikit-learn ships; and libjpeg-turbo 3, to crop them with."""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.vit.running import ROOT
 
 NUM_SIZES = 20
 SIZES = ((1, 1), (7, 5), (16, 16), (17, 33), (384, 384), (385, 300), (300, 385), (640, 427), (2400, 1601))
@@ -23,11 +26,14 @@ KINDS: dict[str, dict[str, Any]] = {
     "png": {"format": "PNG"},
 }
 MODES = {"grey": "L", "cmyk": "CMYK"}
+RARE = {"4:4:0": "440", "4:1:1": "411"}
+"""Subsamplings that Pillow does not write, by simplejpeg's names."""
 
 
 def write_photographs(folder: Path) -> Iterator[tuple[str, Path]]:
-    """200 files: each kind in 20 sizes; all are named .JPEG."""
+    """240 files: each kind in 20 sizes; all are named .JPEG."""
     np, image = pytest.importorskip("numpy"), pytest.importorskip("PIL.Image")
+    simplejpeg = pytest.importorskip("simplejpeg", reason="vit tests need simplejpeg: pip install simplejpeg")
     sklearn = pytest.importorskip("sklearn.datasets", reason="vit tests need scikit-learn: pip install scikit-learn")
     photos = [image.fromarray(pixels) for pixels in sklearn.load_sample_images().images]
     random = np.random.RandomState(0)
@@ -38,3 +44,16 @@ def write_photographs(folder: Path) -> Iterator[tuple[str, Path]]:
             path = folder / f"{kind.replace(':', '')}_{number:02d}.JPEG"
             photo.convert(MODES.get(kind, "RGB")).save(path, **{"format": "JPEG", **options})
             yield kind, path
+        for kind, subsampling in RARE.items():
+            path = folder / f"{kind.replace(':', '')}_{number:02d}.JPEG"
+            path.write_bytes(simplejpeg.encode_jpeg(np.array(photo), colorsubsampling=subsampling))
+            yield kind, path
+
+
+def find_turbojpeg() -> str:
+    """The library that scripts/turbojpeg builds once; skips where a tool for it is missing."""
+    made = subprocess.run([ROOT / "scripts/turbojpeg"], text=True, capture_output=True)
+    if made.returncode == 2:
+        pytest.skip(made.stderr)
+    assert made.returncode == 0, made.stderr
+    return made.stdout.strip()

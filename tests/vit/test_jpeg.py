@@ -25,15 +25,15 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Pat
     return list(write_photographs(tmp_path_factory.mktemp("photographs")))
 
 
-def test_200_photographs_of_all_kinds_decode_to_torchvisions_pixels(photographs: list[tuple[str, Path]]) -> None:
+def test_240_photographs_of_all_kinds_decode_to_torchvisions_pixels(photographs: list[tuple[str, Path]]) -> None:
     folder = pytest.importorskip("torchvision.datasets.folder", reason="vit tests need torchvision")
-    assert len(photographs) == 200
+    assert len(photographs) == 240
     for kind, path in photographs:
         assert np.array_equal(decode(path), np.asarray(folder.pil_loader(str(path)))), (kind, path)
 
 
 @pytest.mark.parametrize("opencv", [True, False])
-def test_crops_of_200_photographs_are_torchvisions_to_one_level(
+def test_crops_of_240_photographs_are_torchvisions_to_one_level(
     photographs: list[tuple[str, Path]], opencv: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     functional = pytest.importorskip("torchvision.transforms.functional", reason="vit tests need torchvision")
