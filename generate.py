@@ -94,13 +94,13 @@ def init(options: Options, site: str, user: str | None) -> None:
 @click.pass_obj
 def check(options: Options, /, manifest: str | None, output: str, verbose: bool, strict: bool, **target: Any) -> None:
     """Find every fault of the values, or of a manifest, offline."""
-    from mpikit.files import read_manifest
     from mpikit.manifest import Target, check_manifest
+    from mpikit.sources import read_text
 
     if manifest is None:
         found, lines, bad = *_check_values(options, Target(**target)), EXIT_VALUES
     else:
-        found, lines, bad = check_manifest(read_manifest(manifest), manifest, Target(**target)), [], EXIT_NO
+        found, lines, bad = check_manifest(read_text(manifest, manifest), manifest, Target(**target)), [], EXIT_NO
     if output == "json":
         click.echo(json.dumps([fault.as_dict() for fault in found], indent=2))
     else:

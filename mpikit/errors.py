@@ -32,6 +32,13 @@ EXIT_INTERNAL = 70  # sysexits.h EX_SOFTWARE
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
 
 
+def one_line(text: str) -> str:
+    """`text` with all escaped that could disturb a terminal: controls, line breaks, marks that turn the direction."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One thing that is wrong: where (file, dotted key), what, and how to put it right."""
@@ -47,10 +54,9 @@ class Fault:
         return {name: str(value) for name, value in asdict(self).items()}
 
     def __str__(self) -> str:
-        subject = f"{self.key}: " if self.key else ""
-        label = "warning: " if self.severity == "warning" else ""
-        place = f"{self.where}: " if self.where else ""
-        return f"{place}{label}{subject}{self.message}" + (f"\n  fix: {self.fix}" if self.fix else "")
+        label = "warning" if self.severity == "warning" else ""
+        line = ": ".join(one_line(part) for part in (self.where, label, self.key, self.message) if part)
+        return line + (f"\n  fix: {one_line(self.fix)}" if self.fix else "")
 
 
 class KitError(Exception):

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from mpikit.quoting import shown, unquotable
+from mpikit.quoting import shown, unquotable, unquotable_key
+from mpikit.scalars import INT64_MAX
 
 LABEL_MAX = 63  # DNS-1035 label (RFC 1035); <name>-worker-<i> must fit, mpi-operator validation.go
 SUBDOMAIN_MAX = 253  # DNS-1123 subdomain, the name of most Kubernetes objects
@@ -60,6 +61,13 @@ def _carried(value: str) -> str:
     reason = unquotable(value)
     if reason:
         raise FieldError(f"holds {reason}", "take it out")
+    return value
+
+
+def _key(value: str) -> str:
+    reason = unquotable_key(value)
+    if reason:
+        raise FieldError(f"a key holds {reason}", "write a shorter key of plain characters")
     return value
 
 
@@ -116,7 +124,6 @@ def amount(quantity: str) -> Decimal:
 
 
 INT32_MAX = 2**31 - 1  # Kubernetes counts replicas and seconds in 32 bits
-INT64_MAX = 2**63 - 1  # past it YAML readers differ: some keep the integer, some make it a float
 MAX_TREE_DEPTH = 30
 BATCH_MAX = 1 << 20  # far above any recipe; keeps a slip of the finger from becoming a long search for divisors
 
@@ -127,7 +134,7 @@ def _tree(value: Any, depth: int = 0) -> Any:
         raise FieldError(f"is nested deeper than {MAX_TREE_DEPTH}", "make it flatter")
     match value:
         case dict():
-            return {_carried(str(key)): _tree(item, depth + 1) for key, item in value.items()}
+            return {_key(str(key)): _tree(item, depth + 1) for key, item in value.items()}
         case list():
             return [_tree(item, depth + 1) for item in value]
         case str():
@@ -169,6 +176,7 @@ Share = Annotated[float, BeforeValidator(_plain_number), Field(ge=0, le=1)]
 UpToOne = Annotated[float, BeforeValidator(_plain_number), Field(gt=0, le=1)]
 Gib = Annotated[float, BeforeValidator(_plain_number), Field(ge=0, le=1 << 30)]
 Text = Annotated[str, AfterValidator(_text)]
+Name = Annotated[str, AfterValidator(_text), AfterValidator(_key)]
 AnyText = Annotated[str, AfterValidator(_carried)]
 AbsolutePath = Annotated[str, AfterValidator(_text), AfterValidator(_absolute)]
 RelativePath = Annotated[str, AfterValidator(_text), AfterValidator(_relative)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from mpikit.errors import KitError, one_fault
@@ -57,13 +56,3 @@ def next_step(folder: Path, job: Job) -> str:
         where = job.mydir if isinstance(job.mydir, str) else "the folder of the claim mydir"
         return f"next: copy all of {folder}/ to {where}, then kubectl apply -f {folder / 'job.yaml'}"
     return f"next: kubectl apply -f {folder / 'job.yaml'} (it carries the scripts and the trainer itself)"
-
-
-def read_manifest(name: str) -> str:
-    """The text of a manifest; - is standard input."""
-    try:
-        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise one_fault("", f"cannot be read: {error.strerror}", "give a file, or - for standard input", name) from None
-    except UnicodeDecodeError as error:
-        raise one_fault("", f"not UTF-8 text (byte {error.start})", "save the file as UTF-8", name) from None

@@ -17,6 +17,7 @@ from mpikit.fields import (
     Gib,
     Kube,
     Label,
+    Name,
     Quantity,
     Subdomain,
     Text,
@@ -99,7 +100,7 @@ class Job(Kube):
     """Image of both pods, instead of the one that `synapse` picks."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     """When the nodes ask the registry for the image; unset: Kubernetes' own rule."""
-    image_pull_secrets: list[dict[str, Text]] = []
+    image_pull_secrets: list[dict[Name, Text]] = []
     """Secrets for the registry, as in a PodSpec."""
     python: Text = "python3"
     """The interpreter in the image that runs the trainer."""
@@ -133,9 +134,9 @@ class Job(Kube):
     """When the operator starts the launcher; it waits for the workers in either case."""
     ssh_auth_mount_path: AbsolutePath = "/root/.ssh"
     """Where the operator mounts the job's ssh keys."""
-    labels: dict[Text, AnyText] = {}
+    labels: dict[Name, AnyText] = {}
     """More labels of the MPIJob, such as kueue.x-k8s.io/queue-name."""
-    annotations: dict[Text, AnyText] = {}
+    annotations: dict[Name, AnyText] = {}
     """Annotations of the MPIJob."""
     env: list[EnvVar] = []
     """Variables of the ranks, as in a container."""

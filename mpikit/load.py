@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import ValidationError
 
 from mpikit.errors import Fault, ValuesError
 from mpikit.job import Job
 from mpikit.reader import Document, dotted
-from mpikit.rules import RULES
+from mpikit.rules import MISSING, RULES
 from mpikit.values import LOGIN, Layer, Values, fill_placeholders, merge, take_out
-from mpikit.wording import login_fault, model_fault, written_key
+from mpikit.wording import login_fault, missing_fault, model_fault, written_key
+
+MOST_FAULTS = 100  # told at once; a file of something else has thousands
 
 
 def load_job(values: Values) -> tuple[Job, list[Fault]]:
@@ -38,16 +42,17 @@ def load_job(values: Values) -> tuple[Job, list[Fault]]:
 def check_rules(job: Job, values: Values) -> list[Fault]:
     """Faults and warnings across values."""
     return [
-        Fault(dotted(key), values.where(key), message, fix, severity)
+        missing_fault(values, key)
+        if message == MISSING and str(key[0]) in values.reset
+        else Fault(dotted(key), values.where(key), message, fix, severity)
         for rule in RULES
         for key, message, fix, severity in rule(job)
     ]
 
 
-def _place(where: str) -> tuple[str, int]:
-    source, _, line = where.partition(":")
-    number = line.split(":")[0]
-    return source, int(number) if number.isdigit() else 0
+def _place(where: str) -> tuple[str, int, int]:
+    found = re.fullmatch(r"(.*):(\d+):(\d+)", where, re.DOTALL)
+    return (found[1], int(found[2]), int(found[3])) if found else (where, 0, 0)
 
 
 def _validate(values: Values) -> tuple[Job | None, list[Fault]]:
@@ -67,9 +72,10 @@ def _validate(values: Values) -> tuple[Job | None, list[Fault]]:
         return None, faults
     if any(detail["loc"] == ("device",) for detail in details):  # what an unknown device would give is not missing
         details = [detail for detail in details if detail["type"] != "missing" or detail["loc"] == ("device",)]
-    faults = [model_fault(values, detail) for detail in details]
-    for detail in details:
-        take_out(values, written_key(values, detail["loc"]))
+    faults = [model_fault(values, detail) for detail in details[:MOST_FAULTS]]
+    if len(details) > MOST_FAULTS:
+        faults.append(Fault("", "", f"{len(details) - MOST_FAULTS} more faults are not told", "mend these first"))
+    take_out(values, [written_key(values, detail["loc"]) for detail in details])
     return None, faults
 
 

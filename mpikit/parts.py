@@ -14,6 +14,7 @@ from mpikit.fields import (
     FolderName,
     Fraction,
     Kube,
+    Name,
     Natural,
     Number,
     Positive,
@@ -150,8 +151,8 @@ class Train(Strict):
 class Resources(Kube):
     """Requests and limits as in a container's `resources`."""
 
-    limits: dict[Text, Quantity] = {}
-    requests: dict[Text, Quantity] = {}
+    limits: dict[Name, Quantity] = {}
+    requests: dict[Name, Quantity] = {}
 
 
 class EnvVar(Kube):
@@ -165,9 +166,9 @@ class EnvVar(Kube):
 class Pod(Kube):
     """What both kinds of pod may be given beside what the kit derives."""
 
-    labels: dict[Text, AnyText] = {}
-    annotations: dict[Text, AnyText] = {}
-    node_selector: dict[Text, AnyText] = {}
+    labels: dict[Name, AnyText] = {}
+    annotations: dict[Name, AnyText] = {}
+    node_selector: dict[Name, AnyText] = {}
     tolerations: list[TreeMap] = []
     affinity: TreeMap = {}
     volumes: list[TreeMap] = []
@@ -200,7 +201,7 @@ class SchedulingPolicy(Kube):
 
     min_available: Natural | None = None
     queue: Text | None = None
-    min_resources: dict[Text, Quantity] | None = None
+    min_resources: dict[Name, Quantity] | None = None
     priority_class: Text | None = None
     schedule_timeout_seconds: Natural | None = None
 

@@ -12,6 +12,8 @@ _UNSAFE = "[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U000100
 _UNSAFE_ASCII = re.compile("[^\x20-\x7e]")  # the same for ASCII alone; the large class takes milliseconds to compile
 _BARE_KEY = re.compile("[A-Za-z][A-Za-z0-9_./-]*")
 _NOT_TEXT = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")  # YAML 1.1 booleans and null
+KEY_MAX = 1024  # as written, quotes and escapes included: YAML 1.2 section 7.4.2, and every reader's simple keys
+SHOWN = 100  # characters of a text in a message
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -23,9 +25,15 @@ def unquotable(text: str) -> str | None:
     return f"a lone surrogate (U+{ord(found[0]):04X})" if found else None
 
 
+def unquotable_key(text: str) -> str | None:
+    """What makes `text` impossible as the key of a map, or None."""
+    return unquotable(text) or (f"more than {KEY_MAX} characters" if len(_written_key(text)) > KEY_MAX else None)
+
+
 def shown(text: str) -> str:
-    """`text` in double quotes with everything escaped that could disturb a terminal; for messages."""
-    return f'"{_escaped(text)}"'
+    """`text` in double quotes with all escaped that could disturb a terminal, cut if it is long; for messages."""
+    cut = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return f'"{_escaped(cut)}"'
 
 
 def yaml_filter(value: object) -> str:
@@ -76,7 +84,15 @@ def _entry(lead: str, item: object, indent: str) -> str:
 
 def _key(text: str) -> str:
     """A map's key: bare where every reader takes it as text, as people write it; double-quoted elsewhere."""
-    return text if _BARE_KEY.fullmatch(text) and text.lower() not in _NOT_TEXT else _double_quoted(text)
+    reason = unquotable_key(text)
+    if reason:
+        raise ValueError(f"a key with {reason} cannot stand in a manifest")
+    return _written_key(text)
+
+
+def _written_key(text: str) -> str:
+    bare = _BARE_KEY.fullmatch(text) and text.lower() not in _NOT_TEXT
+    return text if bare else f'"{_escaped_text(text)}"'
 
 
 def _scalar(value: object) -> str:
@@ -113,8 +129,12 @@ def _double_quoted(text: str) -> str:
     reason = unquotable(text)
     if reason:
         raise ValueError(f"{reason} cannot stand in a manifest")
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-    return f'"{_escaped(escaped)}"'
+    return f'"{_escaped_text(text)}"'
+
+
+def _escaped_text(text: str) -> str:
+    """`text` as it stands between double quotes."""
+    return _escaped(text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t"))
 
 
 def _escaped(text: str) -> str:

@@ -4,36 +4,42 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
 
 from mpikit.errors import Fault
+from mpikit.scalars import Trap, key_trap, scalar
+from mpikit.sources import MAX_BYTES
 
-MAX_BYTES = 1 << 20  # a values file is a page of text; more is a mistake, such as a dataset's own file
 MAX_DEPTH = 30  # deeper than any pod field; keeps hostile input from exhausting the stack
+MAX_VALUES = 10_000  # of a values file; keeps hostile input from taking minutes
+MAX_STREAM_VALUES = 100_000  # of a stream of manifests
+MOST_CHARACTERS = 20  # faults told of characters that YAML forbids; a file of another kind has thousands
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-_FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]*)\.[0-9]*([eE][-+]?[0-9]+)?")
-_RESOLVER = yaml.resolver.Resolver()
+# What YAML 1.1 allows nowhere or takes for a line break that others do not know; and the mark that may only begin.
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+_NAMES = {0: "a NUL character", 0xFEFF: "a byte order mark within the text", 0x2028: "a line break of Unicode"}
+_NAMES |= {0x2029: _NAMES[0x2028], 0x85: _NAMES[0x2028]}
 
 Key = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a value was written: the file or flag, its line (0 for a flag), and the text as it stood there."""
+    """Where a value was written: file or flag, its line and column (0 for a flag), and the text as it stood there."""
 
     source: str
     line: int = 0
+    column: int = 0
     raw: str = ""
     plain: bool = False
     """Written without quotes in YAML, so that YAML chose its type."""
 
     def __str__(self) -> str:
-        return f"{self.source}:{self.line}" if self.line else self.source
+        return f"{self.source}:{self.line}:{self.column}" if self.line else self.source
 
 
 @dataclass(slots=True)
@@ -53,39 +59,70 @@ def dotted(key: Key) -> str:
     return text
 
 
-def read_yaml(text: str, source: str) -> Document:
+def read_yaml(text: str, source: str, most: int = MAX_VALUES) -> Document:
     """The one document in `text`; whatever cannot be read is left out and reported among its faults."""
-    first, *more = read_all(text, source)
+    first, *more = read_all(text, source, most)
     if more:
         where = str(more[0].origins.get((), source))
         first.faults.append(Fault("", where, "a second document", "keep one document a file: take out the line ---"))
     return first
 
 
-def read_all(text: str, source: str) -> list[Document]:
-    """All documents in `text`, at least one; a text that is not YAML ends with a document that says so."""
+def read_all(text: str, source: str, most: int = MAX_STREAM_VALUES) -> list[Document]:
+    """All documents in `text`, at least one; a text that is not YAML ends with a document that says so.
+
+    `most` bounds the values in it.
+    """
     documents = [Document()]
-    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+    if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         documents[0].faults.append(Fault("", source, f"longer than {MAX_BYTES >> 20} MiB", "give a smaller file"))
         return documents
+    documents[0].faults += _forbidden(text.removeprefix("\ufeff"), source)
+    if documents[0].faults:
+        return documents
     try:
-        for number, document in enumerate(_Builder(yaml.parse(text, Loader=_Loader), source).documents()):
+        for number, document in enumerate(_Builder(yaml.parse(text, Loader=_Loader), source, most).documents()):
             documents[number:] = [document]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-        documents[-1].faults.append(Fault("", where, f"not YAML: {error.problem or error.context}", _hint(text, mark)))
+        problem = error.problem or error.context or ""
+        documents[-1].faults.append(Fault("", _place(source, mark), f"not YAML: {problem}", _hint(text, mark, problem)))
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
         documents[-1].faults.append(Fault("", source, f"not YAML: {problem}", "save it as UTF-8 text"))
     return documents
 
 
-def _hint(text: str, mark: Any) -> str:
+def _place(source: str, mark: Any) -> str:
+    """file:line:column of a mark, counted from 1."""
+    return f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
+
+
+def _forbidden(text: str, source: str) -> list[Fault]:
+    """The first characters that cannot stand in a YAML text, each with its name and place."""
+    faults: list[Fault] = []
+    for found in _FORBIDDEN.finditer(text):
+        code, start = ord(found[0]), text.rfind("\n", 0, found.start()) + 1
+        name = _NAMES.get(code, "a lone surrogate" if 0xD800 <= code <= 0xDFFF else "a control character")
+        name = "a character that is none" if code in (0xFFFE, 0xFFFF) else name
+        where = f"{source}:{text.count(chr(10), 0, start) + 1}:{found.start() - start + 1}"
+        escape = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+        fix = "take it out" if code in (0, 0xFEFF) or 0xD800 <= code <= 0xDFFF else f'take it out, or write "{escape}"'
+        faults.append(Fault("", where, f"{name} (U+{code:04X})", fix))
+        if len(faults) == MOST_CHARACTERS:
+            break
+    return faults
+
+
+def _hint(text: str, mark: Any, problem: str) -> str:
     lines = text.splitlines()
     line = lines[mark.line] if mark and mark.line < len(lines) else ""
     if "\t" in line[: len(line) - len(line.lstrip())]:
         return "indent with spaces, YAML takes no tabs"
+    if "nested deeper" in problem or "more than" in problem:
+        return "write less: a values file is a page of text"
+    if "escape" in problem:
+        return "in double quotes \\ starts an escape: double it, use single quotes, or write the character itself"
     return "check the quotes, the colon and the indent of this line and of the one above"
 
 
@@ -96,9 +133,10 @@ class _Skip(Exception):
 class _Builder:
     """Builds plain data out of YAML events; events show anchors, tags and duplicate keys, which loaders hide."""
 
-    def __init__(self, events: Iterator[Any], source: str) -> None:
+    def __init__(self, events: Iterator[Any], source: str, most: int) -> None:
         self.events = events
         self.source = source
+        self.most, self.left = most, most
         self.document = Document()
 
     def documents(self) -> Iterator[Document]:
@@ -114,8 +152,7 @@ class _Builder:
             next(self.events)  # document end
 
     def fault(self, key: Key, event: Any, message: str, fix: str) -> None:
-        where = f"{self.source}:{event.start_mark.line + 1}"
-        self.document.faults.append(Fault(dotted(key), where, message, fix))
+        self.document.faults.append(Fault(dotted(key), _place(self.source, event.start_mark), message, fix))
 
     def value(self, event: Any, key: Key) -> Any:
         """The value that starts with `event`. Always consumes all of its events; raises _Skip if it has a fault."""
@@ -133,21 +170,21 @@ class _Builder:
         if event.anchor:
             self.fault(key, event, f"an anchor (&{event.anchor})", "write the value out; anchors are not read")
         if event.tag:
-            self.fault(key, event, f"a tag ({event.tag})", "take the tag out; quote the value to make it text")
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            self.fault(key, event, f"a tag ({tag})", "take the tag out; quote the value to make it text")
         return not (event.anchor or event.tag)
 
     def origin(self, event: Any) -> Origin:
-        line = event.start_mark.line + 1
+        line, column = event.start_mark.line + 1, event.start_mark.column + 1
         if isinstance(event, yaml.ScalarEvent):
-            return Origin(self.source, line, event.value, event.implicit[0])
-        return Origin(self.source, line)
+            return Origin(self.source, line, column, event.value, event.implicit[0])
+        return Origin(self.source, line, column)
 
     def node(self, event: Any, key: Key) -> Any:
-        if len(key) > MAX_DEPTH:
-            where = f"{self.source}:{event.start_mark.line + 1}:{event.start_mark.column + 1}"
-            raise yaml.MarkedYAMLError(
-                problem=f"nested deeper than {MAX_DEPTH} at {where}", problem_mark=event.start_mark
-            )
+        self.left -= 1
+        if len(key) > MAX_DEPTH or self.left < 0:
+            problem = f"more than {self.most} values" if self.left < 0 else f"nested deeper than {MAX_DEPTH}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
         match event:
             case yaml.MappingStartEvent():
                 return self.mapping(key)
@@ -174,13 +211,13 @@ class _Builder:
                 built[name] = self.value(next(self.events), inner)
             except _Skip:
                 continue
-            self.mark_line(inner, event)
+            self.point_at(inner, event)
         return built
 
-    def mark_line(self, key: Key, event: Any) -> None:
-        """Point at the line of the key: that of a block value is the line below."""
-        origin = self.document.origins[key]
-        self.document.origins[key] = Origin(origin.source, event.start_mark.line + 1, origin.raw, origin.plain)
+    def point_at(self, key: Key, event: Any) -> None:
+        """Point at the key: a block value is on the line below."""
+        line, column = event.start_mark.line + 1, event.start_mark.column + 1
+        self.document.origins[key] = replace(self.document.origins[key], line=line, column=column)
 
     def name(self, event: Any, key: Key) -> str | None:
         """The text of a map's key, or None (reported) if it is no plain text."""
@@ -191,9 +228,11 @@ class _Builder:
         if event.value == "<<" and event.implicit[0]:
             self.fault(key, event, "a merge key (<<)", "write the values out; merge keys are not read")
             return None
-        resolved = _tag(event)
-        if resolved != "str":
-            self.fault((*key, event.value), event, f"YAML reads this key as {_ARTICLE[resolved]}", "put it in quotes")
+        if not self.check_node(event, key):
+            return None
+        trap = key_trap(event)
+        if trap:
+            self.fault((*key, event.value), event, trap.message, trap.fix)
             return None
         return str(event.value)
 
@@ -217,60 +256,8 @@ class _Builder:
             event = next(self.events)
 
     def scalar(self, event: Any, key: Key) -> Any:
-        text = event.value
-        match _tag(event):
-            case "str":
-                return text
-            case "null":
-                return None
-            case "bool" if text.lower() in ("true", "false"):
-                return text.lower() == "true"
-            case "int" if _INTEGER.fullmatch(text):
-                return int(text)
-            case "float" if _FLOAT.fullmatch(text):
-                return float(text)
-            case kind:
-                self.fault(key, event, f"YAML 1.1 reads {text} as {_made_of(kind, text)}", _instead(kind, text))
-                raise _Skip
-
-
-_ARTICLE = {
-    "bool": "a boolean",
-    "int": "a number",
-    "float": "a number",
-    "null": "null",
-    "timestamp": "a date",
-    "value": "a default value",
-    "merge": "a merge key",
-}
-
-
-def _tag(event: Any) -> str:
-    """The last word of the tag that YAML 1.1 gives a scalar: str, int, float, bool, null, timestamp, ..."""
-    tag = _RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit)  # type: ignore[no-untyped-call]  # PyYAML
-    return str(tag).rsplit(":", 1)[-1]
-
-
-def _made_of(kind: str, text: str) -> str:
-    """What a YAML 1.1 reader makes of a scalar that others read in another way."""
-    if kind in ("int", "float", "bool"):
-        return f"the {'boolean' if kind == 'bool' else 'number'} {_construct(kind, text)}"
-    return _ARTICLE.get(kind, f"a {kind}")
-
-
-def _construct(kind: str, text: str) -> str:
-    node = yaml.ScalarNode(f"tag:yaml.org,2002:{kind}", text)
-    try:
-        return str(yaml.SafeLoader("").construct_object(node)).lower()
-    except ValueError:
-        return "it cannot name"
-
-
-def _instead(kind: str, text: str) -> str:
-    if kind == "bool":
-        return f'write true or false, or "{text}" in quotes if text is meant'
-    if kind == "int":
-        return f'write a decimal number without leading zeros, or "{text}" in quotes if text is meant'
-    if kind == "float" and text.lower().lstrip("+-") in (".inf", ".nan"):
-        return "write a finite number"
-    return f'write "{text}" in quotes'
+        try:
+            return scalar(event)
+        except Trap as trap:
+            self.fault(key, event, trap.message, trap.fix)
+            raise _Skip from None

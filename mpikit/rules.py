@@ -14,6 +14,7 @@ from mpikit.profiles import OLDEST_SYNAPSE, SYNAPSE, release_named, version_key
 from mpikit.quoting import shown
 from mpikit.reader import Key
 
+MISSING = "is missing"
 Found = Iterator[tuple[Key, str, str, Literal["fault", "warning"]]]
 
 # Variables that mpirun or the kit's own scripts set for each rank.
@@ -156,7 +157,7 @@ def _folder_rules(job: Job) -> Found:
         fix = "set mydir: the shared folder that holds what --out wrote"
         yield ("mydir",), "is missing, and delivery is mydir", fix, "fault"
     if not job.dataset and job.train.dataset != "synthetic":
-        yield ("dataset",), "is missing", "set dataset: the folder with train/ and val/", "fault"
+        yield ("dataset",), MISSING, "set dataset: the folder with train/ and val/", "fault"
     if job.dataset and job.train.dataset == "synthetic":
         message = "is synthetic: the images of dataset are not used"
         yield ("train", "dataset"), message, "set train.dataset: imagenet1K, or dataset: null", "warning"
@@ -229,11 +230,13 @@ def _pod_rules(job: Job) -> Found:
             yield (role, "podSpec", "securityContext"), "is no map", "write its fields below it", "fault"
         taken = {"kit", "shm", *(folder.name for folder in folders)}
         for number, volume in enumerate(pod.volumes):
-            if volume.get("name") in taken:
+            if not isinstance(volume.get("name"), str):
+                yield (role, "volumes", number), "has no name that is text", "give it a name", "fault"
+            elif volume["name"] in taken:
                 message = f"{volume['name']} is the name of a volume of the kit's own"
                 yield (role, "volumes", number), message, "give it another name", "fault"
-        known = taken | {volume.get("name") for volume in pod.volumes}
-        paths = {"/kit", "/dev/shm", "/etc/mpi", job.ssh_auth_mount_path, *(folder.path for folder in folders)}
+        known = [*taken, *(volume.get("name") for volume in pod.volumes)]
+        paths = ["/kit", "/dev/shm", "/etc/mpi", job.ssh_auth_mount_path, *(folder.path for folder in folders)]
         for number, mount in enumerate(pod.volume_mounts):
             if mount.get("name") not in known:
                 message = f"{mount.get('name')!r} is no volume of this pod"

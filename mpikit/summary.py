@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from mpikit.errors import one_line
 from mpikit.job import Job
 from mpikit.quoting import shown
 from mpikit.reader import Key, dotted
@@ -51,13 +52,13 @@ def changed_values(values: Values) -> list[str]:
 
 def _source(where: str) -> str:
     """The file or flag of a place."""
-    return re.sub(r":\d+$", "", where)
+    return re.sub(r":\d+:\d+$", "", where)
 
 
 def all_values(values: Values) -> Iterator[tuple[str, str, str]]:
     """Every value as (dotted key, value, place)."""
     for key, value in _leaves(values.data, ()):
-        yield dotted(key), _told(value), values.where(key)
+        yield one_line(dotted(key)), _told(value), one_line(values.where(key))
 
 
 def _leaves(value: Any, prefix: Key) -> Iterator[tuple[Key, Any]]:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-import stat
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mpikit.errors import Fault, one_fault
 from mpikit.quoting import shown
-from mpikit.reader import Document, Key, Origin, dotted, read_yaml
+from mpikit.reader import MAX_DEPTH, Document, Key, Origin, dotted, read_yaml
+from mpikit.scalars import Trap, finite, integer
+from mpikit.sources import STDIN, read_text
 
 LOGIN = "login name"  # the source of a user that nobody wrote
 DEFAULT_FILE = "default.yaml"
@@ -87,9 +87,9 @@ def load_values(
     if not root.is_dir():
         raise one_fault("", "no such folder", "give the folder that holds default.yaml", f"--values-root {root}")
     layers = [_file_layer(root / DEFAULT_FILE, root), _login_layer(login)]
-    if list(files).count("-") > 1:
+    if list(files).count(STDIN) > 1:
         raise one_fault("", "standard input is named twice", "give -f - once", "-f")
-    layers += [_stdin_layer() if name == "-" else _file_layer(_find(root, name), root) for name in files]
+    layers += [_stdin_layer() if name == STDIN else _file_layer(_find(root, name), root) for name in files]
     if user_file and (root / USER_FILE).exists():
         layers.append(_file_layer(root / USER_FILE, root))
     layers += [_setting_layer(flag, text) for flag, text in settings]
@@ -114,14 +114,18 @@ def merge(layers: Sequence[Layer]) -> Values:
     return values
 
 
-def take_out(values: Values, key: Key) -> None:
-    """Take the topmost layer's say on `key` out of the values; a list goes as a whole."""
-    in_list = next((number for number, part in enumerate(key) if isinstance(part, int)), len(key))
-    for layer in reversed(values.layers):
-        if _remove(layer.document.data, key[:in_list]):
-            break
+def take_out(values: Values, keys: Iterable[Key]) -> None:
+    """Take the topmost layer's say on each of the keys out of the values; a list goes as a whole."""
+    for key in dict.fromkeys(_above_list(key) for key in keys):
+        for layer in reversed(values.layers):
+            if _remove(layer.document.data, key):
+                break
     merged = merge(values.layers)
     values.data, values.origins, values.reset = merged.data, merged.origins, merged.reset
+
+
+def _above_list(key: Key) -> Key:
+    return key[: next((number for number, part in enumerate(key) if isinstance(part, int)), len(key))]
 
 
 def fill_placeholders(values: Values) -> None:
@@ -170,7 +174,8 @@ def _merge_map(values: Values, data: dict[str, Any], origins: dict[Key, Origin],
         if item is None:
             continue
         target[name] = _without_nulls(item)
-        values.origins |= {inner: origin for inner, origin in origins.items() if inner[: len(key)] == key}
+        inner = ((*key, *path) for path in _paths(item))
+        values.origins |= {place: origins[place] for place in inner if place in origins}
 
 
 def _without_nulls(item: Any) -> Any:
@@ -180,6 +185,8 @@ def _without_nulls(item: Any) -> Any:
 
 
 def _forget(values: Values, key: Key) -> None:
+    if key not in values.origins:
+        return  # nor is anything below it
     for inner in [inner for inner in values.origins if inner[: len(key)] == key]:
         del values.origins[inner]
 
@@ -202,18 +209,20 @@ def _find(root: Path, name: str) -> Path:
 
 def _file_layer(path: Path, root: Path) -> Layer:
     shown = _shown(path, root)
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISFIFO(mode):
-            raise one_fault("", "a pipe, which can be read only once", "give a file, or -f - for standard input", shown)
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise one_fault("", "no such values file", _shipped(root), shown) from None
-    except UnicodeDecodeError as error:
-        raise one_fault("", f"not UTF-8 text (byte {error.start})", "save the file as UTF-8", shown) from None
-    except OSError as error:
-        raise one_fault("", f"cannot be read: {error.strerror}", "give a readable file", shown) from None
-    return Layer(shown, read_yaml(text, shown))
+    return _text_layer(shown, read_text(path, shown, _shipped(root)))
+
+
+def _text_layer(source: str, text: str) -> Layer:
+    document = read_yaml(text, source)
+    document.faults += [
+        _tilde(key, origin) for key, origin in document.origins.items() if origin.raw == "~" and origin.plain
+    ]
+    return Layer(source, document)
+
+
+def _tilde(key: Key, origin: Origin) -> Fault:
+    """~ is null to YAML and takes a value away, which nobody means who writes it for a home folder."""
+    return Fault(dotted(key), str(origin), "YAML reads ~ as null", 'write null, or the whole path, or "~" in quotes')
 
 
 def _login_layer(login: str) -> Layer:
@@ -221,7 +230,7 @@ def _login_layer(login: str) -> Layer:
 
 
 def _stdin_layer() -> Layer:
-    return Layer("standard input", read_yaml(sys.stdin.read(), "standard input"))
+    return _text_layer("standard input", read_text(STDIN, "standard input"))
 
 
 def _shown(path: Path, root: Path) -> str:
@@ -239,6 +248,8 @@ def _setting_layer(flag: str, text: str) -> Layer:
     if not equals or not name.strip():
         raise one_fault("", f"{shown(text)} is not KEY=VALUE", "write --set key.path=value", flag)
     key: Key = tuple(part.replace("\\.", ".") for part in _SPLIT_DOTS.split(name.strip()))
+    if len(key) > MAX_DEPTH:
+        raise one_fault("", f"{shown(text)} is nested deeper than {MAX_DEPTH}", "write --set key.path=value", flag)
     value = _setting_value(flag, dotted(key), raw)
     origin = Origin(flag, raw=raw)
     origins = {key[:end]: origin for end in range(1, len(key) + 1)} | {(*key, *path): origin for path in _paths(value)}
@@ -252,18 +263,39 @@ def _setting_value(flag: str, key: str, raw: str) -> Any:
         return None
     if not raw.startswith(("{", "[")):
         return raw
-    fix = 'a value that starts with { or [ is JSON, such as {"pvc": "NAME"}'
     try:
-        return json.loads(raw)
+        value = json.loads(
+            raw, object_pairs_hook=_without_twins, parse_int=integer, parse_float=finite, parse_constant=finite
+        )
     except json.JSONDecodeError as error:
+        fix = 'a value that starts with { or [ is JSON, such as {"pvc": "NAME"}'
         raise one_fault(key, f"not JSON: {error.msg} at character {error.pos + 1}", fix, flag) from None
+    except Trap as trap:
+        raise one_fault(key, trap.message, trap.fix, flag) from None
     except RecursionError:
-        raise one_fault(key, "not JSON: nested too deep", fix, flag) from None
+        value = None
+    if value is None or any(len(path) > MAX_DEPTH for path in _paths(value)):
+        raise one_fault(key, f"nested deeper than {MAX_DEPTH}", "make the JSON flatter", flag)
+    return value
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    built = dict(pairs)
+    if len(built) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise Trap(
+            f"{shown(next(name for name in names if names.count(name) > 1))} is given twice", "keep one of the two"
+        )
+    return built
 
 
 def _paths(value: Any) -> Iterator[Key]:
-    """The place of everything within nested data."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for part, item in items:
-        yield (part,)
-        yield from ((part, *path) for path in _paths(item))
+    """The place of everything within nested data, deepest last; nothing below MAX_DEPTH + 1."""
+    left: list[tuple[Key, Any]] = [((), value)]
+    while left:
+        path, item = left.pop()
+        inner = item.items() if isinstance(item, dict) else enumerate(item) if isinstance(item, list) else ()
+        for part, below in inner:
+            yield (*path, part)
+            if len(path) <= MAX_DEPTH:
+                left.append(((*path, part), below))

@@ -58,7 +58,7 @@ def model_fault(values: Values, detail: Any) -> Fault:
         case "extra_forbidden":
             return Fault(dotted(loc), values.where(loc), "no such key", _nearest(loc))
         case "missing":
-            return _missing(values, loc)
+            return missing_fault(values, loc)
     if key == ("user",) and where == LOGIN:
         return login_fault(str(detail["input"]))
     if PATH in detail["loc"] and detail["type"] == "string_type":
@@ -77,7 +77,8 @@ def login_fault(login: str) -> Fault:
     return Fault("user", "", f"your login name is {found}, which names nobody's job", "--set user=NAME (a-z, 0-9, -)")
 
 
-def _missing(values: Values, loc: Key) -> Fault:
+def missing_fault(values: Values, loc: Key) -> Fault:
+    """That a value is not set, and what took it away if something did."""
     name = str(loc[0])
     if name not in values.reset:
         return Fault(dotted(loc), values.where(loc), "is missing", f"set {dotted(loc)}")

@@ -39,12 +39,12 @@ LAYERS = (
     ("payload", "values", "job"),
     ("parts",),
     ("reader", "fields", "profiles"),
-    ("quoting", "progress", "redaction", "durations", "nonroot", "quantities"),
+    ("quoting", "progress", "redaction", "durations", "nonroot", "quantities", "scalars", "sources"),
     ("errors",),
 )
 ADDRESSES = {
     "jinja2": {"render"},
-    "yaml": {"reader"},
+    "yaml": {"reader", "scalars"},
     "click": {"chores", "generate", "options", "verbs"},
     "pydantic": {"fields", "parts", "job", "wording", "load", "render", "tasks"},
     "kubernetes": {"cluster"},

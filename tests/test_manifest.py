@@ -159,7 +159,7 @@ def test_a_misspelt_field_of_a_pod_is_told_with_the_nearest() -> None:
     text = "kind: MPIJob\nspec: {mpiReplicaSpecs: {Worker: {template: {spec: {hostIPc: true}}}}}\n"
     (fault,) = [one for one in check_manifest(text, "a.yaml") if one.key.endswith("hostIPc")]
     assert fault.fix == "did you mean spec.mpiReplicaSpecs.Worker.template.spec.hostIPC?"
-    assert fault.where == "a.yaml:2"
+    assert fault.where == "a.yaml:2:53"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ def faults(text: str) -> list[str]:
 def test_plain_data_is_read_with_the_line_of_each_key() -> None:
     document = read_yaml('a: 1\nb:\n  c: [x, "2", 1.5, true, null]\n', "v.yaml")
     assert document.data == {"a": 1, "b": {"c": ["x", "2", 1.5, True, None]}}
-    assert str(document.origins[("b", "c")]) == "v.yaml:3"
+    assert str(document.origins[("b", "c")]) == "v.yaml:3:3"
     assert not document.faults
 
 
@@ -33,13 +33,13 @@ def test_plain_data_is_read_with_the_line_of_each_key() -> None:
         ("a: !!str 1", "a tag"),
         ("a: &x 1\nb: *x", "an alias (*x)"),
         ("b: {<<: {c: 1}}", "a merge key"),
-        ("a: 1\na: 2", "v.yaml:2: a: given twice (first on line 1)"),
+        ("a: 1\na: 2", "v.yaml:2:1: a: given twice (first on line 1)"),
         ("on: 1", "reads this key as a boolean"),
         ("? [a]\n: 1", "a key that is not text"),
         ("a: 1\n---\nb: 2", "a second document"),
         ("a: [1", "not YAML"),
         ("a:\n\t- 1", "takes no tabs"),
-        ("a: \x01", "not YAML"),
+        ("a: \x01", "v.yaml:1:4: a control character (U+0001)"),
         ("[" * (MAX_DEPTH + 2), "nested deeper"),
         ("a: " + "x" * (1 << 20), "longer than 1 MiB"),
     ],

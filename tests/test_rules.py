@@ -82,7 +82,7 @@ def faults_of(make_job: MakeJob, *settings: str) -> list[Fault]:
         (['worker.podSpec={"a": 99999999999999999999}'], "worker.podSpec", "beyond 64 bits", "in quotes"),
         (['worker.podSpec={"a": NaN}'], "worker.podSpec", "no finite number", "finite"),
         (['worker.podSpec={"a": "\\u0000"}'], "worker.podSpec", "a NUL character", "take it out"),
-        (["worker.podSpec=" + "[" * 100_000], "worker.podSpec", "nested too deep", "JSON"),
+        (["worker.podSpec=" + "[" * 100_000], "worker.podSpec", "nested deeper than 30", "JSON"),
         (
             ['env=[{"name": "A", "value": "x", "valueFrom": {}}]'],
             "env[0].name",
@@ -131,7 +131,7 @@ def test_all_faults_of_a_file_are_reported_at_once(values_root: Path, tmp_path: 
         load_job(load_values(values_root, [str(file)], [("--set", "user=ada")]))
     places = [(fault.where, fault.key, bool(fault.fix)) for fault in caught.value.faults]
     lines = {1: "nodez", 3: "nodes", 4: "cards", 5: "dataset", 6: "synapse"}
-    assert places == [(f"{file}:{line}", key, True) for line, key in lines.items()]
+    assert places == [(f"{file}:{line}:1", key, True) for line, key in lines.items()]
 
 
 @pytest.mark.parametrize("login", ["root", "Ana.B", "", "1st"])
@@ -175,11 +175,13 @@ def test_an_item_of_the_wrong_kind_hides_no_other_fault(values_root: Path, tmp_p
     file.write_text('synapse: "1.22.0"\ncards: 9\nimagePullSecrets: [x]\nworker: {tolerations: [hello]}\nenv: [D=4]\n')
     with pytest.raises(ValuesError) as caught:
         load_job(load_values(values_root, [str(file)], [("--set", "user=ada")]))
-    assert [fault.where for fault in caught.value.faults] == [f"{file}:{line}" for line in (1, 2, 3, 4, 5)]
+    assert [fault.where for fault in caught.value.faults] == [
+        f"{file}:{place}" for place in ("1:1", "2:1", "3:20", "4:24", "5:7")
+    ]
 
 
 def test_a_key_with_dots_is_found_on_its_own_line(values_root: Path, tmp_path: Path) -> None:
     file = tmp_path / "dots.yaml"
     file.write_text("nodes: 2\nresources:\n  limits:\n    habana.ai/gaudi: 4\n")
-    with pytest.raises(ValuesError, match=rf"{file}:4: resources.limits.habana.ai/gaudi: is derived"):
+    with pytest.raises(ValuesError, match=rf"{file}:4:5: resources.limits.habana.ai/gaudi: is derived"):
         load_job(load_values(values_root, [str(file)], [("--set", "user=ada")]))

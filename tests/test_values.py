@@ -49,9 +49,9 @@ def test_the_layers_win_in_the_order_default_files_user_flags(root: Path, tmp_pa
 def test_every_value_remembers_where_it_was_written(root: Path, tmp_path: Path) -> None:
     file = write(tmp_path, "one.yaml", "# first\ncards: 4\n")
     values = load(root, file, nodes="2")
-    assert values.where(("cards",)) == f"{file}:2"
+    assert values.where(("cards",)) == f"{file}:2:1"
     assert values.where(("nodes",)) == "--set"
-    assert values.where(("train", "a")) == "values/default.yaml:6"
+    assert values.where(("train", "a")) == "values/default.yaml:6:9"
     assert values.where(("user",)) == "login name"
 
 
@@ -90,7 +90,7 @@ def test_a_setting_that_cannot_be_read_says_how_to_write_it(root: Path, setting:
 
 
 def test_a_missing_file_names_the_shipped_ones(root: Path) -> None:
-    with pytest.raises(ValuesError, match=r"no such values file\n  fix: shipped: values/default.yaml"):
+    with pytest.raises(ValuesError, match=r"no such file\n  fix: shipped: values/default.yaml"):
         load(root, "nothing.yaml")
 
 

@@ -1,0 +1,1 @@
+"""Hostile input for the kit: strings, YAML texts, whole values files, each case known by its seed."""

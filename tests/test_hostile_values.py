@@ -1,0 +1,274 @@
+"""Hostile values files: each is refused with place and key, or every reader reads the manifest as the model has it.
+
+scripts/soak values --cases N [--seed S] [--server]; a failing case names its seed. VALUES_CASES, VALUES_SEED and
+VALUES_SERVER say the same to this test; the API server is that of KUBECONFIG.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import time
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mpikit.blame import security_faults
+from mpikit.errors import Fault, ValuesError
+from mpikit.job import Job
+from mpikit.load import load_job
+from mpikit.manifest import check_manifest
+from mpikit.payload import Payload
+from mpikit.render import Rendered, render
+from mpikit.values import PLACEHOLDER_KEYS, load_values
+from tests.conftest import ROOT
+from tests.hostile.cases import Case, make_case
+from tests.hostile.expected import mpijob
+from tests.hostile.places import at
+
+CASES, FIRST = int(os.environ.get("VALUES_CASES", "150")), int(os.environ.get("VALUES_SEED", "0"))
+SERVER = bool(os.environ.get("VALUES_SERVER"))
+COMMAND_LINE = 40  # each case of so many goes through the command line too, which takes half a second
+BATCH = 50  # manifests that kubectl reads in one call
+STUB = Payload({"vit/__init__.py": b""})
+CPU_SECONDS, MEMORY_MIB = 2.0, 300
+PLACE = re.compile(r"(:[1-9]\d*(:[1-9]\d*)?|)")
+
+
+def test_a_hostile_file_is_refused_by_name_or_read_alike_by_all(values_root: Path, tmp_path: Path) -> None:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("no kubectl on this machine; any release from 1.25 on will do")
+    wrong, count, slowest, waiting = [], Counter[str](), 0.0, {}
+    for seed in range(FIRST, FIRST + CASES):
+        case, start = make_case(seed), time.process_time()
+        try:
+            told, text, written = judged(case, values_root, tmp_path)
+        except Exception as error:
+            told, text, written = f"traceback: {error!r:.500}", "", []
+        seconds = time.process_time() - start
+        slowest = max(slowest, seconds)
+        if seconds > CPU_SECONDS:
+            told = f"{seconds:.1f} s"
+        if seed % COMMAND_LINE == 0:
+            told = told or through_the_command_line(case, values_root, tmp_path)
+        count[told.split(":")[0] or ("taken" if text else "refused")] += 1
+        if told:
+            wrong.append(f"{case.name}\n    {told}")
+        elif text:
+            waiting[case.name] = text, written
+        if len(waiting) == BATCH or seed == FIRST + CASES - 1:
+            wrong += read_by_kubectl(kubectl, waiting)
+            waiting = {}
+    mebibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    print(f"{CASES} files from seed {FIRST}: {dict(count)}, slowest {slowest:.2f} s of CPU, {mebibytes} MiB at most")
+    assert not wrong, f"{len(wrong)} of {CASES}\n" + "\n".join(wrong)
+    assert mebibytes < MEMORY_MIB
+
+
+def judged(case: Case, root: Path, folder: Path) -> tuple[str, str, list[Any]]:
+    """What is wrong with the kit's answer to a case (empty: nothing), and the manifest with its objects, if any."""
+    file = folder / "case.yaml"
+    file.write_bytes(case.text)
+    try:
+        values = load_values(root, [case.base, str(file)], case.settings, "ada")
+        read = values.layers[3].document  # above default.yaml, the login and the base
+        told = _read_otherwise(case, read.data) if not read.faults else ""
+        job, warnings = load_job(values)
+    except ValuesError as error:
+        return _badly_refused(case, error.faults, str(file)), "", []
+    told = told or _badly_told(warnings) or _otherwise_in_model(case, job)
+    rendered = render(job, STUB)
+    check_manifest(
+        rendered.manifest, "the manifest"
+    )  # what it finds is for tests/cluster to judge; that it ends, for us
+    security_faults(rendered.manifest, "restricted", values)
+    objects = list(yaml.load_all(rendered.manifest, Loader=yaml.CSafeLoader))
+    return told or _otherwise_in_manifest(job, rendered, objects), rendered.manifest, objects
+
+
+def through_the_command_line(case: Case, root: Path, folder: Path) -> str:
+    """What is wrong with the answer of generate.py itself to the file that `judged` has written."""
+    command = [sys.executable, str(ROOT / "generate.py"), "--values-root", str(root), "-f", case.base]
+    words = [word for flag, text in case.settings for word in (flag, text.encode("utf-8", "surrogateescape"))]
+    try:
+        done = subprocess.run(
+            [*command, "-f", str(folder / "case.yaml"), *words],
+            capture_output=True,
+            env=os.environ | {"LOGNAME": "ada"},
+            timeout=60,
+            check=False,
+        )
+    except UnicodeEncodeError:  # a lone surrogate, which no command line can hold
+        return ""
+    told = done.stderr.decode("utf-8", "replace")
+    if done.returncode not in (0, 2) or "Traceback" in told or "internal error" in told:
+        return f"command: exit {done.returncode}, {told[:500]}"
+    return f"command: {told!r:.300}" if any(_disturbs(char) for char in told) else ""
+
+
+def _disturbs(char: str) -> bool:
+    """A character that could disturb a terminal."""
+    return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") and char != "\n"
+
+
+def _badly_refused(case: Case, faults: tuple[Fault, ...], file: str) -> str:
+    for fault in faults:
+        place = fault.where.removeprefix(file)
+        named = fault.where.startswith(("values/", "--set", "login name")) or fault.where == ""
+        if not named and not PLACE.fullmatch(place):
+            return f"place: {fault}"
+        if not fault.key and not fault.where:
+            return f"neither key nor place: {fault}"
+    if case.written and not any(_is_about(fault, place) for fault in faults for place in case.written):
+        return f"key: {faults[0]}"
+    return _badly_told(faults)
+
+
+def _is_about(fault: Fault, place: tuple[Any, ...]) -> bool:
+    return not fault.key or str(place[0]) in (
+        fault.key,
+        *re.split(r"[.\[]", fault.key),
+        *re.findall(r"\w+", fault.message),
+    )
+
+
+def _badly_told(faults: Any) -> str:
+    """A sentence that could disturb a terminal."""
+    for fault in faults:
+        if any(map(_disturbs, str(fault))):
+            return f"terminal: {str(fault)!r:.300}"
+    return ""
+
+
+def _read_otherwise(case: Case, data: Any) -> str:
+    """PyYAML and the strict reader differ on a text that the latter takes, or neither reads what was written."""
+    if case.settings:
+        return ""
+    theirs = yaml.load(case.text.decode("utf-8-sig"), Loader=yaml.CSafeLoader)
+    return "" if _alike(data, theirs) else f"reader: {data!r:.200} is {theirs!r:.200} to PyYAML"
+
+
+def _alike(ours: Any, theirs: Any) -> bool:
+    """Equal with equal types; a number with an exponent and no dot is one to all readers but PyYAML."""
+    match ours:
+        case dict():
+            return (
+                isinstance(theirs, dict)
+                and ours.keys() == theirs.keys()
+                and all(_alike(v, theirs[k]) for k, v in ours.items())
+            )
+        case list():
+            return isinstance(theirs, list) and len(ours) == len(theirs) and all(map(_alike, ours, theirs))
+        case float() if isinstance(theirs, str):
+            return "e" in theirs.lower() and ours == float(theirs)
+    return type(ours) is type(theirs) and bool(ours == theirs)
+
+
+def _otherwise_in_model(case: Case, job: Job) -> str:
+    """A text that the model holds in another form than it was written."""
+    held = job.model_dump(by_alias=True)
+    for place, value in case.written.items():
+        try:
+            found = at(held, place)
+        except (KeyError, IndexError, TypeError):
+            if value is None or (isinstance(value, str) and case.settings and value == "null"):
+                continue
+            return f"model: {place} is not there"
+        if isinstance(value, str) and isinstance(found, str) and found != _as_meant(place, value, job):
+            return f"model: {place} is {found!r:.200}"
+    return ""
+
+
+def _as_meant(place: tuple[Any, ...], value: str, job: Job) -> str:
+    if place[0] in PLACEHOLDER_KEYS:
+        value = value.replace("{user}", job.user).replace("{synapse}", job.synapse or "")
+    is_path = place[0] == "sshAuthMountPath" or (
+        len(place) == 1 and place[0] in ("mydir", "dataset", "pretrained", "output")
+    )
+    return value.rstrip("/") or "/" if is_path else value
+
+
+def _otherwise_in_manifest(job: Job, rendered: Rendered, objects: list[Any]) -> str:
+    """PyYAML reads something else than what the model says."""
+    if job.delivery == "mydir":
+        return "" if len(objects) == 1 else f"manifest: {len(objects)} objects"
+    config, found = objects
+    files = {name: text for name, text in config["data"].items() if name != "passwd"}
+    if files != rendered.scripts:
+        return "manifest: the scripts differ"
+    wanted = mpijob(job, config["metadata"]["name"])
+    return "" if _same(found, wanted) else f"manifest: {_first_difference(found, wanted)}"
+
+
+def _same(found: Any, wanted: Any) -> bool:
+    """Equal with equal types; 1.0 and 1 are one number in JSON and in Go."""
+    return json.dumps(found, sort_keys=True) == json.dumps(wanted, sort_keys=True)
+
+
+def _first_difference(found: Any, wanted: Any, path: str = "") -> str:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for name in {**found, **wanted}:
+            if not _same(found.get(name), wanted.get(name)):
+                return _first_difference(found.get(name), wanted.get(name), f"{path}.{name!r:.40}")
+    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        for number, (one, other) in enumerate(zip(found, wanted, strict=True)):
+            if not _same(one, other):
+                return _first_difference(one, other, f"{path}[{number}]")
+    return f"{path} is {found!r:.150}, not {wanted!r:.150}"
+
+
+def read_by_kubectl(kubectl: str, manifests: dict[str, tuple[str, list[Any]]]) -> list[str]:
+    """The cases that kubectl's Go reader takes for something else than PyYAML does."""
+    if not manifests:
+        return []
+    text = "---\n".join(manifest for manifest, _ in manifests.values())
+    command = [kubectl, "label", "--local", "--dry-run=client", "-f", "-", "soak=soak", "-o", "json"]
+    done = subprocess.run(command, input=text.encode(), capture_output=True, check=False)
+    if done.returncode and len(manifests) > 1:
+        return [line for name, one in manifests.items() for line in read_by_kubectl(kubectl, {name: one})]
+    if done.returncode:
+        return [f"{next(iter(manifests))}\n    kubectl: {done.stderr.decode()[:500]}"]
+    answers = _stream(done.stdout.decode())
+    return [
+        f"{name}\n    kubectl: {difference}"
+        for name, (_, objects) in manifests.items()
+        for wanted in objects
+        if (difference := _difference_to(next(answers), wanted))
+    ]
+
+
+def _difference_to(found: Any, wanted: Any) -> str:
+    del found["metadata"]["labels"]["soak"]
+    return "" if _same(_numbers(found), _numbers(wanted)) else _first_difference(found, wanted)
+
+
+def _numbers(value: Any) -> Any:
+    """Whole floats as integers: kubectl prints 1.0 as 1."""
+    match value:
+        case dict():
+            return {name: _numbers(item) for name, item in value.items()}
+        case list():
+            return [_numbers(item) for item in value]
+        case float() if value.is_integer() and abs(value) < 2**63:
+            return int(value)
+    return value
+
+
+def _stream(text: str) -> Iterator[Any]:
+    """The JSON objects that kubectl prints one after the other."""
+    decoder, position = json.JSONDecoder(), 0
+    while position < len(text):
+        found, position = decoder.raw_decode(text, position)
+        position += len(text[position:]) - len(text[position:].lstrip())
+        yield found
