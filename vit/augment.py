@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from vit.randaugment import RandAugment, parse
-from vit.resize import resize
+from vit.resize import mirrored, resize
 from vit.sources import Picture
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -45,7 +45,7 @@ def inception(image: Picture, side: int, random: np.random.RandomState) -> Pixel
     """A random crop of 5-100 % of the area at side x side, flipped half of the time."""
     left, top, right, bottom = crop_box(image.shape[1], image.shape[0], random)
     pixels = resize(image[top:bottom, left:right], side, side)
-    return pixels[:, ::-1] if random.random_sample() < 0.5 else pixels
+    return mirrored(pixels) if random.random_sample() < 0.5 else pixels
 
 
 def shift(image: Picture, side: int, random: np.random.RandomState) -> Pixels:

@@ -9,6 +9,7 @@ np = pytest.importorskip("numpy", reason="vit tests need numpy: pip install nump
 Image = pytest.importorskip("PIL.Image", reason="vit tests need Pillow: pip install pillow")
 
 from vit.augment import TRANSFORMS, crop_box, squash  # noqa: E402  # after the skip
+from vit.resize import mirrored  # noqa: E402
 
 
 def noise(width: int, height: int) -> Any:
@@ -54,3 +55,9 @@ def test_half_of_the_inception_crops_are_flipped() -> None:
     images = [TRANSFORMS["inception"](ramp, 16, seeded(i)).astype(int) for i in range(400)]
     flipped = sum(bool(image[0, 0, 0] > image[0, -1, 0]) for image in images)
     assert 150 < flipped < 250
+
+
+def test_a_mirrored_image_is_the_image_from_right_to_left_even_read_only() -> None:
+    pixels = noise(5, 4)
+    pixels.setflags(write=False)
+    assert np.array_equal(mirrored(pixels[1:, 2:]), pixels[1:, :1:-1])
