@@ -88,41 +88,45 @@ def init(options: Options, site: str, user: str | None) -> None:
 @shared_options
 @click.option("--manifest", metavar="FILE", help="Check this manifest instead of values. - is standard input.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("-v", "--verbose", is_flag=True, help="Name every value and where it came from.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Name every value and where it came from, and what the cluster must have."
+)
 @click.option("--strict", is_flag=True, help="Take warnings for faults.")
 @target_options
 @click.pass_obj
 def check(options: Options, /, manifest: str | None, output: str, verbose: bool, strict: bool, **target: Any) -> None:
     """Find every fault of the values, or of a manifest, offline."""
-    from mpikit.manifest import Target, check_manifest
+    from mpikit.manifest import Target, check_manifest, needs
     from mpikit.sources import read_text
 
     if manifest is None:
-        found, lines, bad = *_check_values(options, Target(**target)), EXIT_VALUES
+        text, found, lines, bad = *_check_values(options, Target(**target)), EXIT_VALUES
     else:
-        found, lines, bad = check_manifest(read_text(manifest, manifest), manifest, Target(**target)), [], EXIT_NO
+        text, lines, bad = read_text(manifest, manifest), [], EXIT_NO
+        found = check_manifest(text, manifest, Target(**target))
     if output == "json":
         click.echo(json.dumps([fault.as_dict() for fault in found], indent=2))
     else:
         verdicts = [str(fault) for fault in found] or ["no fault found"]
-        click.echo("\n".join([*(lines if verbose else lines[:1]), *verdicts]))
+        needed = [f"  the cluster must have {name}" for name in needs(text)]
+        click.echo("\n".join([*([*lines, *needed] if verbose else lines[:1]), *verdicts]))
     if any(strict or fault.severity == "fault" for fault in found):
         raise SystemExit(bad)
 
 
-def _check_values(options: Options, target: Target) -> tuple[list[Fault], list[str]]:
-    """What is wrong with the values, and the job that they make if any."""
+def _check_values(options: Options, target: Target) -> tuple[str, list[Fault], list[str]]:
+    """The manifest that the values make if any, what is wrong with them, and the values one a line."""
     from mpikit.blame import security_faults
     from mpikit.manifest import check_manifest
 
     try:
         values, job, warnings = load(options)
     except ValuesError as error:
-        return list(error.faults), []
+        return "", list(error.faults), []
     lines = [headline(job), *(f"  {key}: {value}  ({where})" for key, value, where in all_values(values))]
     manifest = rendered_job(job).manifest
     found = check_manifest(manifest, "the rendered manifest", target.without_pod_security())
-    return [*warnings, *found, *security_faults(manifest, target.pod_security, values)], lines
+    return manifest, [*warnings, *found, *security_faults(manifest, target.pod_security, values)], lines
 
 
 @cli.command()

@@ -8,15 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mpikit.errors import Fault
+from mpikit.injected import ROLES, collision_faults, name_collisions
 from mpikit.kubeschema import Found, has_kind, reference, schema_faults, versions, well_typed
 from mpikit.mpijob import MPIJOB, operator_faults, version_faults
-from mpikit.objects import at, cards_of
+from mpikit.objects import at
 from mpikit.pods import metadata_faults, template_faults
 from mpikit.podsecurity import Level, violations
-from mpikit.profiles import CARD_RESOURCES
 from mpikit.reader import Document, dotted, read_all
-
-ROLES = ("Launcher", "Worker")
+from mpikit.sense import presumed, sense_faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,8 @@ def check_manifest(text: str, source: str, target: Target | None = None) -> list
         return [Fault("", source, "holds no MPIJob", "give a manifest of kind MPIJob")]
     scripts = [text for document in documents if _kind(document) == "ConfigMap" for text in _scripts(document)]
     for document in documents:
-        found = _job_faults(document.data, scripts, target) if document in jobs else _object_faults(document, target)
+        is_job = document in jobs
+        found = _job_faults(document.data, scripts, target) if is_job else _object_faults(document, jobs, target)
         told: set[str] = set()
         for key, message, fix, severity in found:
             if key in told and severity == "fault" and not message.startswith("violates"):
@@ -76,9 +76,19 @@ def _where(document: Document, key: str, source: str) -> str:
     return places.get(key, source)
 
 
-def _object_faults(document: Document, target: Target) -> Found:
-    """An object beside the job: its schema, if it is one of core/v1, and its metadata."""
+def needs(text: str) -> list[str]:
+    """The objects that the jobs of a stream name and do not bring, such as `ServiceAccount ada`."""
+    documents = [one for one in read_all(text, "") if isinstance(one.data, dict)]
+    brought = {f"{_kind(one)} {at(one.data, 'metadata', 'name')}" for one in documents}
+    named = [name for one in documents if _kind(one) == "MPIJob" for name in presumed(one.data)]
+    return [name for name in dict.fromkeys(named) if name not in brought]
+
+
+def _object_faults(document: Document, jobs: list[Document], target: Target) -> Found:
+    """An object beside the jobs: its schema, if it is one of core/v1, its metadata, and its name."""
     kind = _kind(document)
+    for job in jobs if isinstance(kind, str) else ():
+        yield from name_collisions(job.data, document.data)
     if isinstance(kind, str) and document.data.get("apiVersion") == "v1" and has_kind(kind, target.schema_version):
         yield from schema_faults(document.data, reference(kind), target.schema_version)
         written = well_typed(document.data, reference(kind), target.schema_version)
@@ -92,13 +102,14 @@ def _job_faults(written: Mapping[str, Any], scripts: list[str], target: Target) 
         yield "apiVersion", f"{job.get('apiVersion')!r} is not served", "set kubeflow.org/v2beta1", "fault"
     yield from metadata_faults(job.get("metadata"), "metadata")
     yield from operator_faults(job)
+    yield from collision_faults(job)
     if target.operator:
         yield from version_faults(job, target.operator)
     for role in ROLES:
         yield from template_faults(at(job, "spec", "mpiReplicaSpecs", role, "template"), _template(role))
     if target.pod_security != "privileged":
         yield from _security_faults(job, target.pod_security)
-    yield from _sense(job, scripts)
+    yield from sense_faults(job, scripts)
 
 
 def _template(role: str) -> str:
@@ -114,35 +125,3 @@ def _security_faults(job: Mapping[str, Any], level: Level) -> Found:
             others = f"; the same holds for {', '.join(more)}" if more else ""
             message = f'violates PodSecurity "{level}": {violation.sentence}'
             yield first, message, f"change it, or use a namespace at a wider level{others}", "fault"
-
-
-def _map(value: Any, name: str) -> dict[str, Any]:
-    """A nested map; empty if there is none."""
-    found = at(value, name)
-    return found if isinstance(found, dict) else {}
-
-
-def _sense(job: Mapping[str, Any], scripts: list[str]) -> Found:
-    """What nobody refuses and nobody means."""
-    launcher = at(job, "spec", "mpiReplicaSpecs", "Launcher", "template", "spec")
-    if cards_of(launcher) and at(job, "spec", "runLauncherAsWorker") is not True:
-        key = f"{_template('Launcher')}.spec.containers[0].resources.limits"
-        yield key, "the launcher holds cards that no rank uses", "take them out", "warning"
-    yield from _agreement(job, scripts)
-
-
-def _agreement(job: Mapping[str, Any], scripts: list[str]) -> Found:
-    """Slots against cards, and mpirun's -np against both."""
-    slots = at(job, "spec", "slotsPerWorker")
-    worker = at(job, "spec", "mpiReplicaSpecs", "Worker")
-    limits = _map(at(worker, "template", "spec", "containers", 0, "resources"), "limits")
-    for name in CARD_RESOURCES:
-        if name in limits and str(limits[name]) != str(slots):
-            message = f"{slots} slots, but {limits[name]} of {name} in a worker"
-            yield "spec.slotsPerWorker", message, "give both the same number", "warning"
-    replicas = at(worker, "replicas")
-    for script in scripts:
-        for ranks in re.findall(r"^\s*mpirun .*-np (\d+)", script, re.MULTILINE):
-            if isinstance(slots, int) and isinstance(replicas, int) and int(ranks) != slots * replicas:
-                message = f"mpirun -np {ranks} in the ConfigMap, but {replicas} workers x {slots} slots"
-                yield "spec.mpiReplicaSpecs.Worker.replicas", message, "render again instead of editing", "fault"

@@ -1,4 +1,4 @@
-"""The MPIJob as its CRD and its operator have it: fields and types, since when, rules, what the operator adds.
+"""The MPIJob as its CRD and its operator have it: fields and types, since when, rules.
 
 The operator has no webhook: what breaks its rules passes `kubectl apply` and then shows nothing but one event.
 Sources: kubeflow/mpi-operator v0.8.2, types.go, validation.go, mpi_job_controller.go; mpijob.md of the measured facts.
@@ -66,7 +66,8 @@ MPIJOB: Schema = _object(
     "spec",
 )
 
-# Fields later than 0.3, the first release with v2beta1. Source: types.go of each release.
+FIRST = "0.3"  # the first release with v2beta1
+# Fields that came later, the newest first. Source: types.go of each release.
 SINCE: dict[str, str] = {
     "spec.runPolicy.managedBy": "0.6",
     "spec.launcherCreationPolicy": "0.5",
@@ -81,35 +82,19 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "spec.launcherCreationPolicy": ("AtStartup", "WaitForWorkersReady"),
 }
 RESTART_POLICIES = ("Never", "OnFailure")
-DEFAULT_SSH_PATH = "/root/.ssh"
-# What the controller puts into each pod template. Source: mpi_job_controller.go.
-_ADDED_VOLUMES = {"Launcher": ("ssh-auth", "mpi-job-config"), "Worker": ("ssh-auth",)}
-_ADDED_ENV = {
-    "Launcher": (
-        "K_MPI_JOB_ROLE",
-        "OMPI_MCA_orte_keep_fqdn_hostnames",
-        "OMPI_MCA_orte_default_hostfile",
-        "OMPI_MCA_plm_rsh_args",
-        "OMPI_MCA_orte_set_default_slots",
-    ),
-    "Worker": ("K_MPI_JOB_ROLE",),
-}
-_CONFIG_PATH = "/etc/mpi"
-_OWN_LABELS = "training.kubeflow.org/"
 
 
 def operator_faults(job: Mapping[str, Any]) -> Found:
-    """What the operator would refuse with one ValidationError event, and what it would silently change."""
+    """What the operator would refuse with one ValidationError event."""
     yield from _spec_faults(job)
     yield from _name_faults(job)
     for role in ("Launcher", "Worker"):
         yield from _replica_faults(job, role)
-        yield from _collisions(job, role)
 
 
 def version_faults(job: Mapping[str, Any], operator: str) -> Found:
     """Fields that this release of the operator does not have yet: its CRD drops them without a word."""
-    if not version_key(operator) or version_key(operator) < (0, 3):
+    if not version_key(operator) or version_key(operator) < version_key(FIRST):
         raise one_fault("--operator-version", f"{operator!r} is no release with MPIJob v2beta1", "give one such as 0.6")
     for key, since in SINCE.items():
         if at(job, *key.split(".")) is not None and version_key(operator)[:2] < version_key(since):
@@ -176,29 +161,3 @@ def _replica_faults(job: Mapping[str, Any], role: str) -> Found:
     if own is not None and own != (policy or ("OnFailure" if role == "Launcher" else "Never")):
         message = f"{own!r} is overridden by the operator"
         yield f"{key}.template.spec.restartPolicy", message, f"set {key}.restartPolicy instead", "warning"
-
-
-def _collisions(job: Mapping[str, Any], role: str) -> Found:
-    """What the operator adds to a template that has it already: pods would be refused, or a value lost."""
-    key, template = f"spec.mpiReplicaSpecs.{role}.template", at(job, "spec", "mpiReplicaSpecs", role, "template")
-    ssh_path = at(job, "spec", "sshAuthMountPath") or DEFAULT_SSH_PATH
-    paths = (ssh_path, _CONFIG_PATH) if role == "Launcher" else (ssh_path,)
-    for number, volume in enumerate(_items(at(template, "spec", "volumes"))):
-        if volume.get("name") in _ADDED_VOLUMES[role]:
-            name = f"{key}.spec.volumes[{number}].name"
-            yield name, f"{volume['name']!r} is a volume that the operator adds", "give another name", "fault"
-    for number, mount in enumerate(_items(at(template, "spec", "containers", 0, "volumeMounts"))):
-        if mount.get("mountPath") in paths:
-            name = f"{key}.spec.containers[0].volumeMounts[{number}].mountPath"
-            yield name, f"the operator mounts its own at {mount['mountPath']}", "mount it elsewhere", "fault"
-    for number, variable in enumerate(_items(at(template, "spec", "containers", 0, "env"))):
-        if variable.get("name") in _ADDED_ENV[role]:
-            name = f"{key}.spec.containers[0].env[{number}]"
-            yield name, f"the operator sets {variable['name']} itself", "take it out", "warning"
-    for label in at(template, "metadata", "labels") or ():
-        if str(label).startswith(_OWN_LABELS):
-            yield f"{key}.metadata.labels.{label}", "is the operator's own label", "take it out", "warning"
-
-
-def _items(value: Any) -> list[dict[str, Any]]:
-    return [item if isinstance(item, dict) else {} for item in value] if isinstance(value, list) else []

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from mpikit.api import CRD, DEPLOYMENT, LEASE, MPIJOB, Kind, create, find_all, read, review
 from mpikit.cluster import Call, Cluster, Object
 from mpikit.errors import ClusterError, Forbidden, NotFound
+from mpikit.mpijob import FIRST, SINCE
 from mpikit.objects import MPIJob, at, time_of
 
 LIVELY_SECONDS = 60  # the operator renews its Lease every 5 s and loses it after 15 s
@@ -22,14 +23,6 @@ INSTALL = (
     "out of https://github.com/kubeflow/mpi-operator"
 )
 SELF = Kind("SelfSubjectReview", "selfsubjectreviews", "/apis/authentication.k8s.io/v1", namespaced=False)
-
-# Fields that came later than 0.3, the first release with v2beta1, newest first. Source: types.go of each release.
-SINCE = (
-    ("0.6", ("spec", "runPolicy", "managedBy")),
-    ("0.5", ("spec", "launcherCreationPolicy")),
-    ("0.4", ("spec", "runPolicy", "suspend")),
-)
-FIRST = "0.3"
 
 _ALL = ("get", "list", "watch", "create", "patch", "delete")
 # (group, resource, subresource): verbs that the kit's commands use, and the ClusterRole that has them.
@@ -184,13 +177,13 @@ def check_crd(cluster: Cluster, manifests: Sequence[Object]) -> Iterator[Check]:
         return
     lacking = [path for item in manifests if item["kind"] == "MPIJob" for path in unknown_fields(item, schema)]
     for path in lacking:
-        newer = next((version for version, known in SINCE if path == known), None)
+        newer = SINCE.get(".".join(path))
         wanted = f"MPI Operator {newer} or newer" if newer else "a newer MPI Operator"
         key = ".".join(path).removeprefix("spec.")
         fix = f"take {key}: out of the values (null removes it), or ask the site's staff for {wanted}"
         yield Check("crd", "fault", f"MPIJobs of this cluster have no field {'.'.join(path)}", fix)
     if not lacking:
-        oldest = next((version for version, path in SINCE if _knows(schema, path)), FIRST)
+        oldest = next((version for key, version in SINCE.items() if _knows(schema, key.split("."))), FIRST)
         yield Check(
             "crd", "ok", f"MPIJob v2beta1 has all fields of the job; it is that of MPI Operator {oldest} or newer"
         )

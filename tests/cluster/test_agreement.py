@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 from jobs import ROOT, generate
-from kube import Kube, Object
+from kube import Kube, Object, wait_for
 from mutations import mutated
 
 from mpikit.manifest import Target, check_manifest
@@ -29,7 +29,9 @@ from mpikit.manifest import Target, check_manifest
 CASES, FIRST = int(os.environ.get("AGREEMENT_CASES", "60")), int(os.environ.get("AGREEMENT_SEED", "0"))
 BATCH = 100  # the operator is waited for once a batch
 VALIDATION_SECONDS = 60
+BLIND_SECONDS = 5  # a job gets its status within one
 KUBERNETES = "1.35"  # the test cluster's
+INT32_MAX = 2**31 - 1
 # Disagreements that stay, by a word of what check says and what the cluster says; each has its reason.
 KNOWN = {
     "did you mean spec.mpiReplicaSpecs.": "the CRD takes any name beside Launcher, and the operator ignores it",
@@ -144,9 +146,9 @@ def _events(server: Server, namespace: str, jobs: set[str]) -> list[Object]:
 
 
 def _created(server: Server, job: Object, shut: str, open_: str) -> str:
-    version = job.get("apiVersion", "")
-    path = f"/apis/{version}/namespaces/{shut}/mpijobs?fieldValidation=Strict"
-    code, answer = server("POST", path, job)
+    """Store a job, or tell why not; never one that the operator cannot read: it would see no other job any more."""
+    path = f"/apis/{job.get('apiVersion', '')}/namespaces/{shut}/mpijobs?fieldValidation=Strict"
+    code, answer = server("POST", f"{path}&dryRun=All", job)
     if code >= 400:
         return str(answer["message"])
     for role in job["spec"]["mpiReplicaSpecs"]:
@@ -155,7 +157,18 @@ def _created(server: Server, job: Object, shut: str, open_: str) -> str:
             code, answer = server("POST", f"/api/v1/namespaces/{open_}/pods?dryRun=All&fieldValidation=Strict", pod)
             if code >= 400 and not any(word in answer["message"] for word in ABSENT):
                 return f"{role}: {answer['message']}"
+    if _unreadable(job["spec"]):
+        return "the operator cannot read it"
+    server("POST", path, job)
     return ""
+
+
+def _unreadable(spec: Object) -> bool:
+    """Whether a number outside the pods is one that the operator's int32 cannot hold; the API server stores it."""
+    fields = {**spec, **(spec.get("runPolicy") or {}), **((spec.get("runPolicy") or {}).get("schedulingPolicy") or {})}
+    numbers = [value for name, value in fields.items() if name != "activeDeadlineSeconds"]
+    numbers += [replica.get("replicas") for replica in spec["mpiReplicaSpecs"].values() if replica]
+    return any(isinstance(number, int) and abs(number) > INT32_MAX for number in numbers)
 
 
 def refused(job: Object) -> str:
@@ -192,6 +205,20 @@ def test_check_and_the_cluster_agree_on_mutated_manifests(
     )
     print("\n".join(f"    {number} x known: {reason}" for reason, number in known.items()))
     assert not differing, f"{len(differing)} differ\n" + "\n".join(differing)
+
+
+def test_a_number_that_the_operator_cannot_hold_blinds_it_and_is_refused_by_check(server: Server, shut: str) -> None:
+    """Judged by the MPI Operator: beside such a job it takes no other one; without it, it does again."""
+    path = f"/apis/kubeflow.org/v2beta1/namespaces/{shut}/mpijobs"
+    blinding, good = bases()[0], bases()[0]
+    blinding["metadata"], good["metadata"] = {"name": "blinding"}, {"name": "good"}
+    blinding["spec"]["runPolicy"]["backoffLimit"] = INT32_MAX + 1
+    assert "too large" in refused(blinding)
+    assert [server("POST", f"{path}?fieldValidation=Strict", job)[0] for job in (blinding, good)] == [201, 201]
+    time.sleep(BLIND_SECONDS)
+    assert "status" not in server("GET", f"{path}/good")[1]
+    server("DELETE", f"{path}/blinding")
+    wait_for("the operator to see again", lambda: server("GET", f"{path}/good")[1].get("status"), VALIDATION_SECONDS)
 
 
 def test_the_jobs_before_mutation_are_taken_by_both(server: Server, shut: str, namespace: str) -> None:
