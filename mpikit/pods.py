@@ -116,7 +116,7 @@ def _affinity_faults(affinity: Any, key: str) -> Found:
 
 def _expression_faults(rule: Object, key: str) -> Found:
     operator, values = rule["operator"], rule.get("values") or []
-    known = ("In", "NotIn", "Exists", "DoesNotExist", *(() if "labelSelector" in key.lower() else ("Gt", "Lt")))
+    known = ("In", "NotIn", "Exists", "DoesNotExist", *(() if "labelSelector" in key else ("Gt", "Lt")))
     if operator not in known:
         yield f"{key}.operator", f"{operator!r} is not known", f"one of {', '.join(known)}", "fault"
     elif operator in ("In", "NotIn") and not values:

@@ -38,6 +38,7 @@ KNOWN = {
     "kubeflow.org/mpi-operator, kueue": "an unknown managedBy is stored, and then nothing ever happens",
     ".serviceAccountName: ": "no account can have that name; the server only says that it does not find it",
     ".claimName: ": "no claim can have that name; the server takes it, and the pod waits for ever",
+    ": is empty (give a value, or take the line out)": "a quantity of null is 0 to the server, which nobody means",
 }
 # What admission refuses of objects that are not in the manifest; check cannot know them.
 ABSENT = ("error looking up service account", "no PriorityClass", "RuntimeClass")
