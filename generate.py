@@ -126,7 +126,8 @@ def _check_values(options: Options, target: Target) -> tuple[str, list[Fault], l
     lines = [headline(job), *(f"  {key}: {value}  ({where})" for key, value, where in all_values(values))]
     manifest = rendered_job(job).manifest
     found = check_manifest(manifest, "the rendered manifest", target.without_pod_security())
-    return manifest, [*warnings, *found, *security_faults(manifest, target.pod_security, values)], lines
+    violations = security_faults(manifest, target.pod_security, values, target.version)
+    return manifest, [*warnings, *found, *violations], lines
 
 
 @cli.command()

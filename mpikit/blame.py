@@ -7,7 +7,7 @@ from typing import Any
 
 from mpikit.errors import Fault
 from mpikit.objects import at
-from mpikit.podsecurity import violations
+from mpikit.podsecurity import LATEST, Version, violations
 from mpikit.reader import Key, dotted, read_all
 from mpikit.values import Values
 
@@ -16,14 +16,14 @@ _FOLDERS = ("mydir", "dataset", "pretrained", "output")  # values keys whose vol
 _NON_ROOT = "as in values/restricted.yaml: set runAsUser: 1000, and an sshAuthMountPath outside /root"
 
 
-def security_faults(manifest: str, level: str, values: Values) -> list[Fault]:
+def security_faults(manifest: str, level: str, values: Values, version: Version = LATEST) -> list[Fault]:
     """One fault for each violation and values key; what both pods violate alike is told once."""
     told: dict[tuple[str, str], Fault] = {}
     documents = read_all(manifest, "the rendered manifest")
     (job,) = (document.data for document in documents if at(document.data, "kind") == "MPIJob")
     for role in ROLES:
         template = at(job, "spec", "mpiReplicaSpecs", role, "template") or {}
-        for violation in violations(template, level):
+        for violation in violations(template, level, version):
             for key in dict.fromkeys(_causes(violation.fields, template, role.lower())):
                 message = f'violates PodSecurity "{level}": {violation.sentence}'
                 fault = Fault(dotted(key), values.where(key) or "the rendered manifest", message, values_fix(key))

@@ -25,11 +25,10 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "boolean": (bool,),
     "integer": (int,),
-    "number": (int, float),
+    "number": (int,),  # of a quantity; an MPIJob's CRD takes no 1.5 that is not in quotes
 }
 _WORDS = {"object": "a map", "array": "a list", "string": "a text in quotes", "boolean": "true or false"}
 _QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?")  # the CRD's pattern
-QUANTITY_FORMAT = "quantity"  # our own word, for quantities in a CRD
 _BITS = {"int32": 31, "int64": 63}  # the integers of Go, which cannot hold more
 
 
@@ -84,7 +83,7 @@ def schema_faults(value: Any, schema: Schema, version: str, key: Key = ()) -> Fo
         yield from _map_faults(value, schema, version, key)
     elif isinstance(value, list):
         yield from _list_faults(value, schema, version, key)
-    elif _is_quantity(schema, wanted) and not _QUANTITY.fullmatch(str(value)):
+    elif wanted == ["string", "number"] and not _QUANTITY.fullmatch(str(value)):
         yield dotted(key), f"{value!r} is no quantity", "write it like 95, 500m, 4Gi or 95000Mi", "fault"
     elif "enum" in schema and value not in schema["enum"]:
         yield dotted(key), f"{value!r} is not known", f"one of {', '.join(map(str, schema['enum']))}", "fault"
@@ -109,10 +108,6 @@ def well_typed(value: Any, schema: Schema, version: str) -> Any:
     return {name: item for name, item in pairs if item is not None}
 
 
-def _is_quantity(schema: Schema, wanted: list[str]) -> bool:
-    return wanted == ["string", "number"] or schema.get("format") == QUANTITY_FORMAT
-
-
 def _holds_maps(schema: Schema, version: str) -> bool:
     return _types(_resolved(schema.get("items", {}), version)) == ["object"]
 
@@ -134,7 +129,7 @@ def _types(schema: Schema) -> list[str]:
 def _is(value: Any, name: str) -> bool:
     if isinstance(value, bool):
         return name == "boolean"
-    if name == "integer" and isinstance(value, float):  # JSON has one kind of number: 1.0 is an integer there
+    if name in ("integer", "number") and isinstance(value, float):  # to JSON 1.0 is a whole number
         return value.is_integer()
     return isinstance(value, _TYPES[name])
 

@@ -14,6 +14,7 @@ from mpikit.mpijob import MPIJOB, operator_faults, version_faults
 from mpikit.objects import at
 from mpikit.pods import metadata_faults, template_faults
 from mpikit.podsecurity import Level, violations
+from mpikit.profiles import version_key
 from mpikit.reader import Document, dotted, read_all
 from mpikit.sense import presumed, sense_faults
 
@@ -36,6 +37,11 @@ class Target:
     def schema_version(self) -> str:
         """The Kubernetes version whose schemas are used."""
         return ".".join(self.kubernetes.removeprefix("v").split(".")[:2]) or versions()[-1]
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The Kubernetes version as numbers, such as (1, 34)."""
+        return version_key(self.schema_version)
 
 
 def check_manifest(text: str, source: str, target: Target | None = None) -> list[Fault]:
@@ -108,7 +114,7 @@ def _job_faults(written: Mapping[str, Any], scripts: list[str], target: Target) 
     for role in ROLES:
         yield from template_faults(at(job, "spec", "mpiReplicaSpecs", role, "template"), _template(role))
     if target.pod_security != "privileged":
-        yield from _security_faults(job, target.pod_security)
+        yield from _security_faults(job, target)
     yield from sense_faults(job, scripts)
 
 
@@ -116,12 +122,12 @@ def _template(role: str) -> str:
     return f"spec.mpiReplicaSpecs.{role}.template"
 
 
-def _security_faults(job: Mapping[str, Any], level: Level) -> Found:
+def _security_faults(job: Mapping[str, Any], target: Target) -> Found:
     """Each violation at the first field that causes it, in the words of admission."""
     for role in ROLES:
         template = at(job, "spec", "mpiReplicaSpecs", role, "template") or {}
-        for violation in violations(template, level):
+        for violation in violations(template, target.pod_security, target.version):
             first, *more = (dotted(("spec", "mpiReplicaSpecs", role, "template", *key)) for key in violation.fields)
             others = f"; the same holds for {', '.join(more)}" if more else ""
-            message = f'violates PodSecurity "{level}": {violation.sentence}'
+            message = f'violates PodSecurity "{target.pod_security}": {violation.sentence}'
             yield first, message, f"change it, or use a namespace at a wider level{others}", "fault"

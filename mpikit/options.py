@@ -194,7 +194,12 @@ def introduce(values: Values, job: Job, warnings: Sequence[Fault]) -> None:
 
 
 TARGET = [
-    click.option("--kubernetes-version", "kubernetes", default="", help="Such as 1.34.  [default: the newest known]"),
+    click.option(
+        "--kubernetes-version",
+        "kubernetes",
+        default="",
+        help="Such as 1.34: its fields, its Pod Security.  [default: the newest known]",
+    ),
     click.option("--operator-version", "operator", default="", help="MPI Operator that must know each field."),
     click.option(
         "--pod-security",

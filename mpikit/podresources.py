@@ -1,15 +1,18 @@
-"""What the API server refuses of a container's requests and limits."""
+"""What the API server refuses of requests and limits, of a container and of a pod as a whole."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
 from mpikit.kubeschema import Found
 from mpikit.objects import at
+from mpikit.podnames import as_map, numbered
 from mpikit.quantities import quantity
 
 _STANDARD = ("cpu", "memory", "ephemeral-storage")  # resources without a domain that a container may ask for
+_OF_PODS = ("cpu", "memory")  # that a pod as a whole may ask for, since Kubernetes 1.34
 HUGE = "hugepages-"
 
 
@@ -32,6 +35,30 @@ def resource_faults(resources: Any, key: str) -> Found:
     names = {*limits, *requests}
     if any(name.startswith(HUGE) for name in names) and not names & {"cpu", "memory"}:
         yield key, "huge pages need cpu or memory beside them", "ask for cpu or memory too", "fault"
+
+
+def pod_resource_faults(spec: Mapping[str, Any], key: str) -> Found:
+    """The same of a pod as a whole, whose containers must fit into it."""
+    resources = as_map(spec.get("resources"))
+    limits, requests = _amounts(resources.get("limits")), _amounts(resources.get("requests"))
+    for field, amounts in (("limits", limits), ("requests", requests)):
+        for name in amounts:
+            if name not in _OF_PODS and not name.startswith(HUGE):
+                fix = f"{', '.join(_OF_PODS)}, or {HUGE}2Mi"
+                yield f"{key}.resources.{field}.{name}", "is no resource of a pod as a whole", fix, "fault"
+    yield from resource_faults(resources, f"{key}.resources")
+    asked = [_asked(container) for _, container in numbered(spec.get("containers"))]
+    for name, amount in {**limits, **requests}.items():
+        total = sum((one.get(name) or Fraction() for one in asked), Fraction())
+        if amount is not None and total > amount:
+            message = f"the containers ask for more {name} than the pod as a whole"
+            yield f"{key}.resources", message, "raise it, or leave it to the containers", "fault"
+
+
+def _asked(container: Mapping[str, Any]) -> dict[str, Fraction | None]:
+    """What a container asks for: its requests, and its limits where it has none."""
+    resources = as_map(container.get("resources"))
+    return _amounts(resources.get("limits")) | _amounts(resources.get("requests"))
 
 
 def _amounts(found: Any) -> dict[str, Fraction | None]:

@@ -23,6 +23,7 @@ from mpikit.podnames import (
     qualified_faults,
     walk,
 )
+from mpikit.podresources import pod_resource_faults
 from mpikit.podrights import ID_MAX, PROFILES, choice_faults, context_faults
 from mpikit.podvolumes import volumes_faults
 
@@ -78,6 +79,7 @@ def _spec_faults(spec: Object, key: str) -> Found:
         yield from _toleration_faults(toleration, f"{key}.tolerations[{number}]")
     yield from _affinity_faults(spec.get("affinity"), f"{key}.affinity")
     yield from context_faults(spec.get("securityContext"), f"{key}.securityContext")
+    yield from pod_resource_faults(spec, key)
     yield from volumes_faults(spec, key)
     yield from containers_faults(spec, key)
 

@@ -1,29 +1,41 @@
 """What Pod Security admission would refuse of an MPIJob's pods, in its own words, with the field behind each word.
 
-Source: k8s.io/pod-security-admission, policy/check_*.go, "latest" of Kubernetes 1.35.
+Source: k8s.io/pod-security-admission of Kubernetes 1.35, policy/check_*.go, with the versions of the standard.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from mpikit.reader import Key
 
 Level = Literal["privileged", "baseline", "restricted"]
+Version = tuple[int, ...]
+LATEST: Version = (1, 35)  # later ones change nothing, as far as is known
+_FIRST: Version = (1, 0)
 _CONTAINERS = ("initContainers", "containers")  # in the order in which admission names them
 _BASELINE_CAPABILITIES = {
     *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP"),
     *("SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
 }
-_SYSCTLS = {
-    *("kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_unprivileged_port_start"),
-    *("net.ipv4.tcp_syncookies", "net.ipv4.ping_group_range", "net.ipv4.ip_local_reserved_ports"),
-    *("net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl"),
-    *("net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"),
+# Kernel parameters that are safe, and the version of the standard from which on each is allowed.
+_SYSCTLS: dict[str, Version] = {
+    **dict.fromkeys(("kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.tcp_syncookies"), _FIRST),
+    **dict.fromkeys(("net.ipv4.ping_group_range", "net.ipv4.ip_unprivileged_port_start"), _FIRST),
+    "net.ipv4.ip_local_reserved_ports": (1, 27),
+    **dict.fromkeys(("net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_fin_timeout"), (1, 29)),
+    **dict.fromkeys(("net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes"), (1, 29)),
+    **dict.fromkeys(("net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"), (1, 32)),
 }
-_SELINUX_TYPES = ("", "container_t", "container_init_t", "container_kvm_t", "container_engine_t")
+_SELINUX_TYPES: dict[str, Version] = {
+    **dict.fromkeys(("", "container_t", "container_init_t", "container_kvm_t"), _FIRST),
+    "container_engine_t": (1, 31),
+}
+_PROBE_HOSTS_SINCE: Version = (1, 34)
+_OWN_USERS_SINCE: Version = (1, 35)  # root in a pod with users of its own (hostUsers: false) is nobody on the node
 _RESTRICTED_VOLUMES = {
     *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"),
     "image",
@@ -57,8 +69,8 @@ class _Part:
 Check = Callable[[_Part, list[_Part]], Iterator[Violation]]
 
 
-def violations(pod: Mapping[str, Any], level: str) -> list[Violation]:
-    """What a namespace that enforces this level would say of a pod, or of a pod template."""
+def violations(pod: Mapping[str, Any], level: str, version: Version = LATEST) -> list[Violation]:
+    """What a namespace that enforces this level, in this version of it, would say of a pod, or of a pod template."""
     spec = _map(pod.get("spec"))
     whole = _Part(("spec",), "pod", spec)
     containers = [
@@ -66,7 +78,7 @@ def violations(pod: Mapping[str, Any], level: str) -> list[Violation]:
         for kind in _CONTAINERS
         for number, item in enumerate(_maps(spec.get(kind)))
     ]
-    return [found for check in _CHECKS[level] for found in check(whole, containers)]
+    return [found for check in _checks(level, version) for found in check(whole, containers)]
 
 
 def _map(value: Any) -> Mapping[str, Any]:
@@ -204,24 +216,19 @@ def _proc_mount(_: _Part, containers: list[_Part]) -> Iterator[Violation]:
     )
 
 
-def _proc_mount_of_the_host(pod: _Part, containers: list[_Part]) -> Iterator[Violation]:
-    if not _own_users(pod):
-        yield from _proc_mount(pod, containers)
+def _unless_own_users(check: Check) -> Check:
+    """The check for pods without users of their own only."""
+    return lambda pod, containers: iter(()) if pod.data.get("hostUsers") is False else check(pod, containers)
 
 
-def _own_users(pod: _Part) -> bool:
-    """Whether root in the pod is nobody on the node, which allows more since Kubernetes 1.35."""
-    return pod.data.get("hostUsers") is False
-
-
-def _selinux(pod: _Part, containers: list[_Part]) -> Iterator[Violation]:
+def _selinux(allowed: set[str], pod: _Part, containers: list[_Part]) -> Iterator[Violation]:
     bad, types, fields = [], set(), set()
     for part in (pod, *containers):
         option = _map(part.security.get("seLinuxOptions"))
         wrong_type, own = str(option.get("type") or ""), {name for name in ("user", "role") if option.get(name)}
-        if wrong_type not in _SELINUX_TYPES or own:
+        if wrong_type not in allowed or own:
             bad.append(part)
-            types |= {wrong_type} - set(_SELINUX_TYPES)
+            types |= {wrong_type} - allowed
             fields |= own
     what = [f"type{'s' * (len(types) > 1)} {_quoted(sorted(types))}"] if types else []
     what += [f"{name} may not be set" for name in ("user", "role") if name in fields]
@@ -249,13 +256,9 @@ def _seccomp_set(pod: _Part, containers: list[_Part]) -> Iterator[Violation]:
         yield Violation(f"seccompProfile (pod or {_named(bare)} {must})", fields)
 
 
-def _sysctls(pod: _Part, _: list[_Part]) -> Iterator[Violation]:
-    found = _maps(pod.security.get("sysctls"))
-    bad = {
-        pod.field("sysctls", n): str(one.get("name"))
-        for n, one in enumerate(found)
-        if str(one.get("name")) not in _SYSCTLS
-    }
+def _sysctls(allowed: set[str], pod: _Part, _: list[_Part]) -> Iterator[Violation]:
+    names = [str(one.get("name")) for one in _maps(pod.security.get("sysctls"))]
+    bad = {pod.field("sysctls", number): name for number, name in enumerate(names) if name not in allowed}
     if bad:
         yield Violation(f"forbidden sysctls ({', '.join(bad.values())})", tuple(bad))
 
@@ -278,8 +281,6 @@ def _restricted_capabilities(_: _Part, containers: list[_Part]) -> Iterator[Viol
 
 
 def _non_root(pod: _Part, containers: list[_Part]) -> Iterator[Violation]:
-    if _own_users(pod):
-        return
     said = [part for part in (pod, *containers) if part.security.get("runAsNonRoot") is False]
     must = "must not set securityContext.runAsNonRoot=false"
     yield from _setters("runAsNonRoot != true", must, ("runAsNonRoot",), said)
@@ -291,26 +292,27 @@ def _non_root(pod: _Part, containers: list[_Part]) -> Iterator[Violation]:
 
 
 def _user(pod: _Part, containers: list[_Part]) -> Iterator[Violation]:
-    bad = [] if _own_users(pod) else [one for one in (pod, *containers) if one.security.get("runAsUser") == 0]
+    bad = [one for one in (pod, *containers) if one.security.get("runAsUser") == 0]
     yield from _setters("runAsUser=0", "must not set runAsUser=0", ("runAsUser",), bad)
 
 
-_BOTH: tuple[Check, ...] = (
-    *(_app_armor, _host_namespaces, _host_ports, _probe_hosts, _privileged, _selinux, _sysctls),
-)
-_CHECKS: dict[str, tuple[Check, ...]] = {
-    "privileged": (),
-    "baseline": (*_BOTH, _proc_mount_of_the_host, _baseline_capabilities, _host_paths, _seccomp_unconfined),
-    "restricted": (
-        *(
-            *_BOTH,
-            _proc_mount,
-            _escalation,
-            _restricted_capabilities,
-            _restricted_volumes,
-            _non_root,
-            _user,
-            _seccomp_set,
-        ),
-    ),
-}
+def _known(since: Mapping[str, Version], version: Version) -> set[str]:
+    """What is allowed in this version of the standard."""
+    return {name for name, first in since.items() if first <= version}
+
+
+def _checks(level: str, version: Version) -> Iterator[Check]:
+    """The checks of a level, as this version of the standard has them."""
+    if level == "privileged":
+        return
+    yield from (_app_armor, _host_namespaces, _host_ports, _privileged)
+    yield partial(_selinux, _known(_SELINUX_TYPES, version))
+    yield partial(_sysctls, _known(_SYSCTLS, version))
+    if version >= _PROBE_HOSTS_SINCE:
+        yield _probe_hosts
+    own_users = _unless_own_users if version >= _OWN_USERS_SINCE else lambda check: check
+    if level == "baseline":
+        yield from (own_users(_proc_mount), _baseline_capabilities, _host_paths, _seccomp_unconfined)
+    else:
+        yield from (_proc_mount, _escalation, _restricted_capabilities, _restricted_volumes, _seccomp_set)
+        yield from (own_users(_non_root), own_users(_user))

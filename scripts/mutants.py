@@ -28,6 +28,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     "reader": ("test_reader", "test_values"),
     "manifest": _MANIFEST_TESTS,
     "mpijob": _MANIFEST_TESTS,
+    "injected": _MANIFEST_TESTS,
+    "sense": _MANIFEST_TESTS,
     "podsecurity": ("test_podsecurity",),
     "podresources": _MANIFEST_TESTS,
     "pods": _MANIFEST_TESTS,

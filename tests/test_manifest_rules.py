@@ -189,7 +189,9 @@ GOOD: dict[str, tuple[str, Object]] = {
     "a hook": ("worker", {"lifecycle": {"preStop": {"exec": {"command": ["a"]}}, "postStart": None}}),
     "a sleep": ("worker", {"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}),
     "a sidecar": ("pod", {"initContainers": [container("s", restartPolicy="Always", **probe())]}),
-    "amounts": ("worker", resources({"cpu": 1.5, "memory": "1Gi"}, {"cpu": "1500m", "ephemeral-storage": "1"})),
+    "amounts": ("worker", resources({"cpu": "1.5", "memory": "1Gi"}, {"cpu": "1500m", "ephemeral-storage": "1"})),
+    "amounts of a pod": ("pod", resources({"cpu": 2, "hugepages-2Mi": "2Mi"}, {"cpu": 2, "memory": 1})),
+    "a path of the default": ("spec", {"sshAuthMountPath": ""}),
     "huge pages": ("worker", resources({"hugepages-2Mi": "4Mi", "cpu": 1}, {"hugepages-2Mi": "4Mi"})),
     "cards": ("worker", resources({"habana.ai/gaudi": 2}, {"habana.ai/gaudi": "2"})),
     "a resource of Kubernetes": ("worker", resources(None, {"x.kubernetes.io/y": "1.5"})),
@@ -211,7 +213,6 @@ BAD: list[tuple[str, Object, list[str]]] = [
     ("spec", {"slotsPerWorker": -(1 << 31)}, ["spec.slotsPerWorker: -2147483648 is too large for the field"]),
     ("spec", {"slotsPerWorker": True}, ["spec.slotsPerWorker: is True, not a whole number"]),
     ("spec", {"slotsPerWorker": 1.5}, ["spec.slotsPerWorker: is 1.5, not a whole number"]),
-    ("spec", {"sshAuthMountPath": ""}, ["spec.sshAuthMountPath: is empty"]),
     ("spec", {"sshAuthMountPath": ["a"]}, ["spec.sshAuthMountPath: is a list, not a text in quotes"]),
     ("spec", {"mpiImplementation": "openmpi"}, ["spec.mpiImplementation: 'openmpi' is not known to the operator"]),
     (
@@ -547,6 +548,17 @@ BAD: list[tuple[str, Object, list[str]]] = [
         resources({"cpu": 1}, {"cpu": 1, "hugepages-1Gi": "1Gi"}),
         ["worker.resources.requests.hugepages-1Gi: has no limit, and must have the same one"],
     ),
+    (
+        "worker",
+        resources({"cpu": 1.5}),
+        ["worker.resources.limits.cpu: is 1.5, not a text in quotes or a whole number"],
+    ),
+    (
+        "pod",
+        resources({"habana.ai/gaudi": 1}),
+        ["pod.resources.limits.habana.ai/gaudi: is no resource of a pod as a whole"],
+    ),
+    ("pod", resources({"cpu": 1}, {"cpu": 2}), ["pod.resources.requests.cpu: request 2 is over its limit 1"]),
     # Sense
     (
         "worker",
@@ -564,6 +576,13 @@ BAD: list[tuple[str, Object, list[str]]] = [
 @pytest.mark.parametrize(("where", "fields", "told"), BAD)
 def test_what_is_wrong_is_said_and_nothing_else(where: str, fields: Object, told: list[str]) -> None:
     assert said(changed(where, **fields)) == told
+
+
+@pytest.mark.parametrize(("pod", "fits"), [("3", True), ("2999m", False)])
+def test_containers_must_fit_into_what_the_pod_as_a_whole_asks_for(pod: str, fits: bool) -> None:
+    containers = [container("a", **resources({"cpu": 9}, {"cpu": 1})), container("b", **resources({"cpu": 2}))]
+    told = said(changed("pod", containers=containers, **resources(None, {"cpu": pod})))
+    assert told == ([] if fits else ["pod.resources: the containers ask for more cpu than the pod as a whole"])
 
 
 VOLUMES: list[tuple[Object, list[str]]] = [

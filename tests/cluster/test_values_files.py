@@ -19,14 +19,17 @@ SHIPPED = {
     "gaudi3": {"user": "ada"},
     "nvidia": {"user": "ada"},
     "cpu": {"user": "ada"},
+    "baseline": {"user": "ada"},
+    "restricted": {"user": "ada"},
     "demo": PLACES,
 }
+SMALL = ("cpu", "baseline", "restricted", "demo")  # nothing asks that their workers part
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("*.yaml"))
 
 
 def words_for(values: str, namespace: str) -> list[str]:
     """Words for generate.py: this values file in this namespace, which has no service account of the user."""
-    own = [] if values in ("gaudi2", "gaudi3", "nvidia", "cpu", "demo") else ["--set", "serviceAccountName=null"]
+    own = ["--set", "serviceAccountName=null"] if values in ("default", "voyager") else []
     return ["-f", f"values/{values}.yaml", *settings(**SHIPPED[values]), *own, "--nodes", "2", "-n", namespace]
 
 
@@ -106,7 +109,7 @@ def test_pods_of_a_values_file_run_one_worker_a_node_as_the_manifest_says(
             check_pod(pod, written)
     workers = [pod["spec"]["nodeName"] for pod in job.pods("worker")]
     assert len(workers) == 2
-    if values not in ("cpu", "demo"):  # those are small; nothing asks that they part
+    if values not in SMALL:
         assert len(set(workers)) == 2
     kube("delete", "pv", *(f"{simulated_namespace}-{name}" for name in ("datasets", "results")), "--wait=false")
 
