@@ -47,18 +47,15 @@ def pod_resource_faults(spec: Mapping[str, Any], key: str) -> Found:
                 fix = f"{', '.join(_OF_PODS)}, or {HUGE}2Mi"
                 yield f"{key}.resources.{field}.{name}", "is no resource of a pod as a whole", fix, "fault"
     yield from resource_faults(resources, f"{key}.resources")
-    asked = [_asked(container) for _, container in numbered(spec.get("containers"))]
+    own = [as_map(container.get("resources")) for _, container in numbered(spec.get("containers"))]
+    most = [_amounts(one.get("limits")) for one in own]
+    asked = [most[number] | _amounts(one.get("requests")) for number, one in enumerate(own)]  # the limit by default
     for name, amount in {**limits, **requests}.items():
         total = sum((one.get(name) or Fraction() for one in asked), Fraction())
-        if amount is not None and total > amount:
+        largest, limit = max((one.get(name) or Fraction() for one in most), default=Fraction()), limits.get(name)
+        if (amount is not None and total > amount) or (limit is not None and largest > limit):
             message = f"the containers ask for more {name} than the pod as a whole"
             yield f"{key}.resources", message, "raise it, or leave it to the containers", "fault"
-
-
-def _asked(container: Mapping[str, Any]) -> dict[str, Fraction | None]:
-    """What a container asks for: its requests, and its limits where it has none."""
-    resources = as_map(container.get("resources"))
-    return _amounts(resources.get("limits")) | _amounts(resources.get("requests"))
 
 
 def _amounts(found: Any) -> dict[str, Fraction | None]:

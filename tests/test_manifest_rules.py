@@ -578,10 +578,21 @@ def test_what_is_wrong_is_said_and_nothing_else(where: str, fields: Object, told
     assert said(changed(where, **fields)) == told
 
 
-@pytest.mark.parametrize(("pod", "fits"), [("3", True), ("2999m", False)])
-def test_containers_must_fit_into_what_the_pod_as_a_whole_asks_for(pod: str, fits: bool) -> None:
+@pytest.mark.parametrize(
+    ("limit", "request_", "fits"),
+    [
+        (None, "3", True),
+        (None, "2999m", False),
+        ("9", None, True),
+        ("9", "3", True),
+        ("8", "3", False),
+        ("2", None, False),
+    ],
+)
+def test_containers_must_fit_into_what_the_pod_as_a_whole_asks_for(limit: Any, request_: Any, fits: bool) -> None:
     containers = [container("a", **resources({"cpu": 9}, {"cpu": 1})), container("b", **resources({"cpu": 2}))]
-    told = said(changed("pod", containers=containers, **resources(None, {"cpu": pod})))
+    limits, requests = ({"cpu": amount} if amount else None for amount in (limit, request_))
+    told = said(changed("pod", containers=containers, **resources(limits, requests)))
     assert told == ([] if fits else ["pod.resources: the containers ask for more cpu than the pod as a whole"])
 
 
