@@ -231,7 +231,7 @@ BAD: list[tuple[str, Object, list[str]]] = [
     (
         "policy",
         {"activeDeadlineSeconds": 1 << 63},
-        ["policy.activeDeadlineSeconds: 9223372036854775808 is too large for the field"],
+        ["policy.activeDeadlineSeconds: 9223372036854775808 is beyond 64 bits"],
     ),
     ("Launcher", {"replicas": 2}, ["Launcher.replicas: 2: there is exactly one launcher"]),
     ("Launcher", {"replicas": 0}, ["Launcher.replicas: 0: there is exactly one launcher"]),
