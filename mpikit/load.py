@@ -35,7 +35,9 @@ def load_job(values: Values) -> tuple[Job, list[Fault]]:
     told = [*values.faults, *faults.values()]
     if job is None or any(fault.severity == "fault" for fault in told):
         assert told, "no job, and no fault that says why"
-        raise ValuesError(sorted(told, key=lambda fault: (fault.severity, _place(fault.where))))
+        told.sort(key=lambda fault: (fault.severity, _place(fault.where)))
+        more = [Fault("", "", "more faults are not told", "mend these first")] if len(told) > MOST_FAULTS else []
+        raise ValuesError([*told[:MOST_FAULTS], *more])
     return job, told
 
 
@@ -72,9 +74,7 @@ def _validate(values: Values) -> tuple[Job | None, list[Fault]]:
         return None, faults
     if any(detail["loc"] == ("device",) for detail in details):  # what an unknown device would give is not missing
         details = [detail for detail in details if detail["type"] != "missing" or detail["loc"] == ("device",)]
-    faults = [model_fault(values, detail) for detail in details[:MOST_FAULTS]]
-    if len(details) > MOST_FAULTS:
-        faults.append(Fault("", "", f"{len(details) - MOST_FAULTS} more faults are not told", "mend these first"))
+    faults = [model_fault(values, detail) for detail in details[: MOST_FAULTS + 1]]
     take_out(values, [written_key(values, detail["loc"]) for detail in details])
     return None, faults
 

@@ -119,7 +119,7 @@ def _hint(text: str, mark: Any, problem: str) -> str:
     line = lines[mark.line] if mark and mark.line < len(lines) else ""
     if "\t" in line[: len(line) - len(line.lstrip())]:
         return "indent with spaces, YAML takes no tabs"
-    if "nested deeper" in problem or "more than" in problem:
+    if "nest" in problem or "more than" in problem:
         return "write less: a values file is a page of text"
     if "escape" in problem:
         return "in double quotes \\ starts an escape: double it, use single quotes, or write the character itself"
@@ -137,13 +137,13 @@ class _Builder:
         self.events = events
         self.source = source
         self.most, self.left = most, most
-        self.document = Document()
+        self.document, self.shares = Document(), False
 
     def documents(self) -> Iterator[Document]:
         """Each document; it is handed out before it is filled, so that it keeps what was read before a syntax error."""
         next(self.events)  # stream start
         while not isinstance(next(self.events), yaml.StreamEndEvent):
-            self.document = Document()
+            self.document, self.shares = Document(), False
             yield self.document
             try:
                 self.document.data = self.value(next(self.events), ())
@@ -157,7 +157,7 @@ class _Builder:
     def value(self, event: Any, key: Key) -> Any:
         """The value that starts with `event`. Always consumes all of its events; raises _Skip if it has a fault."""
         if isinstance(event, yaml.AliasEvent):
-            self.fault(key, event, f"an alias (*{event.anchor})", "write the value out; aliases are not read")
+            self.share(key, event, f"an alias (*{event.anchor})")
             raise _Skip
         usable = self.check_node(event, key)
         self.document.origins[key] = self.origin(event)
@@ -168,11 +168,17 @@ class _Builder:
 
     def check_node(self, event: Any, key: Key) -> bool:
         if event.anchor:
-            self.fault(key, event, f"an anchor (&{event.anchor})", "write the value out; anchors are not read")
+            self.share(key, event, f"an anchor (&{event.anchor})")
         if event.tag:
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
             self.fault(key, event, f"a tag ({tag})", "take the tag out; quote the value to make it text")
         return not (event.anchor or event.tag)
+
+    def share(self, key: Key, event: Any, what: str) -> None:
+        """Report the first anchor or alias of a document; a text that has one tends to have many."""
+        if not self.shares:
+            self.shares = True
+            self.fault(key, event, what, "write values out; anchors and aliases are not read, here and below")
 
     def origin(self, event: Any) -> Origin:
         line, column = event.start_mark.line + 1, event.start_mark.column + 1

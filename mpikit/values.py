@@ -8,6 +8,7 @@ old one gave.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -84,13 +85,13 @@ def load_values(
     user_file: bool = True,
 ) -> Values:
     """The merged values of all layers. `settings` are (flag, key=value) pairs; `login` stands in for a missing user."""
-    if not root.is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112  Path.is_dir raises on a name that is too long
         raise one_fault("", "no such folder", "give the folder that holds default.yaml", f"--values-root {root}")
     layers = [_file_layer(root / DEFAULT_FILE, root), _login_layer(login)]
     if list(files).count(STDIN) > 1:
         raise one_fault("", "standard input is named twice", "give -f - once", "-f")
     layers += [_stdin_layer() if name == STDIN else _file_layer(_find(root, name), root) for name in files]
-    if user_file and (root / USER_FILE).exists():
+    if user_file and os.path.lexists(root / USER_FILE):
         layers.append(_file_layer(root / USER_FILE, root))
     layers += [_setting_layer(flag, text) for flag, text in settings]
     return merge(layers)
@@ -202,7 +203,7 @@ def _remove(data: Any, key: Key) -> bool:
 def _find(root: Path, name: str) -> Path:
     """A values file by its path, or by its bare name in values/."""
     path = Path(name)
-    if not path.exists() and path.parent == Path() and (root / name).exists():
+    if not os.path.lexists(path) and path.parent == Path() and os.path.lexists(root / name):
         return root / name
     return path
 
@@ -235,7 +236,7 @@ def _stdin_layer() -> Layer:
 
 def _shown(path: Path, root: Path) -> str:
     """A path as the user knows it: values/NAME for the kit's own files."""
-    return f"values/{path.name}" if path.parent.resolve() == root.resolve() else str(path)
+    return f"values/{path.name}" if os.path.realpath(path.parent) == os.path.realpath(root) else str(path)
 
 
 def _shipped(root: Path) -> str:

@@ -23,6 +23,25 @@ def test_plain_data_is_read_with_the_line_of_each_key() -> None:
     [
         ("a: no", "reads no as the boolean false"),
         ("a: 0600", "reads 0600 as the number 384"),
+        ("a: 08", "reads 08 as text and other readers as a number"),
+        ("a: 0o17", "reads 0o17 as text and other readers as a number"),
+        ("a: y", "reads y as text and other readers as true"),
+        ("a: N", "reads N as text and other readers as false"),
+        ("y: 1", "reads this key as text, where other readers do not"),
+        ("1e3: 1", "reads this key as a number"),
+        ("a: .5", "write a plain decimal number such as 0.5"),
+        ("a: " + "9" * 5000, "is beyond 64 bits"),
+        ("a: 9223372036854775808", "is beyond 64 bits"),
+        ("a: 1e999", "is no finite number"),
+        ("a: 0b" + "1" * 20000, "as the number it cannot name"),
+        ("&k a: 1", "an anchor (&k)"),
+        ("!!str a: 1", "a tag (!!str)"),
+        ('a: "\\ud83d\\ude00"', "in double quotes \\ starts an escape"),
+        ("a: x\u2028y", 'v.yaml:1:5: a line break of Unicode (U+2028)   fix: take it out, or write "\\u2028"'),
+        ("a: 1\nb: \ufeffx", "v.yaml:2:4: a byte order mark within the text (U+FEFF)"),
+        ("a: \x7f", "a control character (U+007F)"),
+        ("a: \0", "a NUL character"),
+        ("[" + "1, " * 10_000 + "1]", "more than 10000 values"),
         ("a: 1:30", "reads 1:30 as the number 90"),
         ("a: 0x1F", "reads 0x1F as the number 31"),
         ("a: 1_000", "reads 1_000 as the number 1000"),
@@ -31,7 +50,7 @@ def test_plain_data_is_read_with_the_line_of_each_key() -> None:
         ("a: 2024-01-01", "reads 2024-01-01 as a date"),
         ("a: &x 1", "an anchor (&x)"),
         ("a: !!str 1", "a tag"),
-        ("a: &x 1\nb: *x", "an alias (*x)"),
+        ("a: *x", "an alias (*x)"),
         ("b: {<<: {c: 1}}", "a merge key"),
         ("a: 1\na: 2", "v.yaml:2:1: a: given twice (first on line 1)"),
         ("on: 1", "reads this key as a boolean"),
@@ -50,6 +69,24 @@ def test_what_readers_could_take_differently_is_refused_by_name(text: str, said:
 
 def test_all_faults_of_a_text_are_reported_at_once() -> None:
     assert len(faults("a: no\nb: 0600\na: 1\nc: &x 1\n")) == 4
+
+
+def test_a_number_with_an_exponent_is_one_to_every_reader_but_yaml_1_1() -> None:
+    document = read_yaml("[1e3, 1.5e3, -2E-2, 6e+2]", "v")
+    assert (document.data, document.faults) == ([1000.0, 1500.0, -0.02, 600.0], [])
+
+
+def test_a_stream_of_manifests_may_hold_more_values_than_a_values_file() -> None:
+    assert not read_all("[" + "1, " * 10_000 + "1]", "m")[0].faults
+
+
+def test_a_thousand_aliases_are_one_fault() -> None:
+    assert len(faults("a: &x [1]\nb: [" + "*x, " * 1000 + "]")) == 1
+
+
+def test_windows_line_ends_and_a_mark_at_the_start_change_nothing() -> None:
+    document = read_yaml("\ufeffa: 1\r\nb:\r\n  - x\r\n", "v")
+    assert (document.data, document.faults) == ({"a": 1, "b": ["x"]}, [])
 
 
 def test_what_follows_a_fault_is_still_read() -> None:

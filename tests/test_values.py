@@ -109,6 +109,27 @@ def test_a_byte_order_mark_does_no_harm(root: Path, tmp_path: Path) -> None:
     assert load(root, str(tmp_path / "bom.yaml")).data["nodes"] == 7
 
 
+def test_a_tilde_is_named_because_it_takes_a_value_away(root: Path, tmp_path: Path) -> None:
+    faults = load(root, write(tmp_path, "one.yaml", 'mydir: ~\nname: "~"\n')).faults
+    assert [(fault.key, fault.message) for fault in faults] == [("mydir", "YAML reads ~ as null")]
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ('{"a": 1, "a": 2}', '"a" is given twice'),
+        ("[" * 100_000, "nested deeper than 30"),
+        ("[" * 40 + "]" * 40, "nested deeper than 30"),
+        ("[" + "9" * 5000 + "]", "beyond 64 bits"),
+        ("[Infinity]", "no finite number"),
+        ("[1e999]", "no finite number"),
+    ],
+)
+def test_json_in_a_setting_is_read_as_strictly_as_yaml(root: Path, raw: str, said: str) -> None:
+    with pytest.raises(ValuesError, match=said):
+        load_values(root, [], [("--set", f"launcher={raw}")], "login")
+
+
 def test_the_shipped_files_have_no_fault_of_their_own(values_root: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(values_root, tmp_path / "values")
     for path in copy.glob("*.yaml"):
