@@ -39,12 +39,13 @@ class TrainOrder:
         """Epochs done after `step` steps."""
         return round(step / self.steps_per_epoch, 6)
 
-    def batch(self, step: int) -> list[Key]:
-        """The whole global batch of update number `step`, from 0."""
+    def batch(self, step: int, rank: int = 0, world_size: int = 1) -> list[Key]:
+        """The rank's share of the global batch of update number `step`, from 0."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = permutation(self.seed, epoch, self.num_images)
-        start = position * self.global_batch
-        return [(epoch, int(index)) for index in order[start : start + self.global_batch]]
+        size = self.global_batch // world_size
+        start = position * self.global_batch + rank * size
+        share = permutation(self.seed, epoch, self.num_images)[start : start + size]
+        return [(epoch, index) for index in share.tolist()]
 
 
 @lru_cache(maxsize=2)
@@ -73,7 +74,7 @@ class MicroBatches:
     def __iter__(self) -> Iterator[list[Key]]:
         size = self.order.global_batch // self.world_size // self.accumulation
         for step in range(self.start_step, self.num_steps):
-            mine = self.order.batch(step)[self.rank * size * self.accumulation :]
+            mine = self.order.batch(step, self.rank, self.world_size)
             for part in range(self.accumulation):
                 yield mine[part * size : (part + 1) * size]
 
