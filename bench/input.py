@@ -1,20 +1,18 @@
 """One training image, from its file to 384 x 384 pixels: our loader's way beside others, interleaved; prints ratios.
 
-python bench/input.py [--rounds 10] [--photographs 48] [--all-cores]
+python bench/input.py [--rounds 10] [--photographs 48]
 
 The photographs are the two that scikit-learn ships, cut and scaled to ImageNet's mean of 500 x 375, quality 97 and
 about 100 KB. Every side takes the same crops (area 5 to 100 %), bilinear, and flips half of them. What is not
 installed is said. A side's largest difference from Pillow is told in levels; nothing is fetched.
 
-With --all-cores one process for each core runs our default side, and the rate is set against cores x the one-core rate.
+One core only; bench/loader.py measures all of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import multiprocessing
-import os
 import statistics
 import sys
 import time
@@ -200,38 +198,10 @@ def one_core(paths: list[Path], num_rounds: int) -> None:
     print(f"ours against the best peer ({best}): {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
 
 
-def _busy(paths: list[Path], num_passes: int) -> None:
-    torch.set_num_threads(1)
-    boxes = boxes_of(paths)
-    for _ in range(num_passes):
-        for number, (path, box) in enumerate(zip(paths, boxes, strict=True)):
-            ours(path, box, number)
-
-
-def all_cores(paths: list[Path], num_rounds: int) -> None:
-    """Wall time of one process against that of one process for each core, interleaved."""
-    cores, ratios = len(os.sched_getaffinity(0)), []
-    context = multiprocessing.get_context("fork")
-    for _ in range(num_rounds):
-        rates = []
-        for count in (1, cores):
-            processes = [context.Process(target=_busy, args=(paths, 4)) for _ in range(count)]
-            start = time.perf_counter()
-            for process in processes:
-                process.start()
-            for process in processes:
-                process.join()
-            rates.append(count * 4 * len(paths) / (time.perf_counter() - start))
-        ratios.append(rates[1] / rates[0] / cores)
-    low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
-    print(f"{cores} cores: {middle:.0%} of cores x the one-core rate ({low:.0%} to {high:.0%})")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--photographs", type=int, default=48)
-    parser.add_argument("--all-cores", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with TemporaryDirectory() as folder:
@@ -240,8 +210,6 @@ def main() -> None:
         python = sys.version.split()[0]
         print(f"{len(paths)} photographs of 500 x 375, {size:.0f} KB each; {options.rounds} rounds; Python {python}")
         one_core(paths, options.rounds)
-        if options.all_cores:
-            all_cores(paths, options.rounds)
 
 
 if __name__ == "__main__":

@@ -141,6 +141,7 @@ class Train(Strict):
     compile: bool | None = None
     rank_timeout_seconds: Count | None = None
     num_workers: Natural | None = None
+    read_timeout_seconds: Count | None = None
     resume: Literal["auto", "never", "must"] | None = None
     eval_only: bool | None = None
     """Evaluate the given weights and end; no step is trained."""

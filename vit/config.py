@@ -132,6 +132,8 @@ class Config:
     """A rank that does not answer for so long ends all with exit code 4; longer than any save or evaluation."""
     num_workers: int | None = None
     """Processes per rank that decode images; default CPUs of the container / ranks on the node - 1, at most 16."""
+    read_timeout_seconds: int = 600
+    """A file that cannot be read for so long ends the run with exit code 8 and its name; needs num_workers."""
     resume: Resume = "auto"
     """auto = go on from the last whole checkpoint if any, never = start anew (old one renamed), must = go on only."""
     eval_only: bool = False
@@ -207,7 +209,7 @@ POSITIVE = (
     *("num_steps", "eval_every", "save_every", "log_every", "keep_checkpoints"),
     *("train_batch_size", "eval_batch_size", "gradient_accumulation_steps", "img_size"),
     *("learning_rate", "max_grad_norm", "synthetic_images", "synthetic_classes"),
-    *("crop_pct", "rank_timeout_seconds", "layer_decay", "peak_tflops"),
+    *("crop_pct", "rank_timeout_seconds", "layer_decay", "peak_tflops", "read_timeout_seconds"),
 )
 NOT_NEGATIVE = ("weight_decay", "warmup_steps", "num_workers", "seed", "mixup")
 

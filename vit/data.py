@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from vit.archives import open_archive
 from vit.augment import TRANSFORMS, Transform, centre_crop, squash, with_rand_augment
@@ -40,10 +37,6 @@ class Batch:
     damaged: tuple[str, ...] = ()
     """What was wrong with each file that could not be decoded."""
 
-    def pin_memory(self) -> Batch:
-        """The same in page-locked memory; the DataLoader calls it for CUDA."""
-        return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.damaged)
-
 
 class DamageReport:
     """Warns of each image that cannot be decoded, once a rank."""
@@ -59,9 +52,9 @@ class DamageReport:
                 logger.warning("%s; %s", text, consequence)
 
 
-@dataclass(kw_only=True)
-class Batches(Dataset[Batch | DataError]):
-    """Keys -> Batch; an error is returned, since the DataLoader cannot carry our exceptions between processes."""
+@dataclass(frozen=True, kw_only=True)
+class Batches:
+    """Keys -> images and labels."""
 
     source: Source
     transform: Transform
@@ -72,19 +65,25 @@ class Batches(Dataset[Batch | DataError]):
     erasing: Erasing | None = None
     """Its noise needs more than bytes: images are normalised and float32 then."""
 
-    def __getitem__(self, keys: list[Key]) -> Batch | DataError:
-        kind = np.uint8 if self.erasing is None else np.float32
-        images = np.zeros((len(keys), self.side, self.side, 3), kind)
-        labels = np.full(len(keys), PADDING_LABEL, np.int64)
-        damaged: list[str] = []
-        try:
-            for position, key in enumerate(keys):
-                found = None if key == PADDING else self._load(key, damaged)
-                if found is not None:
-                    images[position], labels[position] = found
-        except DataError as error:
-            return error
+    @property
+    def kind(self) -> str:
+        """numpy's name of the images' values."""
+        return "uint8" if self.erasing is None else "float32"
+
+    def batch(self, keys: Sequence[Key]) -> Batch:
+        """The batch in memory of its own. Raises DataError."""
+        images = np.empty((len(keys), self.side, self.side, 3), self.kind)
+        labels = np.empty(len(keys), np.int64)
+        damaged = self.fill(keys, images, labels)
         return Batch(torch.from_numpy(images), torch.from_numpy(labels), tuple(damaged))
+
+    def fill(self, keys: Sequence[Key], images: Array, labels: Array) -> list[str]:
+        """Write the keys' images (B, S, S, 3) and labels (B); returns what was damaged. Raises DataError."""
+        damaged: list[str] = []
+        for position, key in enumerate(keys):
+            found = None if key == PADDING else self._load(key, damaged)
+            images[position], labels[position] = (0, PADDING_LABEL) if found is None else found
+        return damaged
 
     def _load(self, key: Key, damaged: list[str]) -> tuple[Array, int] | None:
         """The sample, or its stand-in; what is damaged on the way is noted."""
@@ -182,51 +181,3 @@ def _check_classes(train: Source, val: Source, root: str) -> None:
         where = "train" if only[0] in train.class_names else "val"
         what = f"train and val have different classes: {only[0]} is in {where} alone ({len(only)} such)"
         raise DataError(root, what, "make the folders in train/ and val/ agree")
-
-
-def open_loader(
-    batches: Batches, keys: Iterable[list[Key]], *, num_workers: int, worker_context: str, pin_memory: bool
-) -> DataLoader[Any]:
-    """An iterable of Batch or DataError, decoded ahead by `num_workers` processes."""
-    return DataLoader(
-        batches,
-        batch_size=None,  # a key list is already a batch
-        sampler=keys,
-        collate_fn=_unchanged,
-        num_workers=num_workers,
-        multiprocessing_context=worker_context if num_workers else None,
-        worker_init_fn=_quiet_worker,
-        pin_memory=pin_memory,
-        prefetch_factor=4 if num_workers else None,
-    )
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch
-
-
-def _quiet_worker(_: int) -> None:
-    """The rank decides about signals: workers end with it, not before."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    torch.set_num_threads(1)
-
-
-@contextlib.contextmanager
-def named_worker_faults() -> Iterator[None]:
-    """Turn torch's RuntimeError about a loader process that was killed into a DataError."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        fix = "give the pod more memory or lower --num_workers, if nobody killed it"
-        raise DataError("data", f"a process that decodes images is gone ({str(error).strip()})", fix) from error
-
-
-def checked(item: Batch | DataError) -> Batch:
-    """The batch, or raise the error that its worker met."""
-    if isinstance(item, DataError):
-        raise item
-    return item

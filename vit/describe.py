@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vit.jpeg import decoder
+from vit.loader import layout_of
 from vit.resize import has_opencv
 from vit.run_state import Session
 from vit.turbojpeg import cropper
@@ -31,8 +32,7 @@ def _setting(session: Session) -> Iterator[str]:
     config, data = session.config, session.data
     num_parameters = sum(parameter.numel() for parameter in session.model.parameters())
     grid = config.variant.grid((config.image_size, config.image_size))
-    ranks = f"{session.group.world_size} ranks, {session.num_workers} loader workers each"
-    yield f"device: {session.device.describe()}; {ranks}"
+    yield f"device: {session.device.describe()}; {session.group.world_size} ranks"
     yield (
         f"model: {config.model_type} at {config.image_size} px, {grid[0] * grid[1] + 1:,} tokens, "
         f"{num_parameters:,} parameters, dropout {config.dropout_rate}, {config.gelu} GELU, "
@@ -44,9 +44,24 @@ def _setting(session: Session) -> Iterator[str]:
         f"in {data.num_classes:,} classes; augment {_augmentation(session)}"
     )
     grows = "OpenCV where they grow and torch where they shrink" if has_opencv() else "torch"
+    yield f"loader: {_loader(session)}"
     yield f"images: JPEG decoded by {decoder()[0]}, all else by Pillow; resized by {grows}"
     if cropper().remark:
         yield f"images: {cropper().remark}"
+
+
+def _loader(session: Session) -> str:
+    """What decodes, how far ahead, and in how much memory."""
+    if not session.num_workers:
+        return "images are decoded by the main process"
+    training = session.data.train is not None
+    batches = session.data.train or session.data.val
+    size = session.config.micro_batch if training else session.config.eval_batch_size
+    layout = layout_of(batches, size, session.num_workers)
+    return (
+        f"{session.num_workers} processes a rank decode up to {layout.num_slots - 1} batches of {size} images ahead, "
+        f"in {layout.num_bytes / 2**20:,.0f} MiB of memory that they share"
+    )
 
 
 def _augmentation(session: Session) -> str:

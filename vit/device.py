@@ -8,7 +8,7 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ class Device:
     backend = "gloo"
     attention: AttentionKind = "fused"
     worker_context = "fork"
-    """How the DataLoader starts its workers."""
+    """How multiprocessing starts the processes that decode images."""
 
     def __init__(self, ranks: Ranks) -> None:
         self.torch_device = torch.device("cpu")
@@ -55,6 +55,14 @@ class Device:
     def autocast(self, enabled: bool) -> contextlib.AbstractContextManager[Any]:
         """bfloat16 around forward and loss, or nothing."""
         return torch.autocast(self.torch_device.type, torch.bfloat16) if enabled else contextlib.nullcontext()
+
+    def upload(self, tensor: Tensor) -> Tensor:
+        """The tensor on the device; the host's memory may be written over when the next batch is asked for."""
+        return tensor
+
+    def locked(self, memory: Tensor) -> contextlib.AbstractContextManager[None]:
+        """Keep the host's memory where the device can read it directly, where that makes a difference."""
+        return contextlib.nullcontext()
 
     def mark_step(self) -> None:
         """End of a graph in HPU's lazy mode; nothing elsewhere."""
@@ -104,6 +112,7 @@ class CudaDevice(Device):
             raise ConfigError("--device", what, f"start at most {found} ranks on this node, or use --device cpu")
         self.torch_device = torch.device("cuda", ranks.local_rank)
         torch.cuda.set_device(self.torch_device)
+        self.copies = torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]  # torch has no types for it
 
     @classmethod
     def count(cls) -> int:
@@ -127,6 +136,30 @@ class CudaDevice(Device):
     def adamw(self, groups: list[dict[str, Any]], *, learning_rate: float) -> torch.optim.Optimizer:
         """AdamW in one kernel."""
         return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+
+    def upload(self, tensor: Tensor) -> Tensor:
+        """Copied by a stream of its own: the wait for it is not one for the kernels that are still to run."""
+        with torch.cuda.stream(self.copies):
+            copy = tensor.to(self.torch_device, non_blocking=True)
+        self.copies.synchronize()
+        copy.record_stream(torch.cuda.current_stream(self.torch_device))
+        return copy
+
+    @contextlib.contextmanager
+    def locked(self, memory: Tensor) -> Iterator[None]:
+        """Page-locked (cudaHostRegister), so that copies from it need no copy before them."""
+        runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]  # torch has no types for it
+        code = int(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0))
+        if code:
+            logger.warning("the loader's memory cannot be page-locked (CUDA error %d): copies take longer", code)
+            with contextlib.suppress(RuntimeError):  # the next kernel tells of the error once more
+                torch.zeros(1, device=self.torch_device)
+        try:
+            yield
+        finally:
+            if not code:
+                self.copies.synchronize()
+                runtime.cudaHostUnregister(memory.data_ptr())
 
     def synchronize(self) -> None:
         """Wait for the GPU."""

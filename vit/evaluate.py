@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 FLAGS = (
     *("dataset", "data_path", "model_type", "gelu", "pretrained_dir", "img_size", "eval_resize", "crop_pct"),
-    *("eval_batch_size", "autocast", "per_class", "device", "compile", "num_workers", "seed", "rank_timeout_seconds"),
+    *("eval_batch_size", "autocast", "per_class", "device", "compile", "num_workers", "seed"),
+    *("rank_timeout_seconds", "read_timeout_seconds"),
     *("synthetic_images", "synthetic_classes"),
 )
 """The trainer's flags that mean something here; pretrained_dir may also be a run's folder or one of its checkpoints."""

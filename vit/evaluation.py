@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vit.data import PADDING_LABEL, DamageReport, checked
+from vit.data import PADDING_LABEL, Batch, DamageReport
 from vit.device import Device
 from vit.distributed import Group
 from vit.errors import DataError
@@ -58,7 +58,7 @@ def normalise(images: Tensor) -> Tensor:
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
-    loader: Iterable[Any],
+    batches: Iterable[Batch],
     device: Device,
     group: Group,
     *,
@@ -71,12 +71,10 @@ def evaluate(
     # In float32, which counts to 16.7 million exactly: right, right among 5, loss, then seen and right of each class.
     totals = torch.zeros(3 + 2 * num_classes, device=device.torch_device)
     num_damaged = 0
-    for item in loader:
-        batch = checked(item)
+    for batch in batches:
         num_damaged += len(batch.damaged)
         damage.tell(batch, "it is not counted")
-        images = batch.images.to(device.torch_device, non_blocking=True)
-        labels = batch.labels.to(device.torch_device, non_blocking=True)
+        images, labels = device.upload(batch.images), device.upload(batch.labels)
         with device.autocast(autocast):
             logits = model(normalise(images))
         totals += count(logits.float(), labels)

@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from vit.data import Batch, checked, named_worker_faults, open_loader
+from vit.data import Batch, Batches
 from vit.distributed import StopAgreement, named_faults
 from vit.errors import Stopped
 from vit.evaluation import Evaluation, evaluate, normalise
+from vit.loader import open_loader
 from vit.metrics import MetricValue, metric_line
 from vit.objective import mixed, share_tensor, training_loss
 from vit.optim import learning_rate, set_learning_rate
-from vit.order import EvalBatches, MicroBatches
+from vit.order import EvalBatches, Key, MicroBatches
 from vit.run_state import Session
 from vit.saving import save
 from vit.stop import StopRequest
 
 
 def train(session: Session, stop: StopRequest) -> None:
-    """Train to the end or to a stop, with the faults of loader processes named; see `_train`."""
-    with named_worker_faults():
-        _train(session, stop)
-
-
-def _train(session: Session, stop: StopRequest) -> None:
     """Train from session.step to num_steps; raises Stopped once state is saved. All ranks run it in step."""
     config, meter = session.config, session.meter
-    batches = iter(_train_loader(session))
+    batches = _train_batches(session)
     agreement = StopAgreement(session.group)
     started, first_step = time.monotonic(), session.step
     session.parallel.train()
@@ -57,7 +50,7 @@ def _train(session: Session, stop: StopRequest) -> None:
     agreement.finish()
 
 
-def take_step(session: Session, batches: Iterator[Any], rate: float) -> None:
+def take_step(session: Session, batches: Iterator[Batch], rate: float) -> None:
     """One update: accumulate micro-batches, clip, step. Nothing here waits for the device."""
     config, device = session.config, session.device
     set_learning_rate(session.optimizer, rate)
@@ -67,7 +60,7 @@ def take_step(session: Session, batches: Iterator[Any], rate: float) -> None:
     losses, waited, num_damaged = [], 0.0, 0
     for part in range(config.gradient_accumulation_steps):
         asked_at = time.perf_counter()
-        batch = checked(next(batches))
+        batch = next(batches)
         waited += time.perf_counter() - asked_at
         num_damaged += len(batch.damaged)
         session.damage.tell(batch, "the next one is taken")
@@ -85,8 +78,7 @@ def take_step(session: Session, batches: Iterator[Any], rate: float) -> None:
 def _backward(session: Session, batch: Batch, share: Tensor | None, *, synchronised: bool) -> Tensor:
     """Add a micro-batch's share of the gradient; returns its share of the loss, on the device."""
     config, device, parallel = session.config, session.device, session.parallel
-    images = batch.images.to(device.torch_device, non_blocking=True)
-    labels = batch.labels.to(device.torch_device, non_blocking=True)
+    images, labels = device.upload(batch.images), device.upload(batch.labels)
     waiting = isinstance(parallel, nn.parallel.DistributedDataParallel) and not synchronised
     with parallel.no_sync() if waiting else contextlib.nullcontext():  # type: ignore[operator]  # checked above
         with device.autocast(config.autocast):
@@ -105,7 +97,7 @@ def dropout_seed(seed: int, step: int, rank: int) -> int:
     return (seed * 1_000_003 + step) * 65_537 + rank  # 65,537 ranks and 1,000,003 steps do not overlap
 
 
-def _train_loader(session: Session) -> Any:
+def _train_batches(session: Session) -> Iterator[Batch]:
     config, group = session.config, session.group
     keys = MicroBatches(
         order=session.order,
@@ -116,17 +108,16 @@ def _train_loader(session: Session) -> Any:
         num_steps=config.num_steps,
     )
     assert session.data.train is not None, "only an evaluation goes without training images"
-    return _loader(session, session.data.train, keys)
+    return _load(session, session.data.train, keys)
 
 
-def _loader(session: Session, batches: Any, keys: Any) -> Any:
-    device = session.device
+def _load(session: Session, batches: Batches, keys: Iterable[list[Key]]) -> Iterator[Batch]:
     return open_loader(
         batches,
         keys,
+        session.device,
         num_workers=session.num_workers,
-        worker_context=device.worker_context,
-        pin_memory=device.kind == "cuda",
+        read_timeout_seconds=session.config.read_timeout_seconds,
     )
 
 
@@ -168,7 +159,7 @@ def evaluate_session(session: Session) -> Evaluation:
     with contextlib.nullcontext() if session.average is None else session.average.applied():
         result = evaluate(
             session.model,
-            _loader(session, session.data.val, keys),
+            _load(session, session.data.val, keys),
             session.device,
             group,
             autocast=config.autocast,
@@ -210,8 +201,6 @@ def _stop(session: Session) -> None:
     save(session)
     if session.group.rank == 0:
         session.folder.add_event("stop", session.step)
-    # From here on mpirun may end our loader processes before us, and torch would raise that over this stop.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     session.group.barrier()  # the first rank to leave makes mpirun end the others
     what = f"stopped as asked after step {session.step} of {session.config.num_steps}, state is saved"
     error = Stopped(session.config.name, what, "the same command goes on from there")

@@ -15,7 +15,7 @@ import torch
 
 from vit.checkpoint import Checkpoint, find_fault, last_checkpoint
 from vit.config import Config
-from vit.cpus import cpus_per_rank
+from vit.cpus import CGROUP_ROOT, cpus_per_rank
 from vit.data import Data, open_data
 from vit.describe import derived, describe
 from vit.device import Device, open_device
@@ -259,11 +259,11 @@ def fill_from_file(model: VisionTransformer, config: Config, path: str, *, whole
     return [f"weights: {path}", *notes]
 
 
-def num_loader_workers(config: Config, ranks: Ranks) -> int:
+def num_loader_workers(config: Config, ranks: Ranks, cgroup_root: Path = CGROUP_ROOT) -> int:
     """num_workers, or what the container's CPUs leave each rank besides its main process."""
     if config.num_workers is not None:
         return config.num_workers
-    return min(MAX_WORKERS, cpus_per_rank(ranks.local_size) - 1)
+    return min(MAX_WORKERS, cpus_per_rank(ranks.local_size, cgroup_root) - 1)
 
 
 def _prepare_folder(session: Session, checkpoint: Checkpoint | None) -> None:

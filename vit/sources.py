@@ -53,6 +53,10 @@ class Source(Protocol):
         """Its class as an index of class_names."""
         ...
 
+    def where(self, index: int) -> str:
+        """What to call image `index` when something is wrong with it: its file, where it has one."""
+        ...
+
     def fingerprint(self) -> int:
         """A number that differs when the list does."""
         ...
@@ -82,13 +86,17 @@ class FolderSource:
         """The file, decoded and from memory where a small set was read before."""
         if index in self.cache:
             return self.cache[index]
-        image = open_image(self.root / self.index.file(index))
+        image = open_image(Path(self.where(index)))
         num_bytes = math.prod(image.shape)
         if num_bytes > self.cache_left:
             return image
         self.cache[index] = image[:, :]
         self.cache_left -= num_bytes
         return self.cache[index]
+
+    def where(self, index: int) -> str:
+        """Path of the file."""
+        return str(self.root / self.index.file(index))
 
     def fingerprint(self) -> int:
         """CRC-32 of all names and labels."""
@@ -113,6 +121,10 @@ class ArraySource:
         image: Array = self.images[index]
         return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
 
+    def where(self, index: int) -> str:
+        """Its number."""
+        return f"image {index}"
+
     def fingerprint(self) -> int:
         """CRC-32 of the labels."""
         return zlib.crc32(self.labels.astype("<i8").tobytes())
@@ -136,6 +148,10 @@ class SyntheticSource:
         """Noise that depends on seed and index alone."""
         noise = np.random.RandomState([self.seed, index, 2]).bytes(3 * self.side**2)
         return np.frombuffer(noise, np.uint8).reshape(self.side, self.side, 3)
+
+    def where(self, index: int) -> str:
+        """Its number."""
+        return f"image {index}"
 
     def fingerprint(self) -> int:
         """The number of images."""

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from vit.checkpoint import find_fault
 from vit.config import Config
-from vit.data import DamageReport, open_loader
+from vit.data import DamageReport
 from vit.device import open_device
 from vit.distributed import Group
 from vit.errors import ConfigError, StorageError
 from vit.evaluation import Evaluation, evaluate
+from vit.loader import open_loader
 from vit.model import VisionTransformer
 from vit.order import EvalBatches
 from vit.ranks import Ranks
@@ -42,9 +43,9 @@ def evaluate_weights(config: Config, ranks: Ranks) -> tuple[Evaluation, list[str
     loader = open_loader(
         data.val,
         keys,
+        device,
         num_workers=num_loader_workers(config, ranks),
-        worker_context=device.worker_context,
-        pin_memory=device.kind == "cuda",
+        read_timeout_seconds=config.read_timeout_seconds,
     )
     result = evaluate(
         model,

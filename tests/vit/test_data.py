@@ -13,7 +13,7 @@ from PIL import Image  # noqa: E402
 
 from vit.augment import centre_crop  # noqa: E402
 from vit.config import Config  # noqa: E402
-from vit.data import checked, open_data, open_loader  # noqa: E402
+from vit.data import open_data  # noqa: E402
 from vit.errors import DataError  # noqa: E402
 from vit.sources import FolderSource, decode  # noqa: E402
 
@@ -35,7 +35,7 @@ def test_classes_and_files_are_sorted_and_both_parts_agree(images: Path) -> None
 
 
 def test_a_batch_holds_the_decoded_pixels_and_padding_has_label_minus_1(images: Path) -> None:
-    batch = checked(open_data(config(images)).val[[(0, 0), (0, -1)]])
+    batch = open_data(config(images)).val.batch([(0, 0), (0, -1)])
     file = np.asarray(Image.open(images / "val/class_0/000.png"))
     assert np.array_equal(batch.images[0].numpy(), file)
     assert batch.labels.tolist() == [0, -1]
@@ -57,13 +57,10 @@ def test_a_wrong_folder_is_named_with_what_was_expected(copy: Path, spoil: Calla
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_corrupt_image_is_named_and_the_next_one_taken_also_in_a_worker(copy: Path, num_workers: int) -> None:
+def test_a_corrupt_image_is_named_and_the_next_one_taken(copy: Path) -> None:
     bad = copy / "train/class_0/000.png"
     bad.write_bytes(bad.read_bytes()[:60])
-    train = open_data(config(copy)).train
-    loader = open_loader(train, [[(0, 0), (0, 1)]], num_workers=num_workers, worker_context="fork", pin_memory=False)
-    batch = checked(next(iter(loader)))
+    batch = open_data(config(copy)).train.batch([(0, 0), (0, 1)])
     assert torch.equal(batch.images[0], batch.images[1])
     assert len(batch.damaged) == 1
     assert "train/class_0/000.png: cannot be decoded" in batch.damaged[0]
@@ -71,7 +68,7 @@ def test_a_corrupt_image_is_named_and_the_next_one_taken_also_in_a_worker(copy: 
 
 def test_a_corrupt_validation_image_is_named_and_becomes_padding(copy: Path) -> None:
     (copy / "val/class_0/000.png").write_bytes(b"no image")
-    batch = checked(open_data(config(copy)).val[[(0, 0), (0, 1)]])
+    batch = open_data(config(copy)).val.batch([(0, 0), (0, 1)])
     assert batch.labels.tolist() == [-1, 0]
     assert "val/class_0/000.png: cannot be decoded" in batch.damaged[0]
 
@@ -80,22 +77,14 @@ def test_ten_corrupt_images_in_a_row_are_a_fault_of_the_data_set(copy: Path) -> 
     for path in sorted((copy / "train/class_0").iterdir())[:10]:
         path.write_bytes(b"no image")
     with pytest.raises(DataError, match=r"cannot be decoded .* like 9 images before it"):
-        checked(open_data(config(copy)).train[[(0, 0)]])
+        open_data(config(copy)).train.batch([(0, 0)])
 
 
 def test_a_file_that_cannot_be_read_is_no_damaged_image(copy: Path) -> None:
     (copy / "train/class_0/000.png").unlink()
     (copy / "train/class_0/000.png").symlink_to("nowhere")
     with pytest.raises(DataError, match=r"000\.png: cannot be read \(No such file or directory\)"):
-        checked(open_data(config(copy)).train[[(0, 0)]])
-
-
-def test_workers_and_the_main_process_give_the_same_batches(images: Path) -> None:
-    train, keys = open_data(config(images)).train, [[(0, 3), (1, 4)], [(0, 40), (0, 41)]]
-    batches = [
-        list(open_loader(train, keys, num_workers=n, worker_context="forkserver", pin_memory=False)) for n in (0, 2)
-    ]
-    assert all(torch.equal(a.images, b.images) for a, b in zip(*batches, strict=True))
+        open_data(config(copy)).train.batch([(0, 0)])
 
 
 def odd_images(folder: Path) -> dict[str, Path]:
