@@ -54,6 +54,8 @@ def _plain_number(value: Any) -> Any:
         raise FieldError("a number is wanted, not a boolean", "write a number")
     if isinstance(value, str) and not _PLAIN_NUMBER.fullmatch(value):
         raise FieldError(f"{shown(value)} is no number", "write a number, such as 8")
+    if isinstance(value, (str, float)) and not math.isfinite(float(value)):
+        raise FieldError(f"{shown(str(value))} is no finite number", "write a finite number")
     return value
 
 

@@ -11,6 +11,9 @@ from mpikit.quoting import shown
 from mpikit.render import Rendered, render_user_values
 from mpikit.values import DEFAULT_FILE, USER_FILE
 
+SCHEMA_LINE = "# yaml-language-server: $schema=values.schema.json\n"
+"""The first line of each file in values/: editors with a YAML language server check and complete what is typed."""
+
 
 def write_out(folder: Path, job: Job, rendered: Rendered) -> list[Path]:
     """Write job.yaml and the scripts, and for `delivery: mydir` the trainer and SHA256SUMS; returns the files."""
@@ -39,7 +42,8 @@ def write_user_values(root: Path, site: str, user: str) -> Path:
         raise one_fault("user", f"{shown(user)} names nobody's job", "--user NAME (a-z, 0-9, -)", "--user")
     default = (root / DEFAULT_FILE).read_text(encoding="utf-8")
     already = f"\nsite: {site}\n" in default  # what default.yaml says needs no copy, which would win over every -f
-    text = render_user_values(user, "" if already else (root / f"{site}.yaml").read_text(encoding="utf-8"))
+    of_site = "" if already else (root / f"{site}.yaml").read_text(encoding="utf-8").removeprefix(SCHEMA_LINE)
+    text = SCHEMA_LINE + render_user_values(user, of_site)
     try:
         with target.open("x", encoding="utf-8") as file:
             file.write(text)
