@@ -23,9 +23,11 @@ WORK = ROOT / "build" / "mutants"
 _MANIFEST_TESTS = ("test_manifest", "test_manifest_rules")
 # The fast tests that say what a module does.
 TESTS: dict[str, tuple[str, ...]] = {
-    "quoting": ("test_quoting",),
-    "values": ("test_values", "test_schema"),
-    "reader": ("test_reader", "test_values"),
+    "quoting": ("test_quoting", "test_quoting_forms"),
+    "values": ("test_values", "test_values_layers"),
+    "reader": ("test_reader", "test_reader_faults"),
+    "scalars": ("test_reader", "test_reader_faults"),
+    "sources": ("test_values", "test_values_layers"),
     "manifest": _MANIFEST_TESTS,
     "mpijob": _MANIFEST_TESTS,
     "injected": _MANIFEST_TESTS,
