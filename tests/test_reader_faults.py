@@ -11,8 +11,7 @@ from mpikit.sources import MAX_BYTES
 
 SYNTAX = "check the quotes, the colon and the indent of this line and of the one above"
 FLAT = "write less: a values file is a page of text"
-ANCHOR = "write the value out; anchors are not read"
-ALIAS = "write the value out; aliases are not read"
+SHARED = "write values out; anchors and aliases are not read, here and below"
 TAG = "take the tag out; quote the value to make it text"
 CONTROL = "v:1:4", "", "a control character (U+{:04X})", 'take it out, or write "{}"'
 PLAIN = "write a decimal number without leading zeros, or "
@@ -21,12 +20,13 @@ QUOTED = '"{}" in quotes if text is meant'
 Line = tuple[str, str, str, str]
 
 CASES: dict[str, list[Line]] = {
-    "a: &x 1": [("v:1:4", "a", "an anchor (&x)", ANCHOR)],
+    "a: &x 1": [("v:1:4", "a", "an anchor (&x)", SHARED)],
     "a:\n  b: !!str 1": [("v:2:6", "a.b", "a tag (!!str)", TAG)],
     "a: !x 1": [("v:1:4", "a", "a tag (!x)", TAG)],
-    "a: &x !!int 1": [("v:1:4", "a", "an anchor (&x)", ANCHOR), ("v:1:4", "a", "a tag (!!int)", TAG)],
-    "a: &x 1\nb: [*x, 2]": [("v:1:4", "a", "an anchor (&x)", ANCHOR), ("v:2:5", "b[0]", "an alias (*x)", ALIAS)],
-    "&x a: 1": [("v:1:1", "", "an anchor (&x)", ANCHOR)],
+    "a: &x !!int 1": [("v:1:4", "a", "an anchor (&x)", SHARED), ("v:1:4", "a", "a tag (!!int)", TAG)],
+    "a: &x 1\nb: [*x, 2]\n&y c: *x": [("v:1:4", "a", "an anchor (&x)", SHARED)],
+    "a: [*x]": [("v:1:5", "a[0]", "an alias (*x)", SHARED)],
+    "&x a: 1": [("v:1:1", "", "an anchor (&x)", SHARED)],
     "b: {<<: {c: 1}, d: 2}": [("v:1:5", "b", "a merge key (<<)", "write the values out; merge keys are not read")],
     'b: {"<<": 1}': [],
     "a: 1\nb: 2\na: {c: [1]}\nd: 3": [("v:3:1", "a", "given twice (first on line 1)", "keep one of the two lines")],
