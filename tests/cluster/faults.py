@@ -12,13 +12,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kube import Kube, Object
+from kube import Kube, Object, wait_for
 
 Change = Callable[[Object], None]
 """Changes an MPIJob, in place."""
 
 SLEEP = ["bash", "-c", "trap 'exit 143' TERM; sleep 600 & wait"]
 CARD = "habana.ai/gaudi"
+UNTIL_WORKER_0_IS_ANOTHER = """
+worker() { getent hosts "$(head -1 /etc/mpi/hostfile | cut -d' ' -f1)"; }
+until first=$(worker); do sleep 0.2; done
+echo "$first"
+while [[ $(worker) == "$first" ]]; do sleep 0.2; done
+exit 255"""
+"""A launcher that tells worker 0's address and ends when the worker went away, or is there again under another one."""
 
 
 @dataclass(frozen=True)
@@ -142,23 +149,34 @@ def suspend(kube: Kube, namespace: str, name: str) -> None:
     kube("-n", namespace, "patch", "mpijob", name, "--type=merge", "-p", patch)
 
 
+def await_worker(kube: Kube, namespace: str, name: str) -> None:
+    """Wait until worker 0 is ready. `kubectl wait` fails at once while the operator has not made the pod yet."""
+
+    def ready() -> bool:
+        conditions = kube.get(namespace, "pod", f"{name}-worker-0").get("status", {}).get("conditions", [])
+        return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+    wait_for(f"{name}-worker-0 of {namespace} to be ready", ready, 120)
+
+
 def evict(kube: Kube, namespace: str, name: str) -> None:
     """Stand-in for a kubelet whose node is short of memory, which cannot be made for a test: its very words."""
-    kube("-n", namespace, "wait", "--for=condition=Ready", "pod", f"{name}-worker-0", "--timeout=60s")
+    await_worker(kube, namespace, name)
     status = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
     words = ("--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
     kube("-n", namespace, "patch", "pod", f"{name}-worker-0", *words)
 
 
 def delete_worker(kube: Kube, namespace: str, name: str) -> None:
-    """Delete worker 0 under the running launcher."""
-    kube("-n", namespace, "wait", "--for=condition=Ready", "pod", f"{name}-worker-0", "--timeout=60s")
+    """Delete worker 0 once the launcher has told its address."""
+    launcher = f"training.kubeflow.org/job-name={name},training.kubeflow.org/job-role=launcher"
+    wait_for("the launcher to find worker 0", lambda: kube.run("-n", namespace, "logs", "-l", launcher).out, 120)
     kube("-n", namespace, "delete", "pod", f"{name}-worker-0", "--grace-period=1")
 
 
 def delete_later(kube: Kube, namespace: str, name: str) -> None:
     """Delete the MPIJob alone, as kubectl delete does, and leave its pods to end in their own time."""
-    kube("-n", namespace, "wait", "--for=condition=Ready", "pod", f"{name}-worker-0", "--timeout=60s")
+    await_worker(kube, namespace, name)
     kube("-n", namespace, "delete", "mpijob", name, "--wait=false")
 
 
@@ -403,10 +421,7 @@ FAULTS: tuple[Fault, ...] = (
         "Failed",
         "BackoffLimitExceeded",
         r"read the last lines .*a worker went away",
-        launcher_runs(
-            'sleep 2; until ! getent hosts "$(head -1 /etc/mpi/hostfile | cut -d" " -f1)"; do sleep 0.2; done; exit 255',
-            backoffLimit=0,
-        ),
+        launcher_runs(UNTIL_WORKER_0_IS_ANOTHER, backoffLimit=0),
         after=delete_worker,
     ),
     Fault(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from jobs import ROOT
-from kube import Kube
+from kube import Kube, Object, wait_for
 from testcluster import simulated
 
 USER = "yourusername"
@@ -79,9 +79,13 @@ def run(kube: Kube, clone: Path, command: str) -> str:
 def end_of_the_job(kube: Kube) -> None:
     """Let kwok end the launcher that runs, as the trainer would after its last step."""
     selector = "training.kubeflow.org/job-role=launcher"
-    command = ("-n", SPACE, "wait", "--for=condition=Ready", "pod", "-l", selector, "--timeout=60s")
-    kube.run(*command)
+    wait_for("the launcher to be ready", lambda: any(map(is_ready, kube.pods(SPACE, "launcher"))), 60)
     kube("-n", SPACE, "annotate", "pod", "-l", selector, "--overwrite", "mpikit.test/result=succeed")
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether a pod is ready. `kubectl wait` fails at once while there is no pod yet."""
+    return ("Ready", "True") in [(one["type"], one["status"]) for one in pod["status"].get("conditions", [])]
 
 
 def test_every_command_of_the_page_does_what_the_page_says(kube: Kube, clone: Path) -> None:
@@ -105,7 +109,7 @@ def test_the_jobs_of_the_page_make_weights_and_data_on_nodes_without_cards(kube:
     run(kube, clone, f"init --user {USER}")
     for command in applying:
         shell(kube, clone, command)
-    kube("-n", SPACE, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
+    wait_for("both pods to be ready", lambda: list(map(is_ready, kube.all(SPACE, "pods"))) == [True, True], 60)
     pods = kube.all(SPACE, "pods")
     labels = {node["metadata"]["name"]: node["metadata"]["labels"] for node in kube.all("default", "nodes")}
     assert [labels[pod["spec"]["nodeName"]]["brightcomputing.com/node-category"] for pod in pods] == ["compute"] * 2
