@@ -6,7 +6,6 @@ VALUES_SERVER say the same to this test; the API server is that of KUBECONFIG.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import resource
@@ -16,7 +15,6 @@ import sys
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ from mpikit.blame import security_faults
 from mpikit.errors import Fault, ValuesError
 from mpikit.job import Job
 from mpikit.load import load_job
-from mpikit.manifest import check_manifest
+from mpikit.manifest import Target, check_manifest
 from mpikit.payload import Payload
 from mpikit.render import Rendered, render
 from mpikit.values import PLACEHOLDER_KEYS, load_values
@@ -35,10 +33,12 @@ from tests.conftest import ROOT
 from tests.hostile.cases import Case, make_case
 from tests.hostile.expected import mpijob
 from tests.hostile.places import at
+from tests.hostile.readers import Manifests, first_difference, read_by_kubectl, read_by_server
 
 CASES, FIRST = int(os.environ.get("VALUES_CASES", "150")), int(os.environ.get("VALUES_SEED", "0"))
 SERVER = bool(os.environ.get("VALUES_SERVER"))
 COMMAND_LINE = 40  # each case of so many goes through the command line too, which takes half a second
+KUBERNETES = "1.35"  # the test cluster's
 BATCH = 50  # manifests that kubectl reads in one call
 STUB = Payload({"vit/__init__.py": b""})
 CPU_SECONDS, MEMORY_MIB = 2.0, 300
@@ -49,7 +49,8 @@ def test_a_hostile_file_is_refused_by_name_or_read_alike_by_all(values_root: Pat
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("no kubectl on this machine; any release from 1.25 on will do")
-    wrong, count, slowest, waiting = [], Counter[str](), 0.0, {}
+    wrong, count, slowest = [], Counter[str](), 0.0
+    waiting: Manifests = {}
     for seed in range(FIRST, FIRST + CASES):
         case, start = make_case(seed), time.process_time()
         try:
@@ -69,11 +70,21 @@ def test_a_hostile_file_is_refused_by_name_or_read_alike_by_all(values_root: Pat
             waiting[case.name] = text, written
         if len(waiting) == BATCH or seed == FIRST + CASES - 1:
             wrong += read_by_kubectl(kubectl, waiting)
+            if SERVER:
+                passed = _passed_by_check(waiting)
+                count["dry run by the server"] += len(passed)
+                wrong += read_by_server(kubectl, passed)
             waiting = {}
     mebibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     print(f"{CASES} files from seed {FIRST}: {dict(count)}, slowest {slowest:.2f} s of CPU, {mebibytes} MiB at most")
     assert not wrong, f"{len(wrong)} of {CASES}\n" + "\n".join(wrong)
     assert mebibytes < MEMORY_MIB
+
+
+def _passed_by_check(manifests: Manifests) -> Manifests:
+    """What check has nothing against must be taken by a cluster."""
+    found = {name: check_manifest(text, name, Target(kubernetes=KUBERNETES)) for name, (text, _) in manifests.items()}
+    return {name: one for name, one in manifests.items() if not any(fault.severity == "fault" for fault in found[name])}
 
 
 def judged(case: Case, root: Path, folder: Path) -> tuple[str, str, list[Any]]:
@@ -208,67 +219,5 @@ def _otherwise_in_manifest(job: Job, rendered: Rendered, objects: list[Any]) -> 
     if files != rendered.scripts:
         return "manifest: the scripts differ"
     wanted = mpijob(job, config["metadata"]["name"])
-    return "" if _same(found, wanted) else f"manifest: {_first_difference(found, wanted)}"
-
-
-def _same(found: Any, wanted: Any) -> bool:
-    """Equal with equal types; 1.0 and 1 are one number in JSON and in Go."""
-    return json.dumps(found, sort_keys=True) == json.dumps(wanted, sort_keys=True)
-
-
-def _first_difference(found: Any, wanted: Any, path: str = "") -> str:
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for name in {**found, **wanted}:
-            if not _same(found.get(name), wanted.get(name)):
-                return _first_difference(found.get(name), wanted.get(name), f"{path}.{name!r:.40}")
-    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
-        for number, (one, other) in enumerate(zip(found, wanted, strict=True)):
-            if not _same(one, other):
-                return _first_difference(one, other, f"{path}[{number}]")
-    return f"{path} is {found!r:.150}, not {wanted!r:.150}"
-
-
-def read_by_kubectl(kubectl: str, manifests: dict[str, tuple[str, list[Any]]]) -> list[str]:
-    """The cases that kubectl's Go reader takes for something else than PyYAML does."""
-    if not manifests:
-        return []
-    text = "---\n".join(manifest for manifest, _ in manifests.values())
-    command = [kubectl, "label", "--local", "--dry-run=client", "-f", "-", "soak=soak", "-o", "json"]
-    done = subprocess.run(command, input=text.encode(), capture_output=True, check=False)
-    if done.returncode and len(manifests) > 1:
-        return [line for name, one in manifests.items() for line in read_by_kubectl(kubectl, {name: one})]
-    if done.returncode:
-        return [f"{next(iter(manifests))}\n    kubectl: {done.stderr.decode()[:500]}"]
-    answers = _stream(done.stdout.decode())
-    return [
-        f"{name}\n    kubectl: {difference}"
-        for name, (_, objects) in manifests.items()
-        for wanted in objects
-        if (difference := _difference_to(next(answers), wanted))
-    ]
-
-
-def _difference_to(found: Any, wanted: Any) -> str:
-    del found["metadata"]["labels"]["soak"]
-    return "" if _same(_numbers(found), _numbers(wanted)) else _first_difference(found, wanted)
-
-
-def _numbers(value: Any) -> Any:
-    """Whole floats as integers: kubectl prints 1.0 as 1."""
-    match value:
-        case dict():
-            return {name: _numbers(item) for name, item in value.items()}
-        case list():
-            return [_numbers(item) for item in value]
-        case float() if value.is_integer() and abs(value) < 2**63:
-            return int(value)
-    return value
-
-
-def _stream(text: str) -> Iterator[Any]:
-    """The JSON objects that kubectl prints one after the other."""
-    decoder, position = json.JSONDecoder(), 0
-    while position < len(text):
-        found, position = decoder.raw_decode(text, position)
-        position += len(text[position:]) - len(text[position:].lstrip())
-        yield found
+    told = first_difference(found, wanted)
+    return f"manifest: {told}" if told else ""
