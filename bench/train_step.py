@@ -1,6 +1,8 @@
 """Our training step against timm's model in a plain loop, interleaved; prints ratios with their spread.
 
-python bench/train_step.py [--model ViT-B_16] [--sizes 224 384] [--precisions fp32 bf16] [--pairs 10] [--batch 2] [--threads 1]
+python bench/train_step.py [--model ViT-B_16] [--sizes 224 384] [--precisions fp32 bf16] [--pairs 10] [--batch 2] ...
+
+--threads 1 where others use the machine too.
 
 Both sides have the same weights, images, GELU, SGD with momentum and clipping by global norm; float32, then bfloat16
 autocast, on the CPU. `ours` is the loop's own step (vit.loop.take_step: micro-batches, rate, meter) with its batch at
@@ -146,7 +148,9 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--threads", type=int, help="of torch; on a machine that others use, 1 gives a far narrower spread")
+    parser.add_argument(
+        "--threads", type=int, help="of torch; on a machine that others use, 1 gives a far narrower spread"
+    )
     parser.add_argument("--memory-of", choices=SIDES)
     parser.add_argument("--bf16", action="store_true")
     options = parser.parse_args()
