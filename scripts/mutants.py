@@ -20,7 +20,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "mutants"
-_MANIFEST_TESTS = ("test_manifest", "test_manifest_rules")
+_MANIFEST_TESTS = ("test_manifest", "test_manifest_rules", "test_pod_rules")
 # The fast tests that say what a module does.
 TESTS: dict[str, tuple[str, ...]] = {
     "quoting": ("test_quoting", "test_quoting_forms"),
@@ -45,7 +45,7 @@ SETTINGS = """
 [tool.mutmut]
 source_paths = ["mpikit"]
 only_mutate = ["mpikit/{module}.py"]
-also_copy = ["generate.py", "mpikit", "scripts", "values", "vit"]
+also_copy = ["generate.py", "mpikit", "scripts", "templates", "values", "vit"]
 pytest_add_cli_args = ["-p", "no:cacheprovider"]
 pytest_add_cli_args_test_selection = {tests}
 """
