@@ -19,6 +19,9 @@ DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLAIN_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+_PLAIN_PATH = re.compile(
+    r"[A-Za-z0-9._/-]+"
+)  # AuthorizedKeysFile is split at blanks, and % starts a token (sshd_config)
 _QUANTITY = re.compile(r"(\d+|\d+\.\d+|\.\d+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
 _POWER = {"": 0, "m": -1, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 
@@ -89,6 +92,12 @@ def _absolute(value: str) -> str:
     if ".." in value.split("/"):
         raise FieldError(f"{shown(value)} holds .., which Kubernetes refuses", "write the path without ..")
     return value.rstrip("/") or "/"
+
+
+def _plain(value: str) -> str:
+    if not _PLAIN_PATH.fullmatch(value):
+        raise FieldError(f"{shown(value)} holds what sshd takes apart", "use letters, digits, ., _, - and /")
+    return value
 
 
 def _relative(value: str) -> str:
@@ -181,6 +190,7 @@ Text = Annotated[str, AfterValidator(_text)]
 Name = Annotated[str, AfterValidator(_text), AfterValidator(_key)]
 AnyText = Annotated[str, AfterValidator(_carried)]
 AbsolutePath = Annotated[str, AfterValidator(_text), AfterValidator(_absolute)]
+PlainPath = Annotated[AbsolutePath, AfterValidator(_plain)]
 RelativePath = Annotated[str, AfterValidator(_text), AfterValidator(_relative)]
 Label = Annotated[str, AfterValidator(_label)]
 Subdomain = Annotated[str, AfterValidator(_subdomain)]

@@ -10,7 +10,6 @@ from pydantic import Field
 
 from mpikit.fields import (
     LABEL_MAX,
-    AbsolutePath,
     AnyText,
     Batch,
     Count,
@@ -18,6 +17,7 @@ from mpikit.fields import (
     Kube,
     Label,
     Name,
+    PlainPath,
     Quantity,
     Subdomain,
     Text,
@@ -132,7 +132,7 @@ class Job(Kube):
     """Time to save a checkpoint when a pod is told to stop; unset, it follows from the model's size."""
     launcher_creation_policy: Literal["AtStartup", "WaitForWorkersReady"] = "AtStartup"
     """When the operator starts the launcher; it waits for the workers in either case."""
-    ssh_auth_mount_path: AbsolutePath = "/root/.ssh"
+    ssh_auth_mount_path: PlainPath = "/root/.ssh"
     """Where the operator mounts the job's ssh keys."""
     labels: dict[Name, AnyText] = {}
     """More labels of the MPIJob, such as kueue.x-k8s.io/queue-name."""

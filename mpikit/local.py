@@ -30,7 +30,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # ssh's place in mpirun and in run_vit.sh: options and the host are dropped, the rest is the command. Each node has a
 # folder for temporary files of its own: two daemons of Open MPI 4 that make one folder at once end the job (code 213).
 AGENT = """#!/bin/sh
-while [ "${1#-}" != "$1" ]; do case "$1" in -[oplip]) shift 2 ;; *) shift ;; esac; done
+while [ "${1#-}" != "$1" ]; do case "$1" in -[opli]) shift 2 ;; *) shift ;; esac; done
 shift
 TMPDIR="$(mktemp -d "${TMPDIR:-/tmp}/node.XXXXXX")"
 export TMPDIR

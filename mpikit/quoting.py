@@ -65,7 +65,7 @@ def sh_filter(value: object) -> str:
     reason = unquotable(text)
     if reason:
         raise ValueError(f"{reason} cannot be passed to a shell")
-    return shlex.quote(text)
+    return f"'{text}'" if text.startswith("=") else shlex.quote(text)  # bare, it would look like a comparison
 
 
 def literal_dollars(text: str) -> str:

@@ -103,12 +103,12 @@ def _value(chance: random.Random) -> Any:
         case number if number < 0.7:
             return chance.choice(STRINGS)
         case number if number < 0.85:
-            return _random_text(chance)
+            return random_text(chance)
         case _:
             return copy.deepcopy(chance.choice(_OTHERS))
 
 
-def _random_text(chance: random.Random) -> str:
+def random_text(chance: random.Random) -> str:
     """Characters of all of Unicode, every kind as likely as another, mixed with pieces of the list."""
     spans = (
         (0, 0x20),
