@@ -57,7 +57,11 @@ def hostile_job(seed: int, root: Path, folder: Path) -> Job:
         return chance.choice(STRINGS) if chance.random() < 0.7 else random_text(chance)
 
     while True:
-        part = value().replace("/", "").encode("utf-8", "ignore")[:PART_BYTES].decode("utf-8", "ignore")
+        part = (
+            f" {value()[:30]} {value()}".replace("/", "")
+            .encode("utf-8", "ignore")[:PART_BYTES]
+            .decode("utf-8", "ignore")
+        )
         settings = {
             "train.name": value(),
             "python": f"{folder}/bin{part}/python",
