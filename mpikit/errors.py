@@ -30,6 +30,7 @@ EXIT_CLUSTER = 3
 EXIT_TIMEOUT = 4
 EXIT_INTERNAL = 70  # sysexits.h EX_SOFTWARE
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
+KEY_SHOWN = 200  # characters of a key in a message
 
 
 def one_line(text: str) -> str:
@@ -55,7 +56,8 @@ class Fault:
 
     def __str__(self) -> str:
         label = "warning" if self.severity == "warning" else ""
-        line = ": ".join(one_line(part) for part in (self.where, label, self.key, self.message) if part)
+        key = self.key if len(self.key) <= KEY_SHOWN else f"{self.key[:KEY_SHOWN]}..."
+        line = ": ".join(one_line(part) for part in (self.where, label, key, self.message) if part)
         return line + (f"\n  fix: {one_line(self.fix)}" if self.fix else "")
 
 

@@ -33,7 +33,7 @@ from tests.conftest import ROOT
 from tests.hostile.cases import Case, make_case
 from tests.hostile.expected import mpijob
 from tests.hostile.places import at
-from tests.hostile.readers import Manifests, first_difference, read_by_kubectl, read_by_server
+from tests.hostile.readers import Manifests, alike, first_difference, read_by_kubectl, read_by_server
 
 CASES, FIRST = int(os.environ.get("VALUES_CASES", "150")), int(os.environ.get("VALUES_SEED", "0"))
 SERVER = bool(os.environ.get("VALUES_SERVER"))
@@ -167,23 +167,7 @@ def _read_otherwise(case: Case, data: Any) -> str:
     if case.settings:
         return ""
     theirs = yaml.load(case.text.decode("utf-8-sig"), Loader=yaml.CSafeLoader)
-    return "" if _alike(data, theirs) else f"reader: {data!r:.200} is {theirs!r:.200} to PyYAML"
-
-
-def _alike(ours: Any, theirs: Any) -> bool:
-    """Equal with equal types; a number with an exponent and no dot is one to all readers but PyYAML."""
-    match ours:
-        case dict():
-            return (
-                isinstance(theirs, dict)
-                and ours.keys() == theirs.keys()
-                and all(_alike(v, theirs[k]) for k, v in ours.items())
-            )
-        case list():
-            return isinstance(theirs, list) and len(ours) == len(theirs) and all(map(_alike, ours, theirs))
-        case float() if isinstance(theirs, str):
-            return "e" in theirs.lower() and ours == float(theirs)
-    return type(ours) is type(theirs) and bool(ours == theirs)
+    return "" if alike(data, theirs) else f"reader: {data!r:.200} is {theirs!r:.200} to PyYAML"
 
 
 def _otherwise_in_model(case: Case, job: Job) -> str:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mpikit.reader import MAX_DEPTH, read_all, read_yaml
+from tests.hostile.readers import alike
+from tests.hostile.strings import STRINGS, YAML_VALUES
 
 
 def faults(text: str) -> list[str]:
@@ -65,6 +72,22 @@ def test_plain_data_is_read_with_the_line_of_each_key() -> None:
 )
 def test_what_readers_could_take_differently_is_refused_by_name(text: str, said: str) -> None:
     assert any(said in fault for fault in faults(text)), faults(text)
+
+
+@given(
+    st.one_of(
+        st.text(st.characters(), max_size=60),
+        st.text(st.sampled_from("ab:-?&*!|>'\"%@`#{}[], \n\t\\01.eE~y<="), max_size=60),
+        st.lists(st.sampled_from(YAML_VALUES + STRINGS), max_size=4).map("\nk: ".join),
+    )
+)
+@settings(max_examples=400, deadline=None)
+def test_any_text_is_read_as_pyyaml_reads_it_or_has_a_fault_with_its_place(text: str) -> None:
+    document = read_yaml(text, "v.yaml")
+    if document.faults:
+        assert all(re.fullmatch(r"v\.yaml:[1-9]\d*:[1-9]\d*", fault.where) for fault in document.faults)
+    else:
+        assert alike(document.data, yaml.load(text, Loader=yaml.CSafeLoader))
 
 
 def test_all_faults_of_a_text_are_reported_at_once() -> None:

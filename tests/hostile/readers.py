@@ -14,6 +14,22 @@ LOCAL = ("label", "--local", "--dry-run=client", "-f", "-", "soak=soak", "-o", "
 SERVER = ("create", "--dry-run=server", "--validate=strict", "-f", "-", "-o", "json")
 
 
+def alike(ours: Any, theirs: Any) -> bool:
+    """Equal with equal types; a number with an exponent and no dot is one to all readers but PyYAML."""
+    match ours:
+        case dict():
+            return (
+                isinstance(theirs, dict)
+                and ours.keys() == theirs.keys()
+                and all(alike(v, theirs[k]) for k, v in ours.items())
+            )
+        case list():
+            return isinstance(theirs, list) and len(ours) == len(theirs) and all(map(alike, ours, theirs))
+        case float() if isinstance(theirs, str):
+            return "e" in theirs.lower() and ours == float(theirs)
+    return type(ours) is type(theirs) and bool(ours == theirs)
+
+
 def read_by_kubectl(kubectl: str, manifests: Manifests) -> list[str]:
     """The cases that kubectl takes for something else than PyYAML does, and what is different."""
     return _read([kubectl, *LOCAL], manifests, _difference_to)
