@@ -92,10 +92,11 @@ def operator_faults(job: Mapping[str, Any]) -> Found:
 
 def version_faults(job: Mapping[str, Any], operator: str) -> Found:
     """Fields that this release of the operator does not have yet: its CRD drops them without a word."""
-    if not version_key(operator) or version_key(operator) < version_key(FIRST):
+    release = version_key(operator.removeprefix("v"))[:2]
+    if release < version_key(FIRST):
         raise one_fault("--operator-version", f"{operator!r} is no release with MPIJob v2beta1", "give one such as 0.6")
     for key, since in SINCE.items():
-        if at(job, *key.split(".")) is not None and version_key(operator)[:2] < version_key(since):
+        if at(job, *key.split(".")) is not None and release < version_key(since):
             yield (
                 key,
                 f"needs MPI Operator {since}, not {operator}",

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mpikit.errors import ValuesError
 from mpikit.manifest import Target, check_manifest, needs
 from tests.small_job import JOB, Object, changed, container, env, mounts, place, resources, said, security
 
@@ -29,6 +30,7 @@ GOOD: dict[str, tuple[str, Object]] = {
     "an implementation": ("spec", {"mpiImplementation": "MPICH", "launcherCreationPolicy": "WaitForWorkersReady"}),
     "restarts": ("Worker", {"restartPolicy": "OnFailure"}),
     "a restart of the pod that agrees": ("pod", {"restartPolicy": "Never"}),
+    "one launcher by default": ("Launcher", {"replicas": None}),
     "a path of the default": ("spec", {"sshAuthMountPath": ""}),
 }
 
@@ -201,6 +203,59 @@ def test_the_name_of_the_last_worker_is_a_host_name(name: str, workers: int, goo
     assert said(job) == ([] if good else [message])
 
 
+def test_without_workers_the_name_has_room_for_the_first_one() -> None:
+    for length, told in ((54, 1), (55, 2)):
+        job = changed("job", metadata={"name": "a" * length})
+        del job["spec"]["mpiReplicaSpecs"]["Worker"]
+        assert len(said(job)) == told
+        job = changed("Worker", replicas=0)
+        job["metadata"]["name"] = "a" * length
+        assert len(said(job)) == told
+
+
+@pytest.mark.parametrize(
+    ("operator", "told"),
+    [
+        ("0.3", ["0.6", "0.5", "0.5", "0.4", "0.4"]),
+        ("v0.4.0", ["0.6", "0.5", "0.5"]),
+        ("0.5.9", ["0.6"]),
+        ("0.6.0", []),
+        ("0.10", []),
+        ("1", []),
+    ],
+)
+def test_a_release_of_the_operator_lacks_the_fields_of_later_ones(operator: str, told: list[str]) -> None:
+    job = changed("spec", runLauncherAsWorker=False, launcherCreationPolicy="AtStartup")
+    scheduling = {"minAvailable": 1}
+    place(job, "policy").update(managedBy="kubeflow.org/mpi-operator", suspend=False, schedulingPolicy=scheduling)
+    found = check_manifest(json.dumps(job), "a", Target(operator=operator))
+    assert [fault.message for fault in found] == [f"needs MPI Operator {since}, not {operator}" for since in told]
+    assert {fault.fix for fault in found} <= {"leave it out, or ask for a newer operator"}
+
+
+@pytest.mark.parametrize("operator", ["0.2", "newest", "v"])
+def test_a_release_of_the_operator_without_v2beta1_is_told(operator: str) -> None:
+    with pytest.raises(ValuesError) as caught:
+        check_manifest(json.dumps(JOB), "a", Target(operator=operator))
+    (fault,) = caught.value.faults
+    message = f"{operator!r} is no release with MPIJob v2beta1"
+    assert (fault.where, fault.key, fault.message, fault.fix) == (
+        "",
+        "--operator-version",
+        message,
+        "give one such as 0.6",
+    )
+
+
+@pytest.mark.parametrize("version", ["1.24", "1.99", "new", "1"])
+def test_a_kubernetes_version_that_is_not_known_is_told(version: str) -> None:
+    with pytest.raises(ValuesError) as caught:
+        check_manifest(json.dumps(JOB), "a", Target(kubernetes=version))
+    (fault,) = caught.value.faults
+    assert (fault.key, fault.message) == ("--kubernetes-version", f"{version!r} is not known")
+    assert fault.fix.startswith("known: 1.25 to 1.")
+
+
 def test_a_job_without_a_name_or_with_none_of_its_parts_says_so() -> None:
     assert said(changed("job", metadata={})) == ["metadata.name: None is no text"]
     assert said(changed("job", spec={"mpiReplicaSpecs": {}})) == [
@@ -262,6 +317,13 @@ def test_a_launcher_that_mounts_what_only_ranks_read_is_told(job: Object, told: 
     assert said(job) == []
 
 
+def test_a_volume_that_is_used_as_a_device_or_by_an_init_container_is_used() -> None:
+    job = changed("pod", volumes=[{"name": "d", **CLAIM}, {"name": "i", "emptyDir": {}}])
+    place(job, "worker")["volumeDevices"] = [{"name": "d", "devicePath": "/dev/a"}]
+    place(job, "pod")["initContainers"] = [container("init", volumeMounts=mounts(("i", "/i")))]
+    assert said(job) == []
+
+
 @pytest.mark.parametrize(("as_worker", "ranks"), [(False, 6), (True, 8)])
 def test_mpirun_must_start_as_many_ranks_as_there_are_places(as_worker: bool, ranks: int) -> None:
     job = changed("spec", runLauncherAsWorker=as_worker)
@@ -294,6 +356,9 @@ def test_an_object_with_a_name_that_the_operator_needs_is_told(kind: str, name: 
     assert said(JOB, other) == ([f"{message} start"] if taken else [])
     elsewhere = {**other, "metadata": {"name": name, "namespace": "n"}}
     assert said(JOB, elsewhere) == []
+    there = changed("job", metadata={"name": "j", "namespace": "n"})
+    assert said(there, elsewhere) == ([f"{message} start"] if taken else [])
+    assert said(there, other) == []
 
 
 def test_an_object_beside_the_job_is_held_against_its_schema() -> None:
@@ -341,6 +406,12 @@ def test_the_objects_that_a_job_names_are_listed_once() -> None:
         "ConfigMap two",
         "ConfigMap three",
     ]
+
+
+def test_what_is_named_by_nobody_is_not_listed() -> None:
+    job = changed("pod", volumes=[{"name": "a", "configMap": {}}, {"name": "b", "secret": {"optional": False}}])
+    place(job, "worker")["env"] = [{"name": "A", "valueFrom": {"secretKeyRef": {"key": "k"}}}]
+    assert needs(json.dumps(job)) == []
 
 
 def test_what_the_stream_brings_itself_need_not_be_on_the_cluster() -> None:

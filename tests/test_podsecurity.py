@@ -6,8 +6,18 @@ from typing import Any
 
 import pytest
 
-from mpikit.podsecurity import violations
+from mpikit.podsecurity import LATEST, violations
+from mpikit.profiles import version_key
+from mpikit.reader import dotted
+from tests.cluster.strange_pods import LEVELS, PODS, VERSIONS, left_over, recorded, spec_of
 from tests.conftest import Command
+
+C0, C1 = "spec.containers[0].", "spec.containers[1]."
+HOOKS = (
+    "lifecycle.postStart.httpGet.host",
+    "lifecycle.preStop.tcpSocket.host",
+    "readinessProbe.httpGet.host",
+)
 
 OPEN: dict[str, Any] = {
     "hostIPC": True,
@@ -84,3 +94,48 @@ def test_a_pod_spec_of_the_values_is_blamed_by_its_own_key(generate: Command) ->
     words = ("--set", 'worker.podSpec={"hostNetwork": true}', "--pod-security", "baseline")
     done = generate("check", "-f", "values/cpu.yaml", *words)
     assert '--set: worker.podSpec.hostNetwork: violates PodSecurity "baseline"' in done.stdout
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_strange_pods_are_told_what_the_api_server_has_said(version: str, level: str) -> None:
+    """The server's own words of 1.35, as tests/cluster/test_security_levels.py has recorded them."""
+    numbers = LATEST if version == "latest" else version_key(version.removeprefix("v"))
+    found = {case: [one.sentence for one in violations({"spec": spec_of(case)}, level, numbers)] for case in PODS}
+    said = recorded()[f"{level}:{version}"]
+    assert {case: left_over(said[case], found[case]) for case in PODS} == dict.fromkeys(PODS, "")
+
+
+CONTEXT = "securityContext."
+
+
+@pytest.mark.parametrize(
+    ("case", "level", "fields"),
+    [
+        ("host", "baseline", ["spec.hostNetwork", "spec.hostPID"]),
+        ("host-paths", "baseline", ["spec.volumes[0].hostPath", "spec.volumes[1].hostPath"]),
+        ("more-volumes", "restricted", ["spec.volumes[0].nfs", "spec.volumes[1].nfs", "spec.volumes[2].flexVolume"]),
+        ("ports-of-two", "baseline", [C0 + "ports[0].hostPort", C1 + "ports[0].hostPort", C1 + "ports[1].hostPort"]),
+        ("hooks", "baseline", [C0 + key for key in HOOKS]),
+        ("sysctl", "baseline", ["spec.securityContext.sysctls[0]"]),
+        ("selinux", "baseline", ["spec.securityContext.seLinuxOptions", C0 + CONTEXT + "seLinuxOptions"]),
+        ("armour", "baseline", [C0 + CONTEXT + "appArmorProfile.type"]),
+        ("first-and-second", "baseline", [f"{one}.{CONTEXT}privileged" for one in ("spec.initContainers[0]", C0[:-1])]),
+        ("mounts", "restricted", [C0 + CONTEXT + "procMount"]),
+        ("rights-of-two", "baseline", [one + CONTEXT + "capabilities.add" for one in (C0, C1)]),
+        ("seccomp", "baseline", ["spec.securityContext.seccompProfile.type"]),
+    ],
+)
+def test_a_violation_names_every_field_that_is_to_blame(case: str, level: str, fields: list[str]) -> None:
+    found = [[dotted(key) for key in one.fields] for one in violations({"spec": spec_of(case)}, level)]
+    assert fields in found
+
+
+def test_what_a_level_wants_set_is_to_be_set_in_the_pod_or_in_each_container() -> None:
+    told = violations({"spec": spec_of("two-bare")}, "restricted")
+    found = {one.sentence.split(" ")[0]: [dotted(key) for key in one.fields] for one in told}
+    both = [C0 + CONTEXT, C1 + CONTEXT]
+    assert found["allowPrivilegeEscalation"] == [f"{one}allowPrivilegeEscalation" for one in both]
+    assert found["unrestricted"] == [f"{one}capabilities.drop" for one in both]
+    assert found["runAsNonRoot"] == [f"{one}runAsNonRoot" for one in ("spec.securityContext.", *both)]
+    assert found["seccompProfile"] == [f"{one}seccompProfile" for one in ("spec.securityContext.", *both)]
