@@ -17,7 +17,7 @@ ROLES = ("Launcher", "Worker")
 DEFAULT_SSH_PATH = "/root/.ssh"
 DEFAULT_MPI = "OpenMPI"
 _CONFIG_PATH = "/etc/mpi"
-_VOLUMES = {"Launcher": ("ssh-auth", "mpi-job-config"), "Worker": ("ssh-auth",)}
+VOLUMES = {"Launcher": ("ssh-auth", "mpi-job-config"), "Worker": ("ssh-auth",)}
 _ROLE_ENV = ("K_MPI_JOB_ROLE",)
 _MPI_ENV: dict[str, tuple[str, ...]] = {
     "OpenMPI": (
@@ -48,7 +48,7 @@ def _volume_collisions(job: Mapping[str, Any], role: str, template: Any, key: st
     ssh_path = at(job, "spec", "sshAuthMountPath") or DEFAULT_SSH_PATH
     paths = (ssh_path, _CONFIG_PATH) if role == "Launcher" else (ssh_path,)
     for number, volume in numbered(at(template, "spec", "volumes")):
-        if volume.get("name") in _VOLUMES[role]:
+        if volume.get("name") in VOLUMES[role]:
             name = f"{key}.spec.volumes[{number}].name"
             yield name, f"{volume['name']!r} is a volume that the operator adds", "give another name", "fault"
     for number, mount in numbered(at(template, "spec", "containers", 0, "volumeMounts")):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mpikit.errors import Fault
-from mpikit.injected import ROLES, collision_faults, name_collisions
+from mpikit.injected import ROLES, VOLUMES, collision_faults, name_collisions
 from mpikit.kubeschema import Found, has_kind, reference, schema_faults, versions, well_typed
 from mpikit.mpijob import MPIJOB, operator_faults, version_faults
 from mpikit.objects import at
@@ -112,7 +112,8 @@ def _job_faults(written: Mapping[str, Any], scripts: list[str], target: Target) 
     if target.operator:
         yield from version_faults(job, target.operator)
     for role in ROLES:
-        yield from template_faults(at(job, "spec", "mpiReplicaSpecs", role, "template"), _template(role))
+        template = at(job, "spec", "mpiReplicaSpecs", role, "template")
+        yield from template_faults(template, _template(role), VOLUMES[role])
     if target.pod_security != "privileged":
         yield from _security_faults(job, target)
     yield from sense_faults(job, scripts)

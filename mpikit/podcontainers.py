@@ -44,9 +44,9 @@ _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _PROBE_COUNTS = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
 
 
-def containers_faults(spec: Object, key: str) -> Found:
+def containers_faults(spec: Object, key: str, added_volumes: Sequence[str] = ()) -> Found:
     """Every fault of all containers of a pod."""
-    volumes = {volume.get("name") for _, volume in numbered(spec.get("volumes"))}
+    volumes = {*added_volumes, *(volume.get("name") for _, volume in numbered(spec.get("volumes")))}
     names: set[str] = set()
     for field in ("initContainers", "containers"):
         for number, container in numbered(spec.get(field)):

@@ -6,6 +6,7 @@ Source: kubernetes/pkg/apis/core/validation/validation.go of 1.35; compared with
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mpikit.kubeschema import Found
@@ -40,12 +41,12 @@ _CHOICES: dict[tuple[str, ...], tuple[str, ...]] = {
 }
 
 
-def template_faults(template: Any, key: str) -> Found:
-    """Every fault of a pod template that is seen from the template alone."""
+def template_faults(template: Any, key: str, added_volumes: Sequence[str] = ()) -> Found:
+    """Every fault of a pod template that is seen from the template alone; `added_volumes` come to it later."""
     yield from metadata_faults(at(template, "metadata"), f"{key}.metadata")
     spec = at(template, "spec")
     if isinstance(spec, dict):
-        yield from _spec_faults(spec, f"{key}.spec")
+        yield from _spec_faults(spec, f"{key}.spec", added_volumes)
 
 
 def metadata_faults(metadata: Any, key: str) -> Found:
@@ -60,7 +61,7 @@ def metadata_faults(metadata: Any, key: str) -> Found:
         yield f"{key}.annotations", "are longer than 256 KiB together", "put less into annotations", "fault"
 
 
-def _spec_faults(spec: Object, key: str) -> Found:
+def _spec_faults(spec: Object, key: str, added_volumes: Sequence[str]) -> Found:
     yield from choice_faults(spec, _CHOICES, key)
     for name in ("serviceAccountName", "priorityClassName", "runtimeClassName", "nodeName"):
         yield from object_name_faults(spec.get(name), f"{key}.{name}")
@@ -81,7 +82,7 @@ def _spec_faults(spec: Object, key: str) -> Found:
     yield from context_faults(spec.get("securityContext"), f"{key}.securityContext")
     yield from pod_resource_faults(spec, key)
     yield from volumes_faults(spec, key)
-    yield from containers_faults(spec, key)
+    yield from containers_faults(spec, key, added_volumes)
 
 
 def _toleration_faults(toleration: Object, key: str) -> Found:

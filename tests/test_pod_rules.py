@@ -444,6 +444,11 @@ def test_a_volume_is_looked_at(kind: Object, told: list[str]) -> None:
 MOUNTS: list[tuple[list[Object], list[str]]] = [
     (mounts(("v", "/a"), ("v", "/b"), subPath="c/d"), []),
     (mounts(("v", "/a"), subPathExpr="$(A)", mountPropagation="Bidirectional"), []),
+    (mounts(("v", "/a"), ("ssh-auth", "/keys")), []),
+    (
+        mounts(("v", "/a"), ("mpi-job-config", "/b")),
+        ["worker.volumeMounts[1].name: there is no volume 'mpi-job-config'"],
+    ),
     (mounts(("v", "")), ["worker.volumeMounts[0].mountPath: is empty"]),
     (
         mounts(("v", "/a"), ("v", "/a")),

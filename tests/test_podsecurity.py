@@ -102,7 +102,7 @@ def test_strange_pods_are_told_what_the_api_server_has_said(version: str, level:
     """The server's own words of 1.35, as tests/cluster/test_security_levels.py has recorded them."""
     numbers = LATEST if version == "latest" else version_key(version.removeprefix("v"))
     found = {case: [one.sentence for one in violations({"spec": spec_of(case)}, level, numbers)] for case in PODS}
-    said = recorded()[f"{level}:{version}"]
+    said = recorded(level, version)
     assert {case: left_over(said[case], found[case]) for case in PODS} == dict.fromkeys(PODS, "")
 
 

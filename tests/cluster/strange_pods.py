@@ -13,7 +13,7 @@ from typing import Any
 Object = dict[str, Any]
 
 LEVELS = ("baseline", "restricted")
-VERSIONS = ("v1.26", "v1.28", "v1.30", "v1.33", "v1.34", "latest")
+VERSIONS = ("latest", "v1.34", "v1.33", "v1.30", "v1.28", "v1.26")
 RECORD = Path(__file__).with_suffix(".json")
 
 
@@ -100,9 +100,18 @@ def spec_of(case: str) -> Object:
     }
 
 
-def recorded() -> dict[str, dict[str, str]]:
-    """`baseline:v1.26` and so on -> pod -> what the server said of it, empty if nothing."""
-    return dict(json.loads(RECORD.read_text())) if RECORD.exists() else {}
+def recorded(level: str, version: str) -> dict[str, str]:
+    """Pod -> what the server said of it, empty if nothing; of an older version only what differs is kept."""
+    said = json.loads(RECORD.read_text())
+    return {**said[f"{level}:latest"], **said[f"{level}:{version}"]}
+
+
+def record(level: str, version: str, said: dict[str, str]) -> None:
+    """Keep what the server said; `latest` comes first."""
+    kept = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    latest = {} if version == "latest" else kept[f"{level}:latest"]
+    kept[f"{level}:{version}"] = {case: text for case, text in said.items() if text != latest.get(case)}
+    RECORD.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
 def left_over(said: str, sentences: Iterable[str]) -> str:

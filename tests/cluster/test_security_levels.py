@@ -12,7 +12,7 @@ import pytest
 import yaml
 from jobs import ROOT, generate, settings
 from kube import Kube, Object
-from strange_pods import LEVELS, PODS, RECORD, VERSIONS, left_over, recorded, spec_of
+from strange_pods import LEVELS, PODS, VERSIONS, left_over, record, recorded, spec_of
 from test_values_files import PLACES
 
 from mpikit.podsecurity import LATEST, violations
@@ -73,8 +73,8 @@ def test_the_violations_of_strange_pods_are_those_of_admission_in_each_version(
     said = admission(kube, name, {case: spec_of(case) for case in PODS})
     kube("delete", "namespace", name, "--wait=false")
     if os.environ.get("PODSECURITY_RECORD"):
-        RECORD.write_text(json.dumps(recorded() | {f"{level}:{version}": said}, indent=1, sort_keys=True) + "\n")
+        record(level, version, said)
     numbers = LATEST if version == "latest" else version_key(version.removeprefix("v"))
     found = {case: [one.sentence for one in violations({"spec": spec_of(case)}, level, numbers)] for case in PODS}
     assert {case: left_over(said[case], found[case]) for case in PODS} == dict.fromkeys(PODS, "")
-    assert said == recorded()[f"{level}:{version}"]
+    assert said == recorded(level, version)
