@@ -1,215 +1,180 @@
-"""One training image, from its file to 384 x 384 pixels: our loader's way beside others, interleaved; prints ratios.
+"""Images a second from JPEG file to batch, ours beside other loaders, on one core and on all; prints ratios.
 
-python bench/input.py [--rounds 10] [--photographs 48]
+scripts/venv test, then: .venv/bin/python bench/input.py [--rounds 10] [--photographs 64] [--no-peers]
 
-The photographs are the two that scikit-learn ships, cut and scaled to ImageNet's mean of 500 x 375, quality 97 and
-about 100 KB. Every side takes the same crops (area 5 to 100 %), bilinear, and flips half of them. What is not
-installed is said. A side's largest difference from Pillow is told in levels; nothing is fetched.
+The loaders are those of bench/input_sides.py, each in processes of its own; they take turns in each round, so that
+other work on the machine meets all of them. All figures are CPU time, for the same reason. Peers are installed once,
+into build/bench-venv beside the project's own packages; after that nothing is fetched.
 
-One core only; bench/loader.py measures all of them.
+"All cores" is what a process keeps of its speed when as many of them work as there are cores: the loss is that of
+caches and memory. What handing batches over costs is measured by bench/loader.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import contextlib
+import os
 import statistics
+import subprocess
 import sys
-import time
-from collections.abc import Callable
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
-from torch.nn import functional as F
+from input_sides import SIDES
 
-from vit.augment import inception
-from vit.order import sample_random
-from vit.sources import decode
-
-SIDE = 384
-BASELINE = "PIL + RandomResizedCrop + ToTensor + Normalize"
-Box = tuple[int, int, int, int]
-Side = Callable[[Path, Box, int], Any]
-"""File, crop (left, top, right, bottom) and number of the visit -> the image."""
+ROOT = Path(__file__).resolve().parent.parent
+PEERS = ROOT / "bench/peers.txt"
+LEVELS = 8  # a loader that is further from Pillow does other work, mostly that it does not antialias
 
 
-def write_photographs(folder: Path, count: int) -> list[Path]:
-    """Different cuts of the two photographs, of ImageNet's usual size."""
-    from sklearn.datasets import load_sample_images
-
-    photos = [Image.fromarray(pixels) for pixels in load_sample_images().images]
-    random, paths = np.random.RandomState(0), []
-    for number in range(count):
-        left, top = random.randint(0, 140), random.randint(0, 52)
-        cut = photos[number % 2].crop((left, top, left + 500, top + 375))
-        paths.append(folder / f"{number:03d}.JPEG")
-        cut.save(paths[-1], quality=97)
-    return paths
-
-
-def boxes_of(paths: list[Path]) -> list[Box]:
-    from vit.augment import crop_box
-
-    return [crop_box(*Image.open(path).size, sample_random(0, (0, number))) for number, path in enumerate(paths)]
-
-
-def ours(path: Path, box: Box, number: int) -> Any:
-    return inception(decode(path), SIDE, sample_random(0, (0, number)))
-
-
-def baseline(path: Path, box: Box, number: int) -> Any:
-    from torchvision.transforms import functional
-
-    image = Image.open(path).convert("RGB")
-    left, top, right, bottom = box
-    image = functional.resized_crop(image, top, left, bottom - top, right - left, [SIDE, SIDE])
-    return functional.normalize(functional.to_tensor(image), [0.5] * 3, [0.5] * 3)
-
-
-def torchvision_v2(path: Path, box: Box, number: int) -> Any:
-    from torchvision.io import ImageReadMode, decode_image, read_file
-    from torchvision.transforms.v2 import functional
-
-    left, top, right, bottom = box
-    image = decode_image(read_file(str(path)), ImageReadMode.RGB)
-    return functional.resized_crop(image, top, left, bottom - top, right - left, [SIDE, SIDE], antialias=True)
-
-
-def torchvision_interpolate(path: Path, box: Box, number: int) -> Any:
-    from torchvision.io import ImageReadMode, decode_image, read_file
-
-    left, top, right, bottom = box
-    image = decode_image(read_file(str(path)), ImageReadMode.RGB)[None, :, top:bottom, left:right]
-    return F.interpolate(image, (SIDE, SIDE), mode="bilinear", antialias=True)[0]
-
-
-def opencv(path: Path, box: Box, number: int) -> Any:
-    import cv2
-
-    left, top, right, bottom = box
-    image = cv2.imread(str(path))[top:bottom, left:right]  # type: ignore[index]
-    return cv2.cvtColor(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR), cv2.COLOR_BGR2RGB)
-
-
-SIDES: dict[str, tuple[str, Side]] = {
-    BASELINE: ("torchvision", baseline),
-    "torchvision v2 (decode_image, uint8)": ("torchvision", torchvision_v2),
-    "torchvision decode + F.interpolate, uint8": ("torchvision", torchvision_interpolate),
-    "OpenCV, uint8 (aliases)": ("cv2", opencv),
-    "ours, default": ("simplejpeg", ours),
-}
-
-
-def dali_side(paths: list[Path], boxes: list[Box]) -> Callable[[], None] | None:
-    """One pass of NVIDIA's DALI on the CPU over the photographs, one thread; None where it is not installed."""
-    if importlib.util.find_spec("nvidia.dali") is None:
-        return None
-    from nvidia.dali import fn, pipeline_def, types
-
-    @pipeline_def(batch_size=len(paths), num_threads=1, device_id=None, prefetch_queue_depth=1)  # type: ignore[untyped-decorator]
-    def pipeline() -> Any:
-        files, _ = fn.readers.file(files=[str(path) for path in paths], prefetch_queue_depth=1)
-        images = fn.decoders.image_random_crop(
-            files, device="cpu", random_area=[0.05, 1.0], random_aspect_ratio=[3 / 4, 4 / 3], num_attempts=10
+def bench_python() -> str:
+    """The Python that has the peers: an environment of its own, which sees this one's packages."""
+    folder, stamp = ROOT / "build/bench-venv", ROOT / "build/bench-venv/installed"
+    python = folder / "bin/python"
+    wanted = PEERS.read_text() + (ROOT / "constraints.txt").read_text()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        print(f"installing {PEERS.name} into build/bench-venv (once)", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        found = subprocess.run(
+            [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+            check=True,
+            text=True,
+            capture_output=True,
         )
-        images = fn.resize(images, resize_x=SIDE, resize_y=SIDE, interp_type=types.INTERP_LINEAR, antialias=True)
-        return fn.flip(images, horizontal=fn.random.coin_flip())
-
-    built = pipeline(exec_async=False, exec_pipelined=False)
-    built.build()
-    return lambda: built.run()
-
-
-def pixels_of(found: Any) -> np.ndarray[Any, Any]:
-    """Levels (S, S, 3) as integers, whatever a side gives."""
-    if isinstance(found, torch.Tensor):
-        if found.dtype.is_floating_point:
-            found = (found * 127.5 + 127.5).round()
-        found = found.permute(1, 2, 0).numpy()
-    return np.asarray(found).astype(int)
+        (Path(found.stdout.strip()) / "project.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        words = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*words, "-c", str(ROOT / "constraints.txt"), "-r", str(PEERS)], check=True)
+        stamp.write_text(wanted)
+    return str(python)
 
 
-def difference(side: Side, paths: list[Path], boxes: list[Box]) -> int:
-    """The largest difference from Pillow's crop and resize, flipped or not."""
-    most = 0
-    for number, (path, box) in enumerate(zip(paths, boxes, strict=True)):
-        wanted = np.asarray(Image.open(path).crop(box).resize((SIDE, SIDE), Image.Resampling.BILINEAR)).astype(int)
-        found = pixels_of(side(path, box, number))
-        most = max(most, min(int(np.abs(found - other).max()) for other in (wanted, wanted[:, ::-1])))
-    return most
+def turbojpeg() -> str:
+    """The library to crop with; the script says what is missing to build it."""
+    made = subprocess.run([str(ROOT / "scripts/turbojpeg")], text=True, stdout=subprocess.PIPE)
+    return made.stdout.strip() or "not built"
 
 
-def passes(paths: list[Path], boxes: list[Box]) -> dict[str, Callable[[], None]]:
-    """A function for each side that is installed which takes every photograph once."""
-    found: dict[str, Callable[[], None]] = {}
-    for name, (package, side) in SIDES.items():
-        if importlib.util.find_spec(package) is None:
-            print(f"not measured: {name} ({package} is not installed)")
-            continue
-        found[name] = lambda side=side: [
-            side(path, box, number) for number, (path, box) in enumerate(zip(paths, boxes, strict=True))
-        ]
+@dataclass
+class Measured:
+    """One loader's processes and what they have taken."""
+
+    key: str
+    processes: list[subprocess.Popen[str]]
+    level: int
+    one_core: list[float] = field(default_factory=list)
+    """CPU seconds of one pass, a round each."""
+    all_cores: list[float] = field(default_factory=list)
+    """CPU seconds of a pass in one process alone / in each of all at once, a round each."""
+
+    def measure(self) -> None:
+        """One round."""
+        (alone,) = run(self.processes[:1])
+        self.one_core.append(alone)
+        self.all_cores.append(alone / statistics.mean(run(self.processes)))
+
+
+def run(processes: list[subprocess.Popen[str]]) -> list[float]:
+    """CPU seconds of a pass in each of them, all at once."""
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return [float(process.stdout.readline()) for process in processes]  # type: ignore[union-attr]
+
+
+@contextlib.contextmanager
+def loaders(python: str, folder: Path, cores: int) -> Iterator[list[Measured]]:
+    """All loaders that are installed, warm and waiting; what is not measured is said."""
+    found: list[Measured] = []
     try:
-        dali = dali_side(paths, boxes)
-    except (ImportError, ModuleNotFoundError):
-        dali = None
-    if dali is None:
-        print("not measured: DALI (nvidia-dali-cuda130 is not installed)")
-    else:
-        found["DALI on the CPU, uint8"] = dali
-    return found
+        for key, side in SIDES.items():
+            processes = list(start(python, key, folder, cores))
+            said = [process.stdout.readline().strip() for process in processes]  # type: ignore[union-attr]
+            if all(text.isdigit() for text in said):
+                found.append(Measured(key, processes, int(said[0])))
+            else:
+                print(f"not measured: {side.name} ({said[0] or 'it failed, see above'})")
+        yield found
+    finally:
+        for each in found:
+            for process in each.processes:
+                process.stdin.close()  # type: ignore[union-attr]
+                process.wait()
 
 
-def seconds(work: Callable[[], None]) -> float:
-    """Processor time of this process and its threads, so that other work on the machine counts little."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+def start(python: str, key: str, folder: Path, count: int) -> Iterator[subprocess.Popen[str]]:
+    """The processes of one loader; ours crop by the library that scripts/turbojpeg builds, or by none."""
+    library = turbojpeg() if key == "crop" else ""
+    common = {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+    }
+    words = [python, str(ROOT / "bench/input_sides.py"), key, str(folder)]
+    for _ in range(count):
+        environment = os.environ | common | {"VIT_TURBOJPEG": library}
+        yield subprocess.Popen(words, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
-def one_core(paths: list[Path], num_rounds: int) -> None:
-    boxes = boxes_of(paths)
-    works = passes(paths, boxes)
-    for work in works.values():
-        work()
-    rounds: list[dict[str, float]] = []
-    names = list(works)
-    for number in range(num_rounds):
-        turn = number % len(names)
-        rounds.append({name: seconds(works[name]) for name in names[turn:] + names[:turn]})
-    print(
-        "| stack | images/s of one core | times the existing trainer's, median (least to most) | largest difference |"
-    )
-    print("|---|---|---|---|")
-    for name in names:
-        ratios = sorted(each[BASELINE] / each[name] for each in rounds)
-        rate = len(paths) / statistics.median(each[name] for each in rounds)
-        level = str(difference(SIDES[name][1], paths, boxes)) if name in SIDES else "other crops"
-        print(
-            f"| {name} | {rate:.0f} | {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) | {level} |"
-        )
-    peers = [name for name in names if name not in (BASELINE, "ours, default") and "alias" not in name]
-    best = max(peers, key=lambda name: statistics.median(each[BASELINE] / each[name] for each in rounds))
-    ratios = sorted(each[best] / each["ours, default"] for each in rounds)
-    print(f"ours against the best peer ({best}): {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+def spread(values: list[float], form: str = "{:.2f}") -> str:
+    """Median (least to most)."""
+    low, middle, high = (form.format(value) for value in (min(values), statistics.median(values), max(values)))
+    return f"{middle} ({low} to {high})"
+
+
+def ratios(slow: Measured, fast: Measured) -> list[float]:
+    return [a / b for a, b in zip(slow.one_core, fast.one_core, strict=True)]
+
+
+def report(found: list[Measured], num_photographs: int) -> None:
+    by_key = {each.key: each for each in found}
+    existing, default, crop = (by_key.get(key) for key in ("existing", "ours", "crop"))
+    assert existing is not None, "torchvision comes with the project's own test environment"
+    print("| loader | images/s, one core | / existing trainer | ours, default / it | all cores | levels from Pillow |")
+    print("|---|---|---|---|---|---|")
+    for each in found:
+        rate = num_photographs / statistics.median(each.one_core)
+        beside = spread(ratios(each, default)) if default else "-"
+        cells = [f"{rate:.0f}", spread(ratios(existing, each)), beside, spread(each.all_cores, "{:.0%}"), each.level]
+        print(f"| {SIDES[each.key].name} | {' | '.join(map(str, cells))} |")
+    peers = [each for each in found if SIDES[each.key].peer and each.level <= LEVELS]
+    best = min(peers, key=lambda each: statistics.median(each.one_core))
+    for each in (default, crop):
+        if each is not None:
+            print(
+                f"{SIDES[each.key].name}, against the best peer ({SIDES[best.key].name}): {spread(ratios(best, each))}"
+            )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--photographs", type=int, default=48)
+    parser.add_argument("--photographs", type=int, default=64)
+    parser.add_argument("--no-peers", action="store_true", help="only what this Python has; installs nothing")
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    python = sys.executable if options.no_peers else bench_python()
+    cores = len(os.sched_getaffinity(0))
     with TemporaryDirectory() as folder:
-        paths = write_photographs(Path(folder), options.photographs)
-        size = statistics.mean(path.stat().st_size for path in paths) / 1000
-        python = sys.version.split()[0]
-        print(f"{len(paths)} photographs of 500 x 375, {size:.0f} KB each; {options.rounds} rounds; Python {python}")
-        one_core(paths, options.rounds)
+        (Path(folder) / "one").mkdir()
+        writing = (
+            "import sys, pathlib, photographs as p; p.write_photographs(pathlib.Path(sys.argv[1]), int(sys.argv[2]))"
+        )
+        words = [python, "-c", writing, f"{folder}/one", str(options.photographs)]  # that Python may have more of them
+        subprocess.run(words, env=os.environ | {"PYTHONPATH": str(ROOT / "bench")}, check=True)
+        size = statistics.mean(path.stat().st_size for path in Path(folder).glob("one/*")) / 1000
+        setting = f"{options.rounds} rounds, {cores} cores, Python {sys.version.split()[0]}"
+        print(f"{options.photographs} photographs of 500 x 375, {size:.0f} KB each; {setting}")
+        with loaders(python, Path(folder), cores) as found:
+            for number in range(options.rounds):
+                turn = number % len(found)
+                for each in found[turn:] + found[:turn]:
+                    each.measure()
+            report(found, options.photographs)
 
 
 if __name__ == "__main__":

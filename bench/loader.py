@@ -27,7 +27,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from input import SIDE, write_photographs
+from photographs import SIDE, write_photographs
 
 from vit.augment import inception
 from vit.data import Batches
