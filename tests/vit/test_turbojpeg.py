@@ -122,7 +122,7 @@ def test_damage_that_shows_when_a_part_is_decoded_is_told_and_replaced(
     source.cache_left = 0  # as in a large set
     assert isinstance(source.image(0), JpegFile)
     batches = Batches(source=source, transform=inception, side=32, seed=0, replaces=True)
-    batch, other = batches[[(0, 0)]], batches[[(0, 1)]]
+    batch, other = batches.batch([(0, 0)]), batches.batch([(0, 1)])
     assert len(batch.damaged) == 1
     assert "0.JPEG: cannot be decoded" in batch.damaged[0]
     assert torch.equal(batch.images, other.images)
