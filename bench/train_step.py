@@ -1,8 +1,7 @@
 """Our training step against timm's model in a plain loop, interleaved; prints ratios with their spread.
 
-python bench/train_step.py [--model ViT-B_16] [--sizes 224 384] [--precisions fp32 bf16] [--pairs 10] [--batch 2] ...
-
---threads 1 where others use the machine too.
+python bench/train_step.py [--model ViT-B_16] [--sizes 224 384] [--precisions fp32 bf16] [--pairs 10] [--batch 2]
+                           [--threads 1]
 
 Both sides have the same weights, images, GELU, SGD with momentum and clipping by global norm; float32, then bfloat16
 autocast, on the CPU. `ours` is the loop's own step (vit.loop.take_step: micro-batches, rate, meter) with its batch at
@@ -114,8 +113,8 @@ def measure(config: Config, num_images: int, num_pairs: int) -> None:
     medians = ", ".join(f"{side} {statistics.median(r[side].wall_seconds for r in rounds):.3f} s" for side in SIDES)
     print(f"{config.model_type} {config.image_size} px {kind}, {num_images} images, {num_pairs} rounds: {medians}")
     for clock in ("wall_seconds", "cpu_seconds"):
-        print(f"  {clock}, timm / ours: {spread(ratios(rounds, clock, 'timm', 'ours'))}")
-        print(f"  {clock}, loop (ours / model): {spread(ratios(rounds, clock, 'ours', 'model'))}", flush=True)
+        print(f"  {clock}, timm / ours: {ratios(rounds, clock, 'timm', 'ours')}")
+        print(f"  {clock}, loop (ours / model): {ratios(rounds, clock, 'ours', 'model')}", flush=True)
 
 
 def cost(step: Callable[[], None]) -> Cost:
@@ -125,12 +124,12 @@ def cost(step: Callable[[], None]) -> Cost:
     return Cost(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def ratios(rounds: list[dict[str, Cost]], clock: str, over: str, under: str) -> list[float]:
-    return [getattr(r[over], clock) / getattr(r[under], clock) for r in rounds]
-
-
-def spread(values: list[float]) -> str:
-    return f"median {statistics.median(values):.3f}, from {min(values):.3f} to {max(values):.3f}"
+def ratios(rounds: list[dict[str, Cost]], clock: str, over: str, under: str) -> str:
+    """Median and spread of the rounds' ratios, and the ratio of the two quickest steps, which others slowed least."""
+    upper, lower = ([getattr(r[side], clock) for r in rounds] for side in (over, under))
+    found = [a / b for a, b in zip(upper, lower, strict=True)]
+    spread = f"median {statistics.median(found):.3f}, from {min(found):.3f} to {max(found):.3f}"
+    return f"{spread}; of the quickest {min(upper) / min(lower):.3f}"
 
 
 def peak_gib(side: str, config: Config, num_images: int) -> float:
