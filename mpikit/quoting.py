@@ -6,6 +6,8 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
+from mpikit.errors import one_line
+
 # YAML 1.1 and 1.2 agree on a double-quoted scalar when everything but these ranges is escaped. Left out on purpose:
 # C0 and C1 controls, NEL, LS and PS (line breaks to YAML 1.1), the byte order mark and the noncharacters.
 _UNSAFE = "[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
@@ -32,8 +34,7 @@ def unquotable_key(text: str) -> str | None:
 
 def shown(text: str) -> str:
     """`text` in double quotes with all escaped that could disturb a terminal, cut if it is long; for messages."""
-    cut = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
-    return f'"{_escaped(cut)}"'
+    return f'"{one_line(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")}"'
 
 
 def yaml_filter(value: object) -> str:
