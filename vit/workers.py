@@ -119,6 +119,8 @@ class Workers:
         self.selector = selectors.DefaultSelector()
         self.processes: list[Any] = []
         methods = multiprocessing.get_context(context)
+        if context == "forkserver":
+            _prepare_server(methods)
         with _named_start(layout.num_workers):
             self.ring = Ring(layout)
             taken, self.tickets = methods.Pipe(duplex=False)
@@ -195,6 +197,12 @@ class Workers:
         self.selector.close()
         self.tickets.close()
         self.ring.close()
+
+
+def _prepare_server(context: Any) -> None:
+    """Have the process that forks the others import torch once for all of them, and never the card's software."""
+    os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"  # the rank has torch already: it is for processes of ours
+    context.set_forkserver_preload([__name__])
 
 
 @contextlib.contextmanager

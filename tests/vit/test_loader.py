@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -67,17 +68,24 @@ def told(batches: Iterator[Batch]) -> list[tuple[bytes, list[int], tuple[str, ..
 
 @pytest.mark.parametrize("more", [EVERYTHING, {**EVERYTHING, "reprob": 0.5}])
 def test_any_number_of_processes_gives_the_batches_of_one(copy: Path, more: dict[str, Any]) -> None:
-    (copy / "train/class_0/000.png").write_bytes(b"no image")
+    for name in ("000", "012"):  # both in the first batch, in different pieces
+        (copy / f"train/class_0/{name}.png").write_bytes(b"no image")
     batches = train_batches(copy, **more)
     wanted = told(map(batches.batch, KEYS))
-    assert sum(len(damaged) for _, _, damaged in wanted) > 1
+    assert len(wanted[0][2]) == 2
     for num_workers in (0, 1, 2, 3):
         assert told(load(batches, KEYS, num_workers)) == wanted, num_workers
 
 
 def test_processes_that_are_not_forked_give_them_too(images: Path) -> None:
     batches = train_batches(images, **EVERYTHING)
-    assert told(load(batches, KEYS, 2, "forkserver")) == told(map(batches.batch, KEYS))
+    loader = load(batches, KEYS, 2, "forkserver")
+    first = told(itertools.islice(loader, 1))
+    stat = Path(f"/proc/{multiprocessing.active_children()[0].pid}/stat").read_text()
+    server = Path("/proc") / stat.rpartition(")")[2].split()[1]
+    assert "libtorch" in (server / "maps").read_text(), "torch is imported once, not by each process"
+    assert b"TORCH_DEVICE_BACKEND_AUTOLOAD=0" in (server / "environ").read_bytes(), "nor the card's software"
+    assert first + told(loader) == told(map(batches.batch, KEYS))
 
 
 def test_padding_and_damaged_validation_images_are_black_also_in_a_slot_that_was_used_before(copy: Path) -> None:
