@@ -208,6 +208,7 @@ def test_check_and_the_cluster_agree_on_mutated_manifests(
     assert not differing, f"{len(differing)} differ\n" + "\n".join(differing)
 
 
+@pytest.mark.skipif("KUBECONFIG" in os.environ, reason="it would blind the operator of somebody's cluster for seconds")
 def test_a_number_that_the_operator_cannot_hold_blinds_it_and_is_refused_by_check(server: Server, shut: str) -> None:
     """Judged by the MPI Operator: beside such a job it takes no other one; without it, it does again."""
     path = f"/apis/kubeflow.org/v2beta1/namespaces/{shut}/mpijobs"
@@ -220,6 +221,27 @@ def test_a_number_that_the_operator_cannot_hold_blinds_it_and_is_refused_by_chec
     assert "status" not in server("GET", f"{path}/good")[1]
     server("DELETE", f"{path}/blinding")
     wait_for("the operator to see again", lambda: server("GET", f"{path}/good")[1].get("status"), VALIDATION_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"), [("ConfigMap", "configmaps"), ("Secret", "secrets"), ("Service", "services")]
+)
+def test_an_object_with_a_name_that_the_operator_needs_stops_the_job(
+    server: Server, shut: str, kind: str, path: str
+) -> None:
+    """Judged by the MPI Operator's event; check refuses the stream of both."""
+    job = bases()[0] | {"metadata": {"name": "j"}}
+    job["spec"]["runPolicy"]["suspend"] = False
+    name = {"ConfigMap": "j-config", "Secret": "j-ssh", "Service": "j"}[kind]
+    other = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}}
+    other |= {"spec": {"ports": [{"port": 1}]}} if kind == "Service" else {}
+    text = f"{json.dumps(job)}\n---\n{json.dumps(other)}"
+    found = check_manifest(text, "a", Target(kubernetes=KUBERNETES))
+    assert [fault.key for fault in found if fault.severity == "fault"] == ["metadata.name"]
+    assert server("POST", f"/api/v1/namespaces/{shut}/{path}", other)[0] == 201
+    assert server("POST", f"/apis/kubeflow.org/v2beta1/namespaces/{shut}/mpijobs", job)[0] == 201
+    (event,) = [one for one in _events(server, shut, {"j"}) if one["reason"] == "ErrResourceExists"][:1]
+    assert f'"{name}"' in event["message"]
 
 
 def test_the_jobs_before_mutation_are_taken_by_both(server: Server, shut: str, namespace: str) -> None:
