@@ -20,7 +20,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "mutants"
-_MANIFEST_TESTS = ("test_manifest", "test_manifest_rules", "test_pod_rules")
+_MANIFEST_TESTS = ("test_manifest_rules", "test_pod_rules")
 # The fast tests that say what a module does.
 TESTS: dict[str, tuple[str, ...]] = {
     "quoting": ("test_quoting", "test_quoting_forms"),

@@ -61,6 +61,7 @@ def said(job: Object, *others: Object) -> list[str]:
     text = "\n---\n".join(json.dumps(one) for one in (job, *others))
     lines = []
     for fault in check_manifest(text, "a"):
+        assert fault.fix, f"nobody is told what to do about {fault.key}"
         key = fault.key
         for name, long in PLACES.items():
             if long and key.startswith(long):

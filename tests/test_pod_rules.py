@@ -67,6 +67,7 @@ GOOD: dict[str, tuple[str, Object]] = {
     "a sidecar": ("pod", {"initContainers": [container("s", restartPolicy="Always", **probe())]}),
     "amounts": ("worker", resources({"cpu": "1.5", "memory": "1Gi"}, {"cpu": "1500m", "ephemeral-storage": "1"})),
     "amounts of a pod": ("pod", resources({"cpu": 2, "hugepages-2Mi": "2Mi"}, {"cpu": 2, "memory": 1})),
+    "small amounts": ("worker", resources({"cpu": 0, "memory": "1m"}, {"cpu": "-0"})),
     "huge pages": ("worker", resources({"hugepages-2Mi": "4Mi", "cpu": 1}, {"hugepages-2Mi": "4Mi"})),
     "cards": ("worker", resources({"habana.ai/gaudi": 2}, {"habana.ai/gaudi": "2"})),
     "a resource of Kubernetes": ("worker", resources(None, {"x.kubernetes.io/y": "1.5"})),
@@ -385,6 +386,11 @@ def test_containers_must_fit_into_what_the_pod_as_a_whole_asks_for(limit: Any, r
     limits, requests = ({"cpu": amount} if amount else None for amount in (limit, request_))
     told = said(changed("pod", containers=containers, **resources(limits, requests)))
     assert told == ([] if fits else ["pod.resources: the containers ask for more cpu than the pod as a whole"])
+
+
+def test_a_pod_without_containers_asks_for_what_it_likes() -> None:
+    told = said(changed("pod", containers=[], **resources({"cpu": 1}, {"memory": 1})))
+    assert told == ["pod.containers: is empty"]
 
 
 VOLUMES: list[tuple[Object, list[str]]] = [
