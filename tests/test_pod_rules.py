@@ -6,10 +6,12 @@ The rules are the API server's; tests/cluster/test_agreement.py holds them again
 # sentences for people, one a line, so that they can be searched for
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from mpikit.manifest import check_manifest
 from tests.small_job import (
     BYTES_256_KIB,
     NEIGHBOUR,
@@ -481,3 +483,15 @@ def test_a_mount_is_looked_at(wanted: list[Object], told: list[str]) -> None:
     job = with_volume(emptyDir={})
     place(job, "worker")["volumeMounts"] = wanted
     assert said(job) == told
+
+
+def test_a_field_with_few_choices_names_them() -> None:
+    job = changed("worker", imagePullPolicy="never", **security(procMount="All"), volumeMounts=mounts(("a", "/b")))
+    place(job, "pod")["volumes"] = [{"name": "v", "hostPath": {"path": "/a", "type": "a"}}]
+    place(job, "worker")["volumeMounts"] += mounts(("v", "/v"))
+    assert [fault.fix for fault in check_manifest(json.dumps(job), "a")] == [
+        "one of Directory, DirectoryOrCreate, File, FileOrCreate, Socket, CharDevice, BlockDevice",
+        "one of Always, IfNotPresent, Never",
+        "one of Default, Unmasked",
+        "the pod has ssh-auth, v",
+    ]
