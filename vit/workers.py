@@ -143,7 +143,8 @@ class Workers:
 
     def ask(self, slot: int, start: int, stop: int) -> None:
         """Have the images of these places of the slot decoded by whichever process is free first."""
-        os.write(self.tickets.fileno(), TICKET.pack(slot, start, stop))
+        with contextlib.suppress(BrokenPipeError):  # none is left, as `wait` will tell
+            os.write(self.tickets.fileno(), TICKET.pack(slot, start, stop))
 
     def wait(self) -> list[Done]:
         """Word of one or more finished pieces. Raises DataError where a process is gone or has read for too long."""

@@ -7,10 +7,13 @@ import itertools
 import json
 import multiprocessing
 import os
+import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +41,8 @@ V1_AND_V2 = (
     {"cpu.max": "9500000 100000\n", "cpuset.cpus.effective": "0-95\n"},
 )
 """What a container of 95 CPUs sees."""
+NUM_FAULTS = int(os.environ.get("LOADER_FAULTS", "4"))
+SEED = int(os.environ.get("LOADER_SEED", "0"))
 KEYS = [[(epoch, (7 * step + place) % 48) for place in range(6)] for epoch in (0, 1) for step in range(7)]
 
 
@@ -171,6 +176,31 @@ def test_a_process_that_is_killed_is_told_with_the_file_it_had_in_hand(copy: Pat
         f"{path}: the process that was decoding it is gone (signal 9 (Killed)), "
         "give the pod more memory or lower --num_workers, if nobody killed it"
     )
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("seed", range(SEED, SEED + NUM_FAULTS))
+def test_whatever_happens_to_a_process_ends_in_the_batches_or_in_one_line(images: Path, seed: int) -> None:
+    """One of 1 to 3 processes is killed, ended or stopped for good at a random moment."""
+    choice = random.Random(seed)
+    number, moment = choice.choice([signal.SIGKILL, signal.SIGHUP, signal.SIGSTOP]), choice.uniform(0, 0.1)
+    batches = train_batches(images, augment="inception")
+    wanted, found = told(map(batches.batch, KEYS)), []
+    loader = load(batches, KEYS, choice.randint(1, 3), seconds=1)
+    found += told(itertools.islice(loader, 1))
+    process = choice.choice(multiprocessing.active_children())
+    fault = threading.Timer(moment, lambda: process.is_alive() and os.kill(process.pid, number))  # type: ignore[arg-type]
+    fault.start()
+    end = ""
+    try:
+        for one in loader:
+            found += told(iter([one]))
+            time.sleep(0.005)  # or they are done before anything happens
+    except DataError as error:
+        end = str(error)
+    assert re.search(r"is gone \(signal (1|9) |has not been read after 1 s", end) if end else len(found) == len(wanted)
+    assert found == wanted[: len(found)]
+    fault.join()
     assert not multiprocessing.active_children()
 
 
