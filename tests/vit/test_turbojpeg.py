@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from vit.sources import DamagedImage, FolderSource, JpegFile, decode, open_image
 from vit.turbojpeg import SIGNATURES, cropper  # noqa: E402
 
 ALWAYS_WHOLE = {"progressive", "cmyk", "png"}
+CASES, SEED = (int(os.environ.get(name, default)) for name, default in (("CROPS_CASES", "150"), ("CROPS_SEED", "0")))
 ALONE = "crops of a JPEG are decoded alone, by libjpeg-turbo 3"
 
 
@@ -88,9 +90,11 @@ def test_training_sees_the_same_crop_of_a_file_as_of_its_pixels(photographs: lis
 def test_a_damaged_photograph_gives_the_pixels_or_the_error_of_the_whole(
     photographs: list[tuple[str, Path]], tmp_path: Path
 ) -> None:
-    random, outcomes, damaged = np.random.RandomState(0), set(), tmp_path / "damaged.JPEG"
+    """CROPS_CASES seeds from CROPS_SEED on; scripts/soak crops makes it 3000."""
+    outcomes, damaged = set(), tmp_path / "damaged.JPEG"
     small = [path for kind, path in photographs if kind not in ALWAYS_WHOLE and path.stat().st_size < 100_000]
-    for _ in range(150):
+    for seed in range(SEED, SEED + CASES):
+        random = np.random.RandomState(seed)
         data = bytearray(small[random.randint(len(small))].read_bytes())
         for place in random.randint(2, len(data), 2):
             data[place] = random.choice((0xFF, random.randint(256)))
@@ -103,7 +107,7 @@ def test_a_damaged_photograph_gives_the_pixels_or_the_error_of_the_whole(
         for left, top, right, bottom in boxes(width, height, random):
             part = outcome(lambda: picture[top:bottom, left:right])  # noqa: B023  # called at once
             wanted = whole if isinstance(whole, str) else whole[top:bottom, left:right]
-            assert np.array_equal(part, wanted), (left, top, right, bottom)
+            assert np.array_equal(part, wanted), (seed, left, top, right, bottom)
             alone = fast_crop(picture.data, (left, top, right, bottom)) is not None
             outcomes.add("damaged" if isinstance(part, str) else "alone" if alone else "by the whole")
     assert outcomes == {"damaged", "alone", "by the whole"}
