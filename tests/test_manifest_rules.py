@@ -462,3 +462,70 @@ def test_pod_security_is_that_of_the_kubernetes_version(version: str, told: int)
     job = changed("pod", **security(sysctls=[{"name": "net.ipv4.tcp_rmem", "value": "1"}]))
     found = check_manifest(json.dumps(job), "a", Target(kubernetes=version, pod_security="baseline"))
     assert len(found) == told
+
+
+# -- Places -----------------------------------------------------------------------------------------------------------
+
+TEXT = """\
+kind: MPIJob
+apiVersion: kubeflow.org/v2beta1
+metadata: {name: j}
+spec:
+  slotsPerWorker: -1
+  runPolicy:
+    cleanPodPolicy: x
+  mpiReplicaSpecs:
+    Launcher: {replicas: 1, template: {spec: {containers: [{name: l, image: i}]}}}
+    Worker:
+      replicas: 1
+      template:
+        spec:
+          containers:
+            - name: w
+              env: [{name: A, valueFrom: {secretKeyRef: {key: k}}}]
+"""
+
+
+def test_a_fault_has_the_place_of_its_key_or_of_the_nearest_above_it() -> None:
+    found = {fault.key: fault.where for fault in check_manifest(TEXT, "m.yaml")}
+    worker = "spec.mpiReplicaSpecs.Worker.template.spec.containers[0]"
+    assert found == {
+        "spec.runPolicy.cleanPodPolicy": "m.yaml:7:5",
+        "spec.slotsPerWorker": "m.yaml:5:3",
+        f"{worker}.image": "m.yaml:15:15",
+        f"{worker}.env[0].valueFrom.secretKeyRef.name": "m.yaml:16:43",
+    }
+
+
+def test_a_stream_without_a_job_says_so_and_one_that_cannot_be_read_says_why() -> None:
+    (fault,) = check_manifest("kind: Pod\n---\n[kind]\n---\ntext\n", "m.yaml")
+    assert fault.as_dict() == {
+        "key": "",
+        "where": "m.yaml",
+        "message": "holds no MPIJob",
+        "fix": "give a manifest of kind MPIJob",
+        "severity": "fault",
+    }
+    assert [fault.message for fault in check_manifest("a: no\n", "m.yaml")] == [
+        "YAML 1.1 reads no as the boolean false"
+    ]
+
+
+def test_a_job_that_is_read_in_part_is_looked_at_nevertheless() -> None:
+    (first, *others) = check_manifest(TEXT.replace("replicas: 1\n", "replicas: 0x1\n"), "m.yaml")
+    assert first.message == "YAML 1.1 reads 0x1 as the number 1"
+    assert "0: at least one worker is needed" in [fault.message for fault in others]
+
+
+def test_a_key_has_one_fault_but_all_its_warnings_and_violations() -> None:
+    job = changed("worker", env=[{"name": "K_MPI_JOB_ROLE", "value": "a"}], resources={"limits": ["a"]})
+    place(job, "worker")["env"] *= 2
+    keys = [line.split(": ")[0] for line in said(job)]
+    assert keys.count("warning worker.env[0]") == 1
+    assert keys.count("worker.env[1]") == 1, "twice the same name"
+    assert keys.count("warning worker.env[1]") == 1
+    assert keys.count("worker.resources.limits") == 1
+    bare = json.dumps(changed("pod", containers=[container("a")]))
+    found = check_manifest(bare, "a", Target(pod_security="restricted"))
+    keys = [fault.key for fault in found if ".Worker." in fault.key]
+    assert len(keys) == 4
