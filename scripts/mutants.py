@@ -23,7 +23,7 @@ WORK = ROOT / "build" / "mutants"
 _MANIFEST_TESTS = ("test_manifest_rules", "test_pod_rules")
 # The fast tests that say what a module does.
 TESTS: dict[str, tuple[str, ...]] = {
-    "quoting": ("test_quoting", "test_quoting_forms"),
+    "quoting": ("test_quoting_forms",),
     "values": ("test_values", "test_values_layers"),
     "reader": ("test_reader", "test_reader_faults"),
     "scalars": ("test_reader", "test_reader_faults"),

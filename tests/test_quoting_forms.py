@@ -70,7 +70,7 @@ def test_a_script_stays_readable_where_every_reader_agrees_on_it(text: str, bloc
 
 
 def test_a_terminal_sees_no_control_character_of_a_value() -> None:
-    assert shown("a\x1b[31m\nb") == '"a\\x1b[31m\\x0ab"'
+    assert shown("a\x1b[31m\nb") == '"a\\x1b[31m\\nb"'
 
 
 @pytest.mark.parametrize(
