@@ -36,8 +36,12 @@ def check_results(run: Path) -> None:
 def test_two_nodes_train_digits_to_the_end(
     kube: Kube, namespace: str, real_node_values: list[str], digits: Path, output: Path, image: str
 ) -> None:
-    """Judged by the MPI Operator (Succeeded), the kubelet (exit code 0, pods gone) and the trainer's files."""
-    job = submit(kube, namespace, digits_words(real_node_values, digits, output, image=image))
+    """Judged by the MPI Operator (Succeeded), the kubelet (exit code 0, pods gone) and the trainer's files.
+
+    Its images are decoded by processes, from the zip and in the memory that a pod has.
+    """
+    words = digits_words(real_node_values, digits, output, image=image, train__num_workers=2)
+    job = submit(kube, namespace, words)
     began = time.monotonic()
     assert job.wait_end(120) == "Succeeded", job.story()
     took = time.monotonic() - began
