@@ -14,6 +14,7 @@ import selectors
 import signal
 import struct
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -191,8 +192,9 @@ class Workers:
         """End the processes, whatever they do: they hold nothing that must be put away."""
         for process in self.processes:
             process.kill()
+        end = time.monotonic() + LAST_WORDS_SECONDS  # of all: storage may hold them so that even a kill must wait
         for process in self.processes:
-            process.join(LAST_WORDS_SECONDS)
+            process.join(max(0.0, end - time.monotonic()))
         for key in list(self.selector.get_map().values()):
             key.fileobj.close()  # type: ignore[union-attr]  # a Connection
         self.selector.close()
