@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mpikit.quoting import sh_filter, shown, yaml_filter, yaml_text
+from mpikit.quoting import KEY_MAX, SHOWN, literal_dollars, sh_filter, shown, unquotable_key, yaml_filter, yaml_text
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,15 @@ def test_a_value_has_one_form(value: object, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [("a b", "'a b'"), (["a b", "c"], "'a b' c"), (("a", 1), "a 1"), (3, "3"), ("", "''"), ("it's", "'it'\"'\"'s'")],
+    [
+        ("a b", "'a b'"),
+        ("=a", "'=a'"),
+        (["a b", "c"], "'a b' c"),
+        (("a", 1), "a 1"),
+        (3, "3"),
+        ("", "''"),
+        ("it's", "'it'\"'\"'s'"),
+    ],
 )
 def test_a_word_of_a_shell_has_one_form(value: object, text: str) -> None:
     assert sh_filter(value) == text
@@ -92,3 +100,20 @@ def test_what_has_no_form_is_refused_with_its_reason(value: Any, error: type[Exc
 def test_a_shell_is_not_given_what_it_cannot_hold(text: str) -> None:
     with pytest.raises(ValueError, match=r"^a .* cannot be passed to a shell$"):
         sh_filter(text)
+
+
+def test_a_key_that_no_manifest_can_hold_is_refused_with_its_reason() -> None:
+    assert [unquotable_key(text) for text in ("a", "a" * KEY_MAX)] == [None, None]
+    assert unquotable_key("a" * (KEY_MAX + 1)) == f"more than {KEY_MAX} characters"
+    assert unquotable_key("\0" + "a" * KEY_MAX) == "a NUL character"
+    with pytest.raises(ValueError, match="a key with a NUL character cannot stand in a manifest"):
+        yaml_filter({"\0": 1})
+
+
+def test_a_message_shows_no_more_of_a_value_than_a_line_holds() -> None:
+    assert shown("a" * SHOWN) == f'"{"a" * SHOWN}"'
+    assert shown("a" * (SHOWN + 1)) == f'"{"a" * SHOWN}..."'
+
+
+def test_a_dollar_is_doubled_wherever_it_stands() -> None:
+    assert literal_dollars("$(A) b$$c") == "$$(A) b$$$$c"
