@@ -39,7 +39,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "podvolumes": _MANIFEST_TESTS,
     "podrights": _MANIFEST_TESTS,
     "podnames": _MANIFEST_TESTS,
-    "kubeschema": _MANIFEST_TESTS,
+    "kubeschema": ("test_kubeschema", *_MANIFEST_TESTS),
 }
 SETTINGS = """
 [tool.mutmut]
