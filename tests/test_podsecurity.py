@@ -139,3 +139,15 @@ def test_what_a_level_wants_set_is_to_be_set_in_the_pod_or_in_each_container() -
     assert found["unrestricted"] == [f"{one}capabilities.drop" for one in both]
     assert found["runAsNonRoot"] == [f"{one}runAsNonRoot" for one in ("spec.securityContext.", *both)]
     assert found["seccompProfile"] == [f"{one}seccompProfile" for one in ("spec.securityContext.", *both)]
+
+
+def test_a_container_whose_name_is_pod_is_a_container() -> None:
+    spec = {"containers": [{"name": "pod", "securityContext": {"privileged": True}}]}
+    (found,) = violations({"spec": spec}, "baseline")
+    assert found.sentence == 'privileged (container "pod" must not set securityContext.privileged=true)'
+
+
+@pytest.mark.parametrize(("version", "told"), [((1, 31), 1), ((1, 32), 0)])
+def test_what_a_version_allows_is_allowed_in_that_version(version: tuple[int, ...], told: int) -> None:
+    spec = {"securityContext": {"sysctls": [{"name": "net.ipv4.tcp_rmem"}]}}
+    assert len(violations({"spec": spec}, "baseline", version)) == told
