@@ -53,6 +53,7 @@ CASES: list[tuple[Any, Any, list[Line]]] = [
     (POD, {**CONTAINER, "overhead": {"cpu": [1]}}, [("overhead.cpu", "is a list, not a text in quotes or a whole number", "write a text in quotes or a whole number")]),
     (POD, {"containers": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}, [("containers[2]", "a is there already, at [0]", "give each its own name")]),
     (POD, {"containers": [{"name": "a", "ports": [{"containerPort": 1}, {"containerPort": 1, "protocol": "UDP"}, {"containerPort": 1}]}]}, [("containers[0].ports[2]", "1, None is there already, at [0]", "give each its own containerPort and protocol")]),
+    ({"type": "integer"}, 2**63, [("", f"{2**63} is too large for the field", "give a smaller number")]),
     ({"enum": ["a", "b"]}, "c", [("", "'c' is not known", "one of a, b")]),
     ({"enum": ["a", "b"]}, "b", []),
     ({"type": ["integer", "null"]}, "c", [("", "is 'c', not a whole number", "write a whole number")]),

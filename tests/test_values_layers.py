@@ -14,6 +14,7 @@ import pytest
 
 from mpikit.errors import ValuesError
 from mpikit.reader import MAX_DEPTH, Document, Origin
+from mpikit.sources import MAX_BYTES
 from mpikit.values import Layer, Values, fill_placeholders, load_values, merge, take_out
 
 DEFAULT = """\
@@ -276,6 +277,35 @@ def test_a_pipe_a_folder_and_a_device_are_no_files(root: Path, tmp_path: Path) -
     assert refused(root, [f"{tmp_path}/pipe"]) == [(f"{tmp_path}/pipe", "", "a pipe, which can be read only once", fix)]
     assert refused(root, [str(tmp_path)]) == [(str(tmp_path), "", "a folder, not a file", fix)]
     assert refused(root, ["/dev/null"]) == [("/dev/null", "", "a device or a socket, not a file", fix)]
+
+
+def test_a_file_that_cannot_be_read_says_why(root: Path, tmp_path: Path) -> None:
+    long, fix = "x" * 300, "give a readable file, or - for standard input"
+    assert refused(root, [f"{tmp_path}/{long}"]) == [
+        (f"{tmp_path}/{long}", "", "cannot be read: File name too long", fix)
+    ]
+    assert refused(root, ["a\0b"]) == [("a\0b", "", "cannot be read: embedded null byte", fix)]
+
+
+def test_the_longest_file_is_read_and_of_a_longer_one_no_more_than_needed(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_bytes(b"a: " + b"x" * (MAX_BYTES - 3))
+    assert len(load_values(root, [str(tmp_path / "x.yaml")]).data["a"]) == MAX_BYTES - 3
+
+
+@pytest.mark.parametrize(("more", "told"), [(0, []), (1, ["longer than 1 MiB"]), (1 << 20, ["longer than 1 MiB"])])
+def test_standard_input_is_bounded_too(root: Path, monkeypatch: pytest.MonkeyPatch, more: int, told: list[str]) -> None:
+    content = io.BytesIO(b"a: " + b"x" * (MAX_BYTES - 3 + more))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(content, encoding="ascii"))
+    if told:
+        assert [(where, message) for where, _, message, _ in refused(root, ["-"])] == [("standard input", told[0])]
+        assert content.tell() == MAX_BYTES + 1, "no more is read than is needed to know"
+    else:
+        assert load_values(root, ["-"]).faults == []
+
+
+def test_standard_input_is_utf8_whatever_the_locale_says(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("a: é".encode()), encoding="ascii"))
+    assert load_values(root, ["-"]).data["a"] == "é"
 
 
 # -- Settings ---------------------------------------------------------------------------------------------------------
