@@ -69,6 +69,10 @@ CASES: dict[str, list[Line]] = {
     'a: "\\q"': [("v:1:5", "", "not YAML: found unknown escape character", "in double quotes \\ starts an escape: double it, use single quotes, or write the character itself")],
     "a: \x01": [("v:1:4", "", "a control character (U+0001)", 'take it out, or write "\\x01"')],
     "a: 1\nb: \x9f": [("v:2:4", "", "a control character (U+009F)", 'take it out, or write "\\x9f"')],
+    "a: 1\nb: 2\nc: \x01\nd: 3\n": [("v:3:4", "", "a control character (U+0001)", 'take it out, or write "\\x01"')],
+    "\n\x01": [("v:2:1", "", "a control character (U+0001)", 'take it out, or write "\\x01"')],
+    "a: \ufffe": [("v:1:4", "", "a character that is none (U+FFFE)", 'take it out, or write "\\ufffe"')],
+    "a: 1\n---\n*x": [("v", "", "a second document", "keep one document a file: take out the line ---")],
     "a: \x00": [("v:1:4", "", "a NUL character (U+0000)", "take it out")],
     "a: \x85": [("v:1:4", "", "a line break of Unicode (U+0085)", 'take it out, or write "\\x85"')],
     "a: \u2029": [("v:1:4", "", "a line break of Unicode (U+2029)", 'take it out, or write "\\u2029"')],
@@ -128,6 +132,10 @@ def test_every_value_has_its_place_and_its_text() -> None:
     assert origins[("b", "c", 1)] == Origin("v", 3, 12, "no1", plain=True)
     assert origins[("b", "d", 0)] == Origin("v", 5, 7)
     assert origins[("b", "d", 0, "e")] == Origin("v", 5, 8, "1", plain=True)
+
+
+def test_the_place_of_a_flag_is_its_name() -> None:
+    assert [str(Origin("--set")), str(Origin("v", 1, 2))] == ["--set", "v:1:2"]
 
 
 def test_a_key_is_written_as_the_user_writes_it() -> None:

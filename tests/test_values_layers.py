@@ -321,7 +321,7 @@ DEEP = "[" * MAX_DEPTH
         (" =1", "", '" =1" is not KEY=VALUE', "write --set key.path=value"),
         ("a.b={c", "a.b", "not JSON: Expecting property name enclosed in double quotes at character 2", JSON_FIX),
         ("a=[1,", "a", "not JSON: Expecting value at character 4", JSON_FIX),
-        ('a={"b": 1, "b": 2}', "a", '"b" is given twice', "keep one of the two"),
+        ('a={"c": 0, "b": 1, "b": 2}', "a", '"b" is given twice', "keep one of the two"),
         ("a=[1e999]", "a", "1e999 is no finite number", "write a finite number, or put it in quotes if text is meant"),
         ("a=[NaN]", "a", "NaN is no finite number", "write a finite number, or put it in quotes if text is meant"),
         ("a=[9223372036854775808]", "a", "9223372036854775808 is beyond 64 bits", "write a smaller number, or put it in quotes if text is meant"),
