@@ -211,6 +211,7 @@ def test_without_workers_the_name_has_room_for_the_first_one() -> None:
         job = changed("Worker", replicas=0)
         job["metadata"]["name"] = "a" * length
         assert len(said(job)) == told
+    assert f"'{'a' * 55}-worker-0'" in said(job)[0]
 
 
 @pytest.mark.parametrize(
@@ -231,6 +232,10 @@ def test_a_release_of_the_operator_lacks_the_fields_of_later_ones(operator: str,
     found = check_manifest(json.dumps(job), "a", Target(operator=operator))
     assert [fault.message for fault in found] == [f"needs MPI Operator {since}, not {operator}" for since in told]
     assert {fault.fix for fault in found} <= {"leave it out, or ask for a newer operator"}
+
+
+def test_a_field_that_is_not_there_needs_no_release() -> None:
+    assert check_manifest(json.dumps(JOB), "a", Target(operator="0.3")) == []
 
 
 @pytest.mark.parametrize("operator", ["0.2", "newest", "v"])

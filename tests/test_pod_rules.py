@@ -489,6 +489,14 @@ def test_a_mount_is_looked_at(wanted: list[Object], told: list[str]) -> None:
     assert said(job) == told
 
 
+def test_an_effect_that_is_not_known_is_told_the_known_ones() -> None:
+    job = changed("pod", **toleration(key="a", effect="b"), **terms({"operator": "Exists"}))
+    assert [(fault.message, fault.fix) for fault in check_manifest(json.dumps(job), "a")] == [
+        ("is missing", "give it"),
+        ("'b' is not known", "one of NoSchedule, PreferNoSchedule, NoExecute"),
+    ]
+
+
 def test_a_field_with_few_choices_names_them() -> None:
     job = changed("worker", imagePullPolicy="never", **security(procMount="All"), volumeMounts=mounts(("a", "/b")))
     place(job, "pod")["volumes"] = [{"name": "v", "hostPath": {"path": "/a", "type": "a"}}]

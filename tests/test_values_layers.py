@@ -69,6 +69,11 @@ def test_maps_merge_at_every_depth_and_all_else_replaces(load: Load) -> None:
     assert values.faults == []
 
 
+def test_what_stands_behind_a_null_is_read(load: Load) -> None:
+    values = load("mydir: null\nnodes: 2\ntrain: {a: null, z: 5}")
+    assert (values.data["nodes"], values.data["train"]) == (2, {"b": [1, {"c": 2}], "z": 5})
+
+
 def test_a_map_gives_way_to_a_text_and_a_text_to_a_map(load: Load) -> None:
     assert load("train: x").data["train"] == "x"
     assert load("nodes: {a: 1}", "nodes: 2").data["nodes"] == 2
