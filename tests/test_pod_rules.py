@@ -489,6 +489,14 @@ def test_a_mount_is_looked_at(wanted: list[Object], told: list[str]) -> None:
     assert said(job) == told
 
 
+def test_a_key_with_two_faults_is_told_once_and_the_next_key_is_told_too() -> None:
+    told = said(changed("template", metadata={"labels": {"a b": "c d", "e": "f g"}}))
+    assert told == [
+        "template.metadata.labels.a b: 'a b' is no key of a label",
+        "template.metadata.labels.e: 'f g' is no label value",
+    ]
+
+
 def test_an_effect_that_is_not_known_is_told_the_known_ones() -> None:
     job = changed("pod", **toleration(key="a", effect="b"), **terms({"operator": "Exists"}))
     assert [(fault.message, fault.fix) for fault in check_manifest(json.dumps(job), "a")] == [
