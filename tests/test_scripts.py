@@ -108,8 +108,13 @@ def test_every_form_of_the_operators_hostfile_is_read(stage: Callable[..., Stage
     assert made.run().stdout.decode().strip() == "w-0.w.ns.svc"
 
 
-def test_a_stop_reaches_mpirun_as_usr1_and_its_exit_code_comes_out(stage: Callable[..., Stage]) -> None:
+@pytest.mark.parametrize("moment", ["while it runs", "while it starts"])
+def test_a_stop_reaches_mpirun_as_usr1_and_its_exit_code_comes_out(stage: Callable[..., Stage], moment: str) -> None:
     made = stage()
+    if moment == "while it starts":  # between the start of mpirun and the moment in which its pid is known
+        text = (made.folder / "kit" / "run_vit.sh").read_text()
+        assert "\nmpirun_pid=$!" in text
+        made.write("kit/run_vit.sh", text.replace("\nmpirun_pid=$!", "\nsleep 1\nmpirun_pid=$!"))
     made.program("trap 'sleep 1; echo saved; exit 143' USR1\necho started\nwhile :; do sleep 0.1; done")
     command = ["bash", str(made.folder / "kit" / "run_vit.sh")]
     with subprocess.Popen(command, env=made.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
