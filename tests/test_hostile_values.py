@@ -111,8 +111,8 @@ def judged(case: Case, root: Path, folder: Path) -> tuple[str, str, list[Any]]:
 def through_the_command_line(case: Case, root: Path, folder: Path) -> str:
     """What is wrong with the answer of generate.py itself to the file that `judged` has written."""
     command = [sys.executable, str(ROOT / "generate.py"), "--values-root", str(root), "-f", case.base]
-    words = [word for flag, text in case.settings for word in (flag, text.encode("utf-8", "surrogateescape"))]
     try:
+        words = [word for flag, text in case.settings for word in (flag, text.encode("utf-8", "surrogateescape"))]
         done = subprocess.run(
             [*command, "-f", str(folder / "case.yaml"), *words],
             capture_output=True,
