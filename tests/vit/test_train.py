@@ -314,7 +314,9 @@ def test_tensorboard_gets_every_value_where_the_package_is(here: Here, tmp_path:
 
 def test_what_torch_cannot_compile_is_one_line_with_the_fix(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(model: torch.nn.Module) -> None:
-        raise torch._dynamo.exc.TorchDynamoException("no g++")  # BackendCompilerFailed takes other arguments in torch 2.2
+        raise torch._dynamo.exc.TorchDynamoException(
+            "no g++"
+        )  # BackendCompilerFailed takes other arguments in torch 2.2
 
     import torch._dynamo.exc
 
