@@ -314,9 +314,8 @@ def test_tensorboard_gets_every_value_where_the_package_is(here: Here, tmp_path:
 
 def test_what_torch_cannot_compile_is_one_line_with_the_fix(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(model: torch.nn.Module) -> None:
-        raise torch._dynamo.exc.TorchDynamoException(
-            "no g++"
-        )  # BackendCompilerFailed takes other arguments in torch 2.2
+        # not BackendCompilerFailed, whose arguments differ from torch 2.2's
+        raise torch._dynamo.exc.TorchDynamoException("no g++")
 
     import torch._dynamo.exc
 
