@@ -60,16 +60,25 @@ def test_a_level_says_what_the_api_server_has_said(level: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec",
+    ("spec", "told"),
     [
-        None,
-        [],
-        {"securityContext": {"seLinuxOptions": {"type": []}, "sysctls": [{"name": []}]}},
-        {"containers": [None, {"securityContext": []}], "volumes": [1]},
+        (None, []),
+        ([], []),
+        ({"securityContext": {"seLinuxOptions": {"type": []}, "sysctls": [{"name": []}]}}, ["forbidden sysctls"]),
+        (
+            {"containers": [None, {"securityContext": []}], "volumes": [1]},
+            [
+                "allowPrivilegeEscalation != false",
+                "unrestricted capabilities",
+                "seccompProfile",
+                "runAsNonRoot != true",
+            ],
+        ),
     ],
 )
-def test_a_template_that_is_no_pod_ends_in_no_traceback(spec: object) -> None:
-    violations({"spec": spec}, "restricted")
+def test_a_template_that_is_no_pod_is_judged_as_far_as_it_is_one(spec: object, told: list[str]) -> None:
+    """Its types are faults of their own; nothing of it may end in a traceback."""
+    assert [found.sentence.partition(" (")[0] for found in violations({"spec": spec}, "restricted")] == told
 
 
 @pytest.mark.parametrize(
