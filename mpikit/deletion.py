@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from mpikit.api import CONFIG_MAP, JOB, MPIJOB, POD, Kind, delete, find, find_all
 from mpikit.cluster import Cluster, Object
-from mpikit.errors import NotFound, Timeout
-from mpikit.objects import JOB_NAME, MPIJob, Pod, at
+from mpikit.errors import Forbidden, NotFound, Timeout, ValuesError, one_fault
+from mpikit.objects import USER, MPIJob, Pod, at
+from mpikit.ownership import launcher_job_name, mounted_config_maps, owned_by_launcher, owned_by_mpijob, pods_of
 from mpikit.progress import duration
 
 COLLECT_SECONDS = 5.0  # Kubernetes itself removes what a deleted job owned; what is left after this has no owner
@@ -24,6 +25,31 @@ class Deleted:
     freed_cards: int
 
 
+@dataclass(frozen=True, slots=True)
+class Belongings:
+    """What belongs to an MPIJob, the MPIJob itself included, and all of it by its owner."""
+
+    job: Object | None
+    launcher: Object | None
+    """The launcher's Job."""
+    pods: list[Pod]
+    configs: list[Object]
+
+    @property
+    def users(self) -> set[str]:
+        """Values of the label mpikit/user on what the kit made."""
+        items = [*([self.job] if self.job else []), *self.configs]
+        return {str(user) for item in items if (user := at(item, "metadata", "labels", USER))}
+
+
+def find_belongings(cluster: Cluster, namespace: str, name: str) -> Belongings:
+    """Look up what belongs to the MPIJob of this name; if it is gone, what it has left."""
+    job = find(cluster, MPIJOB, namespace, name)
+    uid = MPIJob(job).uid if job else ""
+    launcher, pods = _left(cluster, namespace, name, uid)
+    return Belongings(job, launcher, pods, _configs(cluster, namespace, name))
+
+
 def delete_job(
     cluster: Cluster,
     namespace: str,
@@ -31,30 +57,55 @@ def delete_job(
     seconds: float,
     wait: bool,
     tell: Callable[[str], object],
+    user: str | None = None,
 ) -> Deleted:
-    """Delete a job, its ConfigMaps and its pods; with `wait`, return once its cards are free, or raise Timeout."""
-    found = find(cluster, MPIJOB, namespace, name)
-    pods = _pods(cluster, namespace, name)
-    configs = list(find_all(cluster, CONFIG_MAP, namespace, labels=_own_labels(name)))
-    if not found and not pods and not configs:
+    """Delete a job, its ConfigMaps and its pods; with `wait`, return once its cards are free, or raise Timeout.
+
+    What carries another user's label is refused unless `user` is None.
+    """
+    found = find_belongings(cluster, namespace, name)
+    if not (found.job or found.launcher or found.pods or found.configs):
         fix = f"python generate.py list -n {namespace} shows what is there"
         raise NotFound(f"there is no MPIJob {name} in namespace {namespace}, and nothing is left of one\n  fix: {fix}")
-    held = sum(pod.held_cards for pod in pods)
-    lines = [_removed(cluster, MPIJOB, namespace, found)] if found else []
-    lines += [_removed(cluster, CONFIG_MAP, namespace, item) for item in configs]
+    if user is not None and (others := sorted(found.users - {user})):
+        raise _not_yours(name, others[0], user)
+    held = sum(pod.held_cards for pod in found.pods)
+    lines = [_removed(cluster, MPIJOB, namespace, found.job)] if found.job else []
+    lines += [_removed(cluster, CONFIG_MAP, namespace, item) for item in found.configs]
     if wait:
-        if pods:
-            tell(f"waiting until {len(pods)} pods have ended; they hold {held} cards")
-        lines += _await_pods(cluster, namespace, name, MPIJob(found).uid if found else "", seconds)
+        if found.pods:
+            tell(f"waiting until {len(found.pods)} pods have ended; they hold {held} cards")
+        lines += _await_pods(cluster, namespace, name, MPIJob(found.job).uid if found.job else "", seconds)
     return Deleted(tuple(line for line in lines if line), held)
 
 
-def _own_labels(name: str) -> str:
-    return f"app.kubernetes.io/managed-by=mpikit,app.kubernetes.io/instance={name}"
+def _not_yours(name: str, owner: str, user: str) -> ValuesError:
+    if not user:
+        fix = f"--set user={owner} if these are your jobs, or --force to delete it all the same"
+        return one_fault("", f"MPIJob {name} belongs to {owner}, and who you are is not known", fix, "NAME")
+    fix = f"--set user={owner} if that is you, or --force to delete it all the same"
+    return one_fault("", f"MPIJob {name} belongs to {owner}, not to {user}", fix, "NAME")
 
 
-def _pods(cluster: Cluster, namespace: str, name: str) -> list[Pod]:
-    return [Pod(item) for item in find_all(cluster, POD, namespace, labels=f"{JOB_NAME}={name}")]
+def _configs(cluster: Cluster, namespace: str, name: str) -> list[Object]:
+    """The job's ConfigMaps, which have no owner; those that another MPIJob mounts are left."""
+    labels = f"app.kubernetes.io/managed-by=mpikit,app.kubernetes.io/instance={name}"
+    found = list(find_all(cluster, CONFIG_MAP, namespace, labels=labels))
+    if not found:
+        return []
+    others = [job for job in find_all(cluster, MPIJOB, namespace) if at(job, "metadata", "name") != name]
+    mounted = set().union(*(mounted_config_maps(job) for job in others))
+    return [item for item in found if at(item, "metadata", "name") not in mounted]
+
+
+def _pods(cluster: Cluster, namespace: str, name: str, uid: str, launcher: Object | None) -> list[Pod]:
+    """Pods that this very MPIJob or its launcher's Job owns; with no uid and no Job, by their names."""
+    job_uid = str(at(launcher, "metadata", "uid") or "")
+    return [
+        Pod(item)
+        for item in pods_of(cluster, namespace, name)
+        if owned_by_mpijob(item, name, uid) or owned_by_launcher(item, name, job_uid)
+    ]
 
 
 def _removed(cluster: Cluster, kind: Kind, namespace: str, item: Object) -> str:
@@ -67,31 +118,39 @@ def _removed(cluster: Cluster, kind: Kind, namespace: str, item: Object) -> str:
 
 
 def _await_pods(cluster: Cluster, namespace: str, name: str, uid: str, seconds: float) -> list[str]:
-    """Wait for the job's pods to go; those that nobody owns any more are deleted here."""
+    """Wait for the job's pods to go; those whose owner is gone are deleted here."""
     start = cluster.clock()
     lines: list[str] = []
     while True:
         job = find(cluster, MPIJOB, namespace, name)
         gone = job is None or at(job, "metadata", "uid") != uid
-        pods = _pods(cluster, namespace, name)
         if gone and job is not None:
-            return lines  # a new job of the name is there by now; these pods are its own
+            return lines  # a new job of the name exists by now; these pods are its own
+        launcher, pods = _left(cluster, namespace, name, uid)
         if gone and not pods:
             return lines
         waited = cluster.clock() - start
         if waited >= seconds:
             raise _not_gone(namespace, name, pods, waited)
         if gone and waited >= COLLECT_SECONDS:
-            lines += _orphans_removed(cluster, namespace, name, pods)
+            lines += _orphans_removed(cluster, namespace, launcher, pods)
         cluster.sleep(LOOK_SECONDS)
 
 
-def _orphans_removed(cluster: Cluster, namespace: str, name: str, pods: list[Pod]) -> list[str]:
+def _left(cluster: Cluster, namespace: str, name: str, uid: str) -> tuple[Object | None, list[Pod]]:
+    """The launcher's Job, if the user may read it, and the pods that are left."""
+    try:
+        launcher = find(cluster, JOB, namespace, launcher_job_name(name))
+    except Forbidden:
+        launcher = None
+    if launcher and not owned_by_mpijob(launcher, name, uid):
+        launcher = None
+    return launcher, _pods(cluster, namespace, name, uid, launcher)
+
+
+def _orphans_removed(cluster: Cluster, namespace: str, launcher: Object | None, pods: list[Pod]) -> list[str]:
     """Delete what still runs of a job that is gone, its launcher's Job first, which would make pods again."""
-    launcher = find(cluster, JOB, namespace, f"{name}-launcher")
-    lines = []
-    if launcher and at(launcher, "metadata", "labels", JOB_NAME) == name:
-        lines.append(_removed(cluster, JOB, namespace, launcher))
+    lines = [_removed(cluster, JOB, namespace, launcher)] if launcher else []
     orphans = [pod.raw for pod in pods if not at(pod.raw, "metadata", "deletionTimestamp")]
     return [*lines, *(_removed(cluster, POD, namespace, pod) for pod in orphans)]
 

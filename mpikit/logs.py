@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from mpikit.api import MPIJOB, POD, find, find_all
+from mpikit.api import MPIJOB, POD, find
 from mpikit.cluster import Cluster
 from mpikit.errors import ClusterError, Forbidden, JobError, NotFound, Timeout, Unreachable
 from mpikit.loglines import ContainerLog
-from mpikit.objects import JOB_NAME, OVER, MPIJob, Pod, at, ordered
+from mpikit.objects import OVER, MPIJob, Pod, at, ordered
+from mpikit.ownership import pods_of
 from mpikit.snapshot import read_snapshot
 from mpikit.status import Status, status_of
 
@@ -152,7 +153,7 @@ class JobLog:
         return Pod(found) if found and at(found, "metadata", "uid") == pod.uid else None
 
     def _pods(self) -> tuple[Pod, ...]:
-        return ordered(find_all(self.cluster, POD, self.namespace, labels=f"{JOB_NAME}={self.name}"))
+        return ordered(pods_of(self.cluster, self.namespace, self.name))
 
     def _job(self) -> MPIJob | None:
         found = find(self.cluster, MPIJOB, self.namespace, self.name)

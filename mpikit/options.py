@@ -179,6 +179,12 @@ def login() -> str:
         return ""
 
 
+def known_login() -> str:
+    """The login name, if it can name somebody's jobs; else empty."""
+    name = login()
+    return "" if name == "root" else name
+
+
 def rendered_job(job: Job) -> Rendered:
     return render(job, read_payload(ROOT / "vit"))
 

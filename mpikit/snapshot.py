@@ -13,6 +13,7 @@ from mpikit.api import EVENT, JOB, MPIJOB, POD, QUOTA, find, find_all
 from mpikit.cluster import Call, Cluster, Object
 from mpikit.errors import ClusterError, Forbidden
 from mpikit.objects import DEFAULT_CONTAINER, JOB_NAME, Event, MPIJob, Pod, at, ordered, time_of
+from mpikit.ownership import belongs, launcher_job_name, owned_by_mpijob, pods_of
 
 TAIL_LINES = 120  # metric lines come every ten steps or so; the reason of an end is among the last twenty
 TAIL_BYTES = 1 << 18
@@ -77,10 +78,10 @@ def read_snapshot(cluster: Cluster, namespace: str, name: str) -> Snapshot:
 
     found = find(cluster, MPIJOB, namespace, name)
     job = MPIJob(found) if found else None
-    pods = ordered(readable("pods", find_all(cluster, POD, namespace, labels=f"{JOB_NAME}={name}")))
+    pods = ordered(readable("pods", pods_of(cluster, namespace, name)))
     launcher_job = None
     if job and job.synced and not job.finished:
-        launcher_job = next(iter(readable("jobs", _one(cluster, namespace, f"{name}-launcher"))), None)
+        launcher_job = next(iter(readable("jobs", _launcher_job(cluster, namespace, name))), None)
     events: list[Event] = []
     for subject in _unclear(name, job, pods, launcher_job):
         selector = f"involvedObject.name={subject}"
@@ -92,9 +93,9 @@ def read_snapshot(cluster: Cluster, namespace: str, name: str) -> Snapshot:
     return _with_log(cluster, snapshot)
 
 
-def _one(cluster: Cluster, namespace: str, name: str) -> list[Object]:
-    found = find(cluster, JOB, namespace, name)
-    return [found] if found else []
+def _launcher_job(cluster: Cluster, namespace: str, name: str) -> list[Object]:
+    found = find(cluster, JOB, namespace, launcher_job_name(name))
+    return [found] if found and owned_by_mpijob(found, name) else []
 
 
 def _unclear(name: str, job: MPIJob | None, pods: Sequence[Pod], launcher_job: Object | None) -> list[str]:
@@ -158,7 +159,9 @@ def read_all_snapshots(cluster: Cluster, namespace: str | None) -> list[Snapshot
     pods: dict[tuple[str, str], list[Object]] = defaultdict(list)
     try:
         for item in find_all(cluster, POD, namespace, labels=JOB_NAME):
-            pods[item["metadata"]["namespace"], item["metadata"]["labels"][JOB_NAME]].append(_lean_pod(item))
+            owner = item["metadata"]["labels"][JOB_NAME]
+            if belongs(item, owner):
+                pods[item["metadata"]["namespace"], owner].append(_lean_pod(item))
     except Forbidden as error:
         unreadable["pods"] = str(error)
     events, launchers = defaultdict(list), {}
@@ -170,7 +173,9 @@ def read_all_snapshots(cluster: Cluster, namespace: str | None) -> list[Snapshot
                     about = str(at(item, "involvedObject", "name")).removesuffix("-launcher" if kind == "Job" else "")
                     events[item["metadata"]["namespace"], about].append(Event(_lean(item)))
             for item in find_all(cluster, JOB, namespace, labels=JOB_NAME):
-                launchers[item["metadata"]["namespace"], item["metadata"]["labels"][JOB_NAME]] = _lean(item)
+                owner = item["metadata"]["labels"][JOB_NAME]
+                if owned_by_mpijob(item, owner):
+                    launchers[item["metadata"]["namespace"], owner] = _lean(item)
         except Forbidden as error:
             unreadable["events"] = str(error)
     now = cluster.now()

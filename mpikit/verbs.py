@@ -15,7 +15,16 @@ import click
 from mpikit.durations import seconds_of
 from mpikit.errors import EXIT_NO, JobError, ManifestError, Timeout, ValuesError, one_fault
 from mpikit.job import Job
-from mpikit.options import Options, introduce, load, login, rendered_job, shared_options, shared_options_but_f, talk
+from mpikit.options import (
+    Options,
+    introduce,
+    known_login,
+    load,
+    rendered_job,
+    shared_options,
+    shared_options_but_f,
+    talk,
+)
 from mpikit.redaction import redact
 
 if TYPE_CHECKING:
@@ -42,7 +51,7 @@ class Session:
             _show_requests()
         self.cluster = Cluster(options.kubeconfig, options.context, options.request_seconds or REQUEST_SECONDS)
         self.job = _job_of(options)
-        self.user = self.job.user if self.job else login()
+        self.user = self.job.user if self.job else known_login()
         self.namespace = options.namespace or (self.job and self.job.namespace) or self.cluster.namespace
 
     def chosen(self, name: str | None, *, only: bool = False) -> str:
@@ -327,15 +336,17 @@ def _wait(session: Session, name: str, goal: Any, seconds: float, output: str, *
 @_output
 @click.option("--wait/--no-wait", default=True, help="Return when its cards are free.  [default: --wait]")
 @click.option("--timeout", default=DELETE_TIMEOUT, metavar="SPAN", show_default=True, help="Limit of the wait.")
+@click.option("--force", is_flag=True, help="Also a job that another user's label marks.")
 @click.pass_obj
-def delete(options: Options, name: str | None, output: str, wait: bool, timeout: str) -> None:
+def delete(options: Options, name: str | None, output: str, wait: bool, timeout: str, force: bool) -> None:
     """Delete a job and all that belongs to it, but never its output. Without NAME: your only one."""
     from mpikit.deletion import delete_job
 
     seconds = seconds_of(timeout, "--timeout")
     session = Session(options)
     name = session.chosen(name, only=True)
-    done = delete_job(session.cluster, session.namespace, name, seconds, wait, talk)
+    user = None if force else session.user
+    done = delete_job(session.cluster, session.namespace, name, seconds, wait, talk, user)
     value = {"name": name, "namespace": session.namespace, "deleted": list(done.lines), "freed_cards": done.freed_cards}
     _show(output, value, lambda: "\n".join(done.lines), [name])
     if wait and done.freed_cards:

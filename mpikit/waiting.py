@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from mpikit.api import MPIJOB, POD, find_all, list_with_version, watch
+from mpikit.api import MPIJOB, list_with_version, watch
 from mpikit.cluster import Cluster
 from mpikit.errors import Gone, JobError, NotFound, Timeout, Unreachable
-from mpikit.objects import JOB_NAME, MPIJob
+from mpikit.objects import MPIJob
+from mpikit.ownership import pods_of
 from mpikit.progress import duration
 from mpikit.snapshot import read_snapshot
 from mpikit.status import Status, status_of
@@ -170,7 +171,7 @@ class _Watcher:
 
 def pods_gone(cluster: Cluster, namespace: str, name: str, deadline: float) -> bool:
     """Wait until a job has no pod left; false if it still has some at the deadline."""
-    while list(find_all(cluster, POD, namespace, labels=f"{JOB_NAME}={name}")):
+    while list(pods_of(cluster, namespace, name)):
         if cluster.clock() + POD_SECONDS > deadline:
             return False
         cluster.sleep(POD_SECONDS)

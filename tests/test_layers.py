@@ -21,6 +21,7 @@ LAYERS = (
     ("obstacles",),
     ("outcome",),
     ("snapshot",),
+    ("ownership",),
     ("api",),
     ("cluster",),
     ("manifest", "blame"),

@@ -10,8 +10,8 @@ from tests.scripted.store import NOW, Object, Store
 NAME, ROLE = "training.kubeflow.org/job-name", "training.kubeflow.org/job-role"
 
 
-def pod(namespace: str, job: str, role: str, name: str, uid: str) -> Object:
-    """A pod of a job, which runs."""
+def pod(namespace: str, job: str, role: str, name: str, uid: str, owner: str = "") -> Object:
+    """A pod of a job, which runs; `owner` is the uid of the MPIJob, or of the launcher's Job."""
     return {
         "kind": "Pod",
         "apiVersion": "v1",
@@ -21,6 +21,7 @@ def pod(namespace: str, job: str, role: str, name: str, uid: str) -> Object:
             "uid": uid,
             "creationTimestamp": NOW,
             "labels": {NAME: job, ROLE: role},
+            "ownerReferences": [owner_of(job, role, owner)],
         },
         "spec": {"nodeName": "node-0", "containers": [{"name": role, "image": "i"}]},
         "status": {
@@ -28,6 +29,20 @@ def pod(namespace: str, job: str, role: str, name: str, uid: str) -> Object:
             "containerStatuses": [{"name": role, "restartCount": 0, "state": {"running": {"startedAt": NOW}}}],
         },
     }
+
+
+def owner_of(job: str, role: str, uid: str = "") -> Object:
+    """The reference that the operator, or the Job controller for a launcher, gives to a pod."""
+    if role == "launcher":
+        owner = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "name": f"{job}-launcher",
+            "uid": uid or f"{job}-launcher-uid",
+        }
+    else:
+        owner = {"apiVersion": "kubeflow.org/v2beta1", "kind": "MPIJob", "name": job, "uid": uid}
+    return {**owner, "controller": True, "blockOwnerDeletion": True}
 
 
 def ended(item: Object, code: int, phase: str | None = None, restarts: int = 0) -> Object:
@@ -126,7 +141,8 @@ class Operator:
             return
         if what == "Running":
             for each, role in zip(pods, ("launcher", "worker"), strict=True):
-                store.put("ADDED", "pods", pod(space, name, role, each, f"{uid}-{role}"))
+                owner = uid if role == "worker" else f"{uid}-job"
+                store.put("ADDED", "pods", pod(space, name, role, each, f"{uid}-{role}", owner))
         if what in ("Succeeded", "Failed"):
             for each in pods:
                 code = 1 if what == "Failed" and "launcher" in each else 0
