@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mpikit.cluster import Call, Cluster, Object
+from mpikit.answers import Lines, Object, parse
+from mpikit.cluster import Call, Cluster
 from mpikit.errors import Conflict, Gone, NotFound, Unreachable
 from mpikit.redaction import redact
 
 MANAGER = "mpikit"  # the field manager of server-side apply
+LATE_SECONDS = 1.0  # a watch that a server does not end by itself is ended so much later
 PAGE = 200  # objects of one answer: a page of pods is about 2 MB
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
 NO_VERSION = "1"  # of no object that lives: etcd's first revision is the server's own
@@ -102,11 +103,15 @@ def find_all(
             token, restarted = "", True
             continue
         for item in page.get("items") or ():
-            uid = str(item["metadata"].get("uid") or item["metadata"]["name"])
+            metadata = item.setdefault("metadata", {})
+            if not metadata.get("name"):
+                raise Unreachable(f"{kind.path(namespace)}: an item has no name, so this is not an API server's list")
+            metadata.setdefault("namespace", namespace or "")
+            uid = str(metadata.get("uid") or metadata["name"])
             if uid not in seen:
                 seen.add(uid)
                 yield item
-        token = str(page.get("metadata", {}).get("continue") or "")
+        token = str((page.get("metadata") or {}).get("continue") or "")
         if not token:
             return
 
@@ -114,20 +119,26 @@ def find_all(
 def list_with_version(cluster: Cluster, kind: Kind, namespace: str, fields: str) -> tuple[list[Object], str]:
     """A short list and the version from which a watch goes on."""
     page = cluster.json(Call("GET", kind.path(namespace), {"fieldSelector": fields}))
-    return list(page.get("items") or ()), str(page["metadata"]["resourceVersion"])
+    version = str((page.get("metadata") or {}).get("resourceVersion") or "")
+    if not version:
+        raise Unreachable(f"{kind.path(namespace)}: the list has no resourceVersion, so this is not an API server's")
+    return list(page.get("items") or ()), version
 
 
 def watch(
     cluster: Cluster, kind: Kind, namespace: str, fields: str, version: str, seconds: int
 ) -> Iterator[tuple[str, Object]]:
     """(ADDED, MODIFIED, DELETED or BOOKMARK, object) until `seconds` are over; Gone if `version` is too old."""
+    until = cluster.clock() + seconds + LATE_SECONDS
     query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, "fieldSelector": fields}
     call = Call("GET", kind.path(namespace), query | {"timeoutSeconds": str(seconds)})
-    with cluster.stream(call, idle_seconds=seconds + cluster.request_seconds) as pieces:
-        for line in whole_lines(pieces):
+    with cluster.stream(call, idle_seconds=seconds + cluster.request_seconds, until=until) as pieces:
+        for line in whole_lines(pieces, call.path):
             try:
-                event = json.loads(line)
-                what, item = str(event["type"]), event["object"]
+                event = parse(line)
+                what, item = str(event["type"]), dict(event["object"])
+                if what != "ERROR":
+                    str(item["metadata"]["resourceVersion"])
             except (ValueError, KeyError, TypeError) as error:
                 raise Unreachable(f"{call.path}: the watch broke off") from error
             if what == "ERROR":
@@ -137,12 +148,15 @@ def watch(
             yield what, item
 
 
-def whole_lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Lines without their end; what follows the last line end is dropped, since it may be half a line."""
-    rest = b""
+def whole_lines(pieces: Iterator[bytes], path: str) -> Iterator[bytes]:
+    """Lines that are not blank; what follows the last line end is dropped, since it may be half a line."""
+    lines = Lines()
     for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from lines
+        try:
+            found = lines.add(piece)
+        except ValueError as error:
+            raise Unreachable(f"{path}: {error}") from error
+        yield from (line for line in found if line.strip())
 
 
 def apply(

@@ -11,6 +11,7 @@ import contextlib
 import email.utils
 import json
 import logging
+import math
 import os
 import random
 import re
@@ -33,12 +34,12 @@ import urllib3
 import urllib3.exceptions as failures
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from mpikit.answers import Object, Strange, parse
 from mpikit.errors import ClusterError, Conflict, Forbidden, Gone, NotFound, Silent, Unknown, Unreachable
 from mpikit.redaction import keep_secret, redact
 
 logger = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 
 REQUEST_SECONDS = 15.0
 PATIENCE = 3  # times the limit of one request, for a call with all its repeats
@@ -150,8 +151,11 @@ class Cluster:
         return value
 
     @contextlib.contextmanager
-    def stream(self, call: Call, idle_seconds: float) -> Iterator[Iterator[bytes]]:
-        """The answer in pieces as they come; Unreachable when it breaks off or nothing comes for `idle_seconds`."""
+    def stream(self, call: Call, idle_seconds: float, until: float = math.inf) -> Iterator[Iterator[bytes]]:
+        """The answer in pieces as they come; Unreachable when it breaks off or nothing comes for `idle_seconds`.
+
+        It ends at the moment `until` of the clock even if more would come.
+        """
         deadline = self.clock() + PATIENCE * self.request_seconds
         try:
             response = self._open(call, self._limit(deadline), idle_seconds)
@@ -164,13 +168,13 @@ class Cluster:
         except _Broken as broken:
             raise self._unreachable(call, broken) from broken
         try:
-            yield self._pieces(call, response)
+            yield self._pieces(call, response, until)
         finally:
             response.close()
 
-    def _pieces(self, call: Call, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    def _pieces(self, call: Call, response: urllib3.BaseHTTPResponse, until: float) -> Iterator[bytes]:
         try:
-            while piece := response.read1(CHUNK_BYTES):
+            while (piece := response.read1(CHUNK_BYTES)) and self.clock() < until:
                 yield piece
         except failures.ReadTimeoutError as error:
             raise Silent(f"{call.path}: nothing came over the stream") from error
@@ -192,11 +196,12 @@ class Cluster:
         if not answer.headers.get("content-type", "").startswith("application/json"):
             return answer
         try:
-            return replace(answer, value=_parsed(answer.data))
+            return replace(answer, value=parse(answer.data))
         except ValueError as error:
             if answer.status >= 400:
                 return answer
-            raise _Broken("half an answer") from error
+            hopeless = isinstance(error, Strange)
+            raise _Broken(f"the answer is not an API server's: {error}", hopeless=hopeless) from error
 
     def _open(self, call: Call, limit: float, idle_seconds: float) -> urllib3.BaseHTTPResponse:
         """Send a call and wait for the head of its answer."""
@@ -255,7 +260,7 @@ class Cluster:
             return Unknown(f"{call.method} {call.path}: {reason}; whether it was done is not known")
         fix = "kubectl cluster-info; look at --context, the network, VPN or proxy"
         if broken.hopeless:
-            fix = "mend the cluster's entry in kubeconfig: server, certificate-authority, or the proxy in between"
+            fix = "correct the cluster's entry in kubeconfig: server, certificate-authority, or the proxy in between"
         return Unreachable(f"the API server {self.server} is out of reach: {reason}\n  fix: {fix}")
 
     def _refused(self, call: Call, answer: Answer) -> tuple[ClusterError, bool, float | None]:
@@ -275,7 +280,7 @@ class Cluster:
             case 403:
                 return Forbidden(message), False, None
             case 404:
-                kind = str(told.get("details", {}).get("kind") or ("" if told else "the API itself"))
+                kind = str((told.get("details") or {}).get("kind") or ("" if told else "the API itself"))
                 return NotFound(message, kind), False, None
             case 409:
                 return Conflict(message), False, None
@@ -434,13 +439,6 @@ def _reason(error: BaseException) -> str:
     text = re.sub(r"^_?\w+\(host=[^)]*\): ", "", str(inner).rpartition(">: ")[2])
     text = redact(text or type(inner).__name__)
     return text if len(text) <= 200 else f"{text[:197]}..."
-
-
-def _parsed(data: bytes) -> Object:
-    found = json.loads(data)
-    if not isinstance(found, dict):
-        raise ValueError("not an object")
-    return found
 
 
 def _status_of(answer: Answer) -> Object:

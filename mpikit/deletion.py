@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mpikit.answers import Object
 from mpikit.api import CONFIG_MAP, JOB, MPIJOB, POD, Kind, delete, find, find_all
-from mpikit.cluster import Cluster, Object
+from mpikit.cluster import Cluster
 from mpikit.errors import Forbidden, NotFound, Timeout, ValuesError, one_fault
 from mpikit.objects import USER, MPIJob, Pod, at
 from mpikit.ownership import launcher_job_name, mounted_config_maps, owned_by_launcher, owned_by_mpijob, pods_of

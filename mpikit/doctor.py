@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mpikit.answers import Object
 from mpikit.api import CLAIM, CONFIG_MAP, NAMESPACE, POD, SECRET, SERVICE_ACCOUNT, Kind, apply, create, exists, find
-from mpikit.cluster import Call, Cluster, Object
+from mpikit.cluster import Call, Cluster
 from mpikit.errors import ClusterError, Conflict, Forbidden, NotFound, Unreachable
 from mpikit.job import Job
 from mpikit.objects import JOB_NAME, JOB_ROLE, REPLICA_INDEX, at

@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
+from mpikit.answers import Lines
 from mpikit.api import POD
 from mpikit.cluster import Call, Cluster
-from mpikit.errors import Silent
+from mpikit.errors import ClusterError, Silent
 
 OVERLAP = timedelta(seconds=2)  # stdout and stderr are stamped by two threads, which may disagree by a little
 IDLE_SECONDS = 20.0  # a connection that is silent for longer may be dead; a new one costs two requests
@@ -36,8 +37,10 @@ class ContainerLog:
         """Time of the first line handed on, while lines before it, which `tail` left out, may come too."""
         self.num_lines = 0
         self.stamped = True
-        self.rest = self.told_rest = b""
-        """Half a line, at the end of the last connection; and that which was handed on after all."""
+        self.half = Lines()
+        """What ends in half a line, at the end of the last connection."""
+        self.told_rest = b""
+        """The half line that was handed on after all."""
         self.end: tuple[int, bytes] | None = None
         """Where the last connection ended, if it came past all that was handed on. It may still have been cut off:
         a proxy that loses the kubelet ends the answer as if it were whole."""
@@ -52,18 +55,29 @@ class ContainerLog:
         """
         call = Call("GET", self.path, self._query(follow, previous), accept="*/*")
         seen = _Seen([line for _, line in self.recent]) if self.stamped else _Seen([], self.num_lines)
-        self.rest, self.end, self.lost = b"", None, False
+        self.half, self.end, self.lost = Lines(), None, False
         with (
             contextlib.suppress(Silent) if follow else contextlib.nullcontext(),
             self.cluster.stream(call, IDLE_SECONDS) as pieces,
         ):
-            for piece in pieces:
-                *lines, self.rest = (self.rest + piece).split(b"\n")
-                for line in lines:
-                    yield from self._new(line, seen, anywhere)
-                    if self.lost:
-                        return
+            for line in self._lines(pieces):
+                yield from self._new(line, seen, anywhere)
+                if self.lost:
+                    return
             self.end = (self.num_lines, self.rest) if seen.all else None
+
+    @property
+    def rest(self) -> bytes:
+        """Half a line, at the end of the last connection."""
+        return self.half.rest
+
+    def _lines(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            try:
+                found = self.half.add(piece)
+            except ValueError as error:
+                raise ClusterError(f"the log of {self.path}: {error}\n  fix: kubectl logs shows it as it is") from error
+            yield from found
 
     def rest_of(self) -> Iterator[bytes]:
         """The last line of a container that ended without a line end; to be asked for once all else is read."""

@@ -84,17 +84,17 @@ class MPIJob:
     @property
     def name(self) -> str:
         """Its name."""
-        return str(self.raw["metadata"]["name"])
+        return str(at(self.raw, "metadata", "name") or "")
 
     @property
     def namespace(self) -> str:
         """Its namespace."""
-        return str(self.raw["metadata"]["namespace"])
+        return str(at(self.raw, "metadata", "namespace") or "")
 
     @property
     def uid(self) -> str:
         """What tells it from a later one of the same name."""
-        return str(self.raw["metadata"]["uid"])
+        return str(at(self.raw, "metadata", "uid") or "")
 
     @property
     def user(self) -> str:
@@ -189,12 +189,12 @@ class Pod:
     @property
     def name(self) -> str:
         """Its name."""
-        return str(self.raw["metadata"]["name"])
+        return str(at(self.raw, "metadata", "name") or "")
 
     @property
     def uid(self) -> str:
         """What tells it from a later one of the same name."""
-        return str(self.raw["metadata"]["uid"])
+        return str(at(self.raw, "metadata", "uid") or "")
 
     @property
     def job(self) -> str:

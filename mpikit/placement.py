@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+from mpikit.answers import Object
 from mpikit.api import NODE, POD, QUOTA, find_all
 from mpikit.capacity import (
     HOSTNAME,
@@ -26,7 +27,7 @@ from mpikit.capacity import (
     usage,
     written,
 )
-from mpikit.cluster import Cluster, Object
+from mpikit.cluster import Cluster
 from mpikit.errors import Forbidden
 from mpikit.job import Job
 from mpikit.objects import JOB_NAME, at

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal
 
+from mpikit.answers import Object
 from mpikit.api import CRD, DEPLOYMENT, LEASE, MPIJOB, Kind, create, find_all, read, review
-from mpikit.cluster import Call, Cluster, Object
+from mpikit.cluster import Call, Cluster
 from mpikit.errors import ClusterError, Forbidden, NotFound
 from mpikit.mpijob import FIRST, SINCE
 from mpikit.objects import MPIJob, at, time_of

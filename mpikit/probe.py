@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mpikit.answers import Object
 from mpikit.api import EVENT, POD, create, find_all, read
 from mpikit.capacity import HOSTNAME
-from mpikit.cluster import Call, Cluster, Object
+from mpikit.cluster import Call, Cluster
 from mpikit.errors import ClusterError, NotFound
 from mpikit.job import Job, Mount
 from mpikit.objects import OVER, Event, Pod, at

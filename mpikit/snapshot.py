@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from mpikit.answers import Object
 from mpikit.api import EVENT, JOB, MPIJOB, POD, QUOTA, find, find_all
-from mpikit.cluster import Call, Cluster, Object
+from mpikit.cluster import Call, Cluster
 from mpikit.errors import ClusterError, Forbidden
 from mpikit.objects import DEFAULT_CONTAINER, JOB_NAME, Event, MPIJob, Pod, at, ordered, time_of
 from mpikit.ownership import belongs, launcher_job_name, owned_by_mpijob, pods_of
@@ -159,7 +160,7 @@ def read_all_snapshots(cluster: Cluster, namespace: str | None) -> list[Snapshot
     pods: dict[tuple[str, str], list[Object]] = defaultdict(list)
     try:
         for item in find_all(cluster, POD, namespace, labels=JOB_NAME):
-            owner = item["metadata"]["labels"][JOB_NAME]
+            owner = str(at(item, "metadata", "labels", JOB_NAME) or "")
             if belongs(item, owner):
                 pods[item["metadata"]["namespace"], owner].append(_lean_pod(item))
     except Forbidden as error:
@@ -173,7 +174,7 @@ def read_all_snapshots(cluster: Cluster, namespace: str | None) -> list[Snapshot
                     about = str(at(item, "involvedObject", "name")).removesuffix("-launcher" if kind == "Job" else "")
                     events[item["metadata"]["namespace"], about].append(Event(_lean(item)))
             for item in find_all(cluster, JOB, namespace, labels=JOB_NAME):
-                owner = item["metadata"]["labels"][JOB_NAME]
+                owner = str(at(item, "metadata", "labels", JOB_NAME) or "")
                 if owned_by_mpijob(item, owner):
                     launchers[item["metadata"]["namespace"], owner] = _lean(item)
         except Forbidden as error:

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mpikit.answers import Object
 from mpikit.api import CONFIG_MAP, MPIJOB, apply, delete, find, kind_of, merge_patch, with_metadata
-from mpikit.cluster import Cluster, Object
+from mpikit.cluster import Cluster
 from mpikit.errors import ClusterError, Conflict, Interrupted, JobError, KitError, Unknown
 from mpikit.objects import MPIJob, another_name, at
 from mpikit.quoting import yaml_filter

@@ -50,6 +50,8 @@ def versions_of(
                 if what != "BOOKMARK":
                     job = None if what == "DELETED" else MPIJob(item)
                     yield job
+                if cluster.clock() >= deadline:
+                    return
             away = 0.0
             yield job
         except Gone:

@@ -24,6 +24,7 @@ LAYERS = (
     ("ownership",),
     ("api",),
     ("cluster",),
+    ("answers",),
     ("manifest", "blame"),
     ("pods", "mpijob", "sense"),
     ("injected",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from dataclasses import dataclass, field
@@ -53,8 +54,8 @@ class TimedCluster(Cluster):
             limit = PATIENCE * min(self.request_seconds, 5.0) + SLACK_SECONDS
             assert took < limit, f"{call.method} {call.path} took {took:.1f} s"
 
-    def stream(self, call: Call, idle_seconds: float) -> Any:
-        return super().stream(call, min(idle_seconds, self.idle_seconds))
+    def stream(self, call: Call, idle_seconds: float, until: float = math.inf) -> Any:
+        return super().stream(call, min(idle_seconds, self.idle_seconds), until)
 
 
 @dataclass
