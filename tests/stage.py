@@ -10,7 +10,6 @@ from mpikit.job import Job
 from mpikit.local import AGENT
 from mpikit.render import Rendered
 
-
 LEAVE_RECORD = (
     'mkdir -p "$MPIKIT_STATE"; echo "{\\"attempt\\": \\"$MPIKIT_ATTEMPT\\"}" >"$MPIKIT_STATE/completion.json"'
 )

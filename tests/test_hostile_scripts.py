@@ -38,7 +38,8 @@ PART_BYTES = 200  # of a folder's name; the kernel's limit is 255
 SSHD = '#!/bin/bash\nprintf "%s\\0" "$@" >"$SEEN/sshd"\n'
 MPIRUN = """printf '%s\\0' "$@" >"$SEEN/mpirun"
 while [ "$1" != bash ]; do shift; done # ssh loses the environment
-exec env -i PATH="$PATH" SEEN="$SEEN" MPIKIT_KIT="$MPIKIT_KIT" MPIKIT_STATE="$MPIKIT_STATE" MPIKIT_ATTEMPT="$MPIKIT_ATTEMPT" "$@"
+kept=(SEEN="$SEEN" MPIKIT_KIT="$MPIKIT_KIT" MPIKIT_STATE="$MPIKIT_STATE" MPIKIT_ATTEMPT="$MPIKIT_ATTEMPT")
+exec env -i PATH="$PATH" "${kept[@]}" "$@"
 """
 PYTHON = """#!/bin/bash
 case "$*" in
