@@ -95,8 +95,9 @@ def test_two_attempts_have_two_names(made: Stage) -> None:
     assert made.run().stdout != made.run().stdout
 
 
-def test_a_lost_daemon_under_open_mpi_4_is_exit_6_too(made: Stage) -> None:
-    made.program("exit 205")
+@pytest.mark.parametrize("mpiruns", [205, 255])
+def test_a_lost_daemon_that_mpirun_tells_of_is_exit_6_too(made: Stage, mpiruns: int) -> None:
+    made.program(f"exit {mpiruns}")
     code, told = ended(made)
     assert (code, "lost the daemon of a node" in told) == (6, True), told
 
