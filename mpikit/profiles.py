@@ -40,7 +40,7 @@ EXIT_CODES: dict[int, str] = {
     3: "another run holds this folder of output",
     4: "a rank did not answer in time",
     5: "loss or gradient is not finite",
-    6: "another rank went away",
+    6: "the run is incomplete: a rank or a node went away",
     7: "the output folder cannot be written or read",
     8: "the images are missing, too few or damaged",
     9: "a server is out of reach, or refuses",

@@ -38,12 +38,14 @@ PART_BYTES = 200  # of a folder's name; the kernel's limit is 255
 SSHD = '#!/bin/bash\nprintf "%s\\0" "$@" >"$SEEN/sshd"\n'
 MPIRUN = """printf '%s\\0' "$@" >"$SEEN/mpirun"
 while [ "$1" != bash ]; do shift; done # ssh loses the environment
-exec env -i PATH="$PATH" SEEN="$SEEN" MPIKIT_KIT="$MPIKIT_KIT" MPIKIT_STATE="$MPIKIT_STATE" "$@"
+kept=(SEEN="$SEEN" MPIKIT_KIT="$MPIKIT_KIT" MPIKIT_STATE="$MPIKIT_STATE" MPIKIT_ATTEMPT="$MPIKIT_ATTEMPT")
+exec env -i PATH="$PATH" "${kept[@]}" "$@"
 """
 PYTHON = """#!/bin/bash
 case "$*" in
 *vit.device*) echo 1 ;;
-*vit.train*) printf '%s\\0' "$@" >"$SEEN/python"; printf '%s\\0' "$A" "$B" >"$SEEN/environment" ;;
+*vit.train*) printf '{"attempt": "%s"}' "$MPIKIT_ATTEMPT" >"$MPIKIT_STATE/completion.json"
+  printf '%s\\0' "$@" >"$SEEN/python"; printf '%s\\0' "$A" "$B" >"$SEEN/environment" ;;
 *) echo 3.11 2.2 10.0 ;;
 esac
 """
@@ -97,7 +99,8 @@ def arrivals(job: Job, made: Stage) -> Iterator[tuple[str, list[str], list[str]]
     own_names = [word for name in job.literal_env for word in ("-x", name)]
     placed = ["--hostfile", str(made.folder / "hostfile"), "-np", str(job.num_ranks), *job.placement_unbound]
     flags = [*rank, "--output_dir", str(made.folder / "output")]
-    command = [*placed, "-x", "MASTER_ADDR", "-x", "MASTER_PORT", *own_names, "bash", f"{kit}/rank.sh", *flags]
+    passed = ["-x", "MASTER_ADDR", "-x", "MASTER_PORT", "-x", "MPIKIT_ATTEMPT", *own_names]
+    command = [*placed, *passed, "bash", f"{kit}/rank.sh", *flags]
     yield "mpirun", seen(made, "mpirun"), command
     yield "python", seen(made, "python"), ["-m", "vit.train", *flags]
     yield "environment", seen(made, "environment"), [job.literal_env["A"], job.literal_env["B"]]

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from vit.checkpoint import Checkpoint, find_fault, last_checkpoint
+from vit.completion import leave_record
 from vit.config import Config
 from vit.cpus import CGROUP_ROOT, cpus_per_rank
 from vit.data import Data, open_data
@@ -63,7 +64,8 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
     frame = Frame(config=config, ranks=ranks, device=device, group=group, folder=folder, reporter=reporter)
     group.on_rank0(lambda: _open_folder(folder, config, reporter))
     try:
-        _run_in_folder(frame, stop)
+        step = _run_in_folder(frame, stop)
+        group.on_rank0(lambda: leave_record(os.environ, folder.path, step))
     except TrainError as error:
         if ranks.rank == 0 and error.kind not in ("stopped", "storage"):
             folder.add_event("error", None, exit_code=error.exit_code, message=str(error))
@@ -71,7 +73,8 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
     group.barrier()  # the first rank to leave makes mpirun end ranks that still work
 
 
-def _run_in_folder(frame: Frame, stop: StopRequest) -> None:
+def _run_in_folder(frame: Frame, stop: StopRequest) -> int:
+    """The step at which the run is complete."""
     config, group, folder = frame.config, frame.group, frame.folder
     checkpoint = group.on_rank0(lambda: _find_checkpoint(folder, config))
     data = open_data_once(config, group, with_train=not config.eval_only)
@@ -82,16 +85,17 @@ def _run_in_folder(frame: Frame, stop: StopRequest) -> None:
         group.together(lambda: _check_identity(found, identity, config))
         if checkpoint.step >= config.num_steps and not config.eval_only:
             _say_complete(checkpoint, config)
-            return
+            return checkpoint.step
     session = _open_session(frame, data, identity, checkpoint)
     if config.eval_only:
         _evaluate_only(session, 0.0 if checkpoint is None else checkpoint.state["epoch"])
-        return
+        return session.step
     if group.rank == 0:
         _prepare_folder(session, checkpoint)
     stop.arm()
     train(session, stop)
     group.on_rank0(lambda: _finish(session))
+    return session.step
 
 
 def _open_folder(folder: RunFolder, config: Config, reporter: Reporter) -> None:
