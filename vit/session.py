@@ -116,9 +116,9 @@ def _find_checkpoint(folder: RunFolder, config: Config) -> Checkpoint | None:
 
 def open_data_once(config: Config, group: Group, *, with_train: bool) -> Data:
     """The data set on every rank; rank 0 lists the files first, so that the others find its index. Raises DataError."""
-    if group.world_size > 1:
-        group.on_rank0(lambda: len(open_data(config, with_train=with_train).val.source))
-    return group.together(lambda: open_data(config, with_train=with_train))
+    first: list[Data] = []
+    group.on_rank0(lambda: first.append(open_data(config, with_train=with_train)))
+    return group.together(lambda: first[0] if first else open_data(config, with_train=with_train))
 
 
 def check_same_files(group: Group, data: Data) -> None:
