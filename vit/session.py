@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import logging
@@ -65,9 +66,12 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
     try:
         _run_in_folder(frame, stop)
     except TrainError as error:
-        if ranks.rank == 0 and error.kind not in ("stopped", "storage"):
-            folder.add_event("error", None, exit_code=error.exit_code, message=str(error))
+        if ranks.rank == 0 and error.kind not in ("stopped", "storage", "locked"):
+            with contextlib.suppress(StorageError):  # `error` is what the user must read
+                folder.add_event("error", None, exit_code=error.exit_code, message=str(error))
         raise
+    finally:
+        folder.release()
     group.barrier()  # the first rank to leave makes mpirun end ranks that still work
 
 
