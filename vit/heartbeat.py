@@ -16,6 +16,7 @@ import re
 import stat
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 from vit.errors import LockedError, StorageError
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 BEAT_SECONDS = 10.0
 MISSED = 3
 MOST_BYTES = 4096
+NAME = re.compile(r"lock\.([1-9][0-9]{0,17})")
 HOLDER = re.compile(rb"(host [\w.-]{1,253} pid \d{1,10}) ")
 WAIT_OR_RENAME = "wait for that run, stop it, or use another --name"
 
@@ -125,10 +127,10 @@ def wait_for_silence(folder: Path) -> Files:
 
 def read_files(folder: Path) -> Files:
     """Every `lock.<k>` in a folder. Raises OSError."""
-    names = (name.removeprefix("lock.") for name in reread(lambda: os.listdir(folder)))  # noqa: PTH208  # names only
-    numbers = [int(name) for name in names if re.fullmatch(r"[1-9][0-9]{0,17}", name)]
-    found = {number: reread(lambda number=number: read_small(folder / f"lock.{number}")) for number in numbers}  # type: ignore[misc]  # mypy: lambdas with defaults
-    return {number: content for number, content in found.items() if content is not None}
+    names = reread(partial(os.listdir, folder))
+    numbers = [int(found[1]) for name in names if (found := NAME.fullmatch(name))]
+    contents = {number: reread(partial(read_small, folder / f"lock.{number}")) for number in numbers}
+    return {number: content for number, content in contents.items() if content is not None}
 
 
 def remove_files(folder: Path, files: Files) -> None:

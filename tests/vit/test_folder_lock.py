@@ -20,6 +20,7 @@ from vit.errors import EXIT_CODES, LockedError, StorageError
 from vit.run_folder import RunFolder
 
 RACES, SEED = int(os.environ.get("LOCK_RACES", "2")), int(os.environ.get("LOCK_SEED", "0"))
+LOST = int(os.environ.get("LOST_FOLDERS", "2"))
 ERRORS = ("ENOLCK", "ENOSYS", "EOPNOTSUPP", "EINVAL")
 
 
@@ -151,14 +152,14 @@ def test_a_forked_loader_that_outlives_its_rank_does_not_hold_the_lock(tmp_path:
 import os, pathlib, signal
 from vit.run_folder import RunFolder
 folder = RunFolder(pathlib.Path({str(tmp_path)!r})); folder.acquire()
-if child := os.fork():
-    print(child, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
+if not os.fork():
+    print(os.getpid(), flush=True)
 signal.pause()
 """
     process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE)
     assert process.stdout is not None
     child = int(process.stdout.readline())
+    process.kill()
     process.wait()
     try:
         RunFolder(tmp_path).acquire()
@@ -283,23 +284,27 @@ def named(root: Path) -> list[str]:
     return sorted(path for path in map(str, root.rglob("*")) if "/.tmp_" not in path)
 
 
-@pytest.mark.parametrize("lose", [shutil.rmtree, copy_in_its_place])
+@pytest.mark.parametrize("case", range(LOST))
 def test_a_run_whose_folder_is_lost_ends_with_7_and_makes_nothing_anew(
-    images: Path, tmp_path: Path, processes: list[subprocess.Popen[str]], lose: Callable[[Path], object]
+    images: Path, tmp_path: Path, processes: list[subprocess.Popen[str]], case: int
 ) -> None:
     pytest.importorskip("torch", reason="vit tests need torch: pip install torch")
-    run = tmp_path / "run"
-    processes.append(trainer := start_trainer(images, tmp_path, "--num_steps", "1000000", "--save_every", "1"))
+    run, random = tmp_path / "output/run", Random(SEED * 1_000_003 + case)
+    name = ("deleted", "replaced by a copy", *LOSSES)[case % (2 + len(LOSSES))]
+    flags = ("--num_steps", "1000000", "--save_every", "1", "--log_every", "1")
+    processes.append(trainer := start_trainer(images, run.parent, *flags))
     while not (run / "last").exists() and trainer.poll() is None:
         time.sleep(0.05)
+    time.sleep(random.random())
     trainer.send_signal(signal.SIGSTOP)  # else it may write while the folder is being deleted
-    lose(run)
+    LOSSES[name](run)
     before = named(tmp_path)
     trainer.send_signal(signal.SIGCONT)
-    _, err = trainer.communicate(timeout=120)
-    assert trainer.returncode == 7, err
-    assert "nothing was made anew in its place" in err.splitlines()[-1]
-    assert named(tmp_path) == before
+    _, err = trainer.communicate(timeout=300)
+    assert trainer.returncode == 7, (name, err)
+    assert "nothing was made anew in its place" in err.splitlines()[-1], name
+    assert "Traceback" not in err, name
+    assert named(tmp_path) == before, name
 
 
 def test_a_run_on_a_mount_without_flock_trains_to_its_end(
@@ -308,7 +313,7 @@ def test_a_run_on_a_mount_without_flock_trains_to_its_end(
     pytest.importorskip("torch", reason="vit tests need torch: pip install torch")
     refuse = "from tests.vit.holding import refuse_flock\nrefuse_flock('ENOLCK')"
     processes.append(trainer := start_trainer(images, tmp_path, program=refuse))
-    _, err = trainer.communicate(timeout=120)
+    _, err = trainer.communicate(timeout=300)
     assert trainer.returncode == 0, err
     assert err.count("this mount has no flock (ENOLCK)") == 1
     assert not list((tmp_path / "run").glob("lock.*"))
