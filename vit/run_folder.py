@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import logging
 import os
-import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from vit.errors import LockedError
+from vit.errors import StorageError
+from vit.folder_lock import FolderLock
 from vit.storage import named_storage, write_atomic
 
 logger = logging.getLogger(__name__)
@@ -23,24 +24,40 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self.lock: TextIO | None = None
+        self.lock: FolderLock | None = None
 
     def acquire(self) -> None:
-        """Make the folder and hold its lock until the process ends. Raises LockedError, StorageError."""
+        """Make the folder and hold its lock until `release` or the process's end. Raises LockedError, StorageError."""
+        self.release()
         with named_storage(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            self.lock = (self.path / "lock").open("a+", encoding="utf-8")
-            try:
-                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self.lock.seek(0)
-                holder = self.lock.read().strip() or "an unknown process"
-                raise LockedError(
-                    str(self.path), f"is in use by {holder}", "wait for that run, stop it, or use another --name"
-                ) from None
-            self.lock.truncate(0)
-            self.lock.write(f"host {socket.gethostname()} pid {os.getpid()}\n")
-            self.lock.flush()
+        self.lock = FolderLock(self.path)
+
+    def release(self) -> None:
+        """Let the next run have the folder."""
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None
+
+    def verify(self) -> None:
+        """Raise StorageError or LockedError unless this still is the folder that the run opened and holds."""
+        if self.lock is not None:
+            self.lock.verify()
+
+    @contextlib.contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        """Write a file of the folder that the run opened, never of another. Raises StorageError."""
+        self._verify_place()
+        try:
+            with named_storage(self.path / name):
+                yield
+        except StorageError:
+            self._verify_place()  # a folder that was lost meanwhile is the better reason
+            raise
+
+    def _verify_place(self) -> None:
+        if self.lock is not None:
+            self.lock.verify_place()
 
     def set_aside(self) -> Path | None:
         """Rename a folder that holds a run to <name>.previous-<k> and take a fresh one; None if there was none."""
@@ -51,6 +68,8 @@ class RunFolder:
             while (old := self.path.with_name(f"{self.path.name}.previous-{number}")).exists():
                 number += 1
             self.path.rename(old)
+        if self.lock is not None:
+            self.lock.follow(old)
         self.acquire()
         return old
 
@@ -64,12 +83,12 @@ class RunFolder:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """config.json: the flags of this attempt and the numbers derived from them."""
-        with named_storage(self.path):
+        with self._writing("config.json"):
             write_atomic(self.path / "config.json", json.dumps(config, indent=1) + "\n")
 
     def write_evaluation(self, result: dict[str, Any]) -> None:
         """evaluation.json: the last evaluation."""
-        with named_storage(self.path):
+        with self._writing("evaluation.json"):
             write_atomic(self.path / "evaluation.json", json.dumps(result, indent=1) + "\n")
 
     def add_metrics(self, line: str) -> None:
@@ -106,11 +125,11 @@ class RunFolder:
 
     def point(self, name: str, target: str) -> None:
         """Write the one-line file `last` or `best`."""
-        with named_storage(self.path / name):
+        with self._writing(name):
             write_atomic(self.path / name, target + "\n")
 
     def _append(self, name: str, line: str) -> None:
-        with named_storage(self.path / name), (self.path / name).open("a", encoding="utf-8") as file:
+        with self._writing(name), (self.path / name).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from vit.checkpoint import Checkpoint, folder_name, prune_checkpoints, save_checkpoint
+from vit.errors import StorageError
 from vit.run_state import Session
 
 
@@ -27,7 +28,12 @@ def save(session: Session) -> None:
             "identity": session.identity,
             "config": session.config.as_dict(),
         }
-        _write_checkpoint(session, state, started)
+        session.folder.verify()
+        try:
+            _write_checkpoint(session, state, started)
+        except StorageError:
+            session.folder.verify()  # a folder that was lost meanwhile is the better reason
+            raise
     session.saved_step = session.step
     session.meter.add_save(time.perf_counter() - started)
 
@@ -38,7 +44,7 @@ def _write_checkpoint(session: Session, state: dict[str, Any], started: float) -
     tensors = {"model": _on_cpu(session.model.state_dict()), "optimizer": _on_cpu(session.optimizer.state_dict())}
     if session.average is not None:
         tensors["ema"] = _on_cpu(session.average.state_dict())
-    path = save_checkpoint(folder.checkpoints, tensors, state)
+    path = save_checkpoint(folder.checkpoints, tensors, state, confirm=folder.verify)
     folder.point("last", path.name)
     keep = {path.name}
     if session.best is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import logging
@@ -67,9 +68,12 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
         step = _run_in_folder(frame, stop)
         group.on_rank0(lambda: leave_record(os.environ, folder.path, step))
     except TrainError as error:
-        if ranks.rank == 0 and error.kind not in ("stopped", "storage"):
-            folder.add_event("error", None, exit_code=error.exit_code, message=str(error))
+        if ranks.rank == 0 and error.kind not in ("stopped", "storage", "locked"):
+            with contextlib.suppress(StorageError):  # `error` is what the user must read
+                folder.add_event("error", None, exit_code=error.exit_code, message=str(error))
         raise
+    finally:
+        folder.release()
     group.barrier()  # the first rank to leave makes mpirun end ranks that still work
 
 
@@ -120,9 +124,9 @@ def _find_checkpoint(folder: RunFolder, config: Config) -> Checkpoint | None:
 
 def open_data_once(config: Config, group: Group, *, with_train: bool) -> Data:
     """The data set on every rank; rank 0 lists the files first, so that the others find its index. Raises DataError."""
-    if group.world_size > 1:
-        group.on_rank0(lambda: len(open_data(config, with_train=with_train).val.source))
-    return group.together(lambda: open_data(config, with_train=with_train))
+    first: list[Data] = []
+    group.on_rank0(lambda: first.append(open_data(config, with_train=with_train)))
+    return group.together(lambda: first[0] if first else open_data(config, with_train=with_train))
 
 
 def check_same_files(group: Group, data: Data) -> None:

@@ -100,7 +100,7 @@ class FolderSource:
 
     def fingerprint(self) -> int:
         """CRC-32 of all names and labels."""
-        return self.index.fingerprint
+        return self.index.checksum
 
 
 class ArraySource:

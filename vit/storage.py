@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from vit.errors import StorageError
 
 CHUNK_BYTES = 2**20
+NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # of some FUSE and network mounts
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -37,16 +41,33 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """fsync a folder, so that a rename in it lasts."""
+    """fsync a folder, so that a rename in it lasts; a mount that cannot sync folders is left as it is."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(descriptor)
 
 
+def reread(read: Callable[[], T]) -> T:
+    """`read()`, which opens its file by name, and once more after ESTALE: NFS says so when the file was replaced."""
+    try:
+        return read()
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        return read()
+
+
 def file_sha256(path: Path) -> str:
     """Hex digest of the file."""
+    return reread(lambda: _sha256(path))
+
+
+def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):

@@ -5,17 +5,21 @@ import os
 import shutil
 import time
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 
 pytest.importorskip("numpy", reason="vit tests need numpy: pip install numpy")
 
 from vit import file_index
-from vit.file_index import index_files, make_index, open_index, read_index, write_index
+from vit.file_index import DamagedIndex, index_files, make_index, open_index, read_index, write_index
 
 NUM_FILES = 100_000
+CASES, SEED = int(os.environ.get("INDEX_CASES", "50")), int(os.environ.get("INDEX_SEED", "0"))
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def test_the_index_is_kept_beside_the_data_and_mapped_the_next_time(root: Path) 
     kept = read_index(root.parent / ".train.vit-index", root)
     assert kept is not None
     assert listed(kept) == listed(first) == listed(make_index(root))
-    assert (kept.class_names, kept.fingerprint) == (first.class_names, first.fingerprint)
+    assert (kept.class_names, kept.checksum) == (first.class_names, first.checksum)
     assert listed(first)[3] == ("class_0/more/é 9.JPEG", 0)
 
 
@@ -94,16 +98,123 @@ def test_beside_data_that_cannot_be_written_the_output_folder_keeps_it(root: Pat
     assert listed(open_index(root, (tmp_path / "no/where",))) == listed(first)
 
 
-def test_an_index_cut_or_spoilt_anywhere_is_made_anew(root: Path) -> None:
+def test_a_damaged_index_is_made_anew_with_one_warning(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     index = open_index(root, places(root))
     path = root.parent / ".train.vit-index"
-    whole = path.read_bytes()
-    for length in [0, 1, 10, len(whole) // 2, len(whole) - 1]:
-        path.write_bytes(whole[:length])
-        assert read_index(path, root) is None
-        assert listed(open_index(root, places(root))) == listed(index)
-    path.write_bytes(b"{}\n" + whole)
-    assert read_index(path, root) is None
+    whole, random = path.read_bytes(), Random(SEED)
+    for number in range(CASES):
+        spoilt = (cut if number % 4 == 0 else flipped)(whole, random)
+        path.write_bytes(spoilt)
+        caplog.clear()
+        assert listed(open_index(root, places(root))) == listed(index), f"INDEX_SEED={SEED}, case {number}"
+        assert [record.message[:25] for record in caplog.records] == ["the file index is damaged"], number
+        assert path.read_bytes() == whole, number
+
+
+def cut(content: bytes, random: Random) -> bytes:
+    """The first bytes alone."""
+    return content[: random.randrange(len(content))]
+
+
+def flipped(content: bytes, random: Random) -> bytes:
+    """1, 2 or 200 bytes changed."""
+    spoilt = bytearray(content)
+    for place in random.sample(range(len(content)), min(random.choice((1, 2, 200)), len(content))):
+        spoilt[place] ^= random.randrange(1, 256)
+    return bytes(spoilt)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_index_intact_in_the_second_place_needs_no_warning(
+    root: Path, caplog: pytest.LogCaptureFixture, place: int
+) -> None:
+    index = open_index(root, places(root))
+    for path in places(root):
+        write_index(path, index)
+    places(root)[place].write_bytes(b"vit-index 2 ")
+    assert listed(open_index(root, places(root))) == listed(index)
+    assert not caplog.records
+
+
+HOSTILE: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a label beyond the classes": lambda of: of["labels"].__setitem__(5, 3),
+    "a negative label": lambda of: of["labels"].__setitem__(0, -1),
+    "a name that ends before it starts": lambda of: of["ends"].__setitem__(3, 1),
+    "an empty name": lambda of: of["ends"].__setitem__(3, of["ends"][2]),
+    "a name beyond the last": lambda of: of["ends"].__setitem__(-1, 2**63),
+    "a NUL in a name": lambda of: of["names"].__setitem__(2, 0),
+    "names that are left over": lambda of: of.update(ends=of["ends"][:-1], labels=of["labels"][:-1]),
+    "a class that no folder has": lambda of: of["class_names"].__setitem__(0, "absent"),
+    "classes in another order": lambda of: of["class_names"].reverse(),
+    "a class twice": lambda of: of["class_names"].__setitem__(1, "class_0"),
+    "classes that are numbers": lambda of: of.update(class_names=[1, 2, 3]),
+    "classes that are a text": lambda of: of.update(class_names="class_0"),
+    "a class that UTF-8 cannot have": lambda of: of["class_names"].__setitem__(2, "\ud800"),
+    "stamps that are a list": lambda of: of.update(stamps=["", "class_0"]),
+    "a stamp that is a text": lambda of: of["stamps"].update({"": "now"}),
+    "a folder with a NUL": lambda of: of["stamps"].update({"a\0b": 1}),
+}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE)
+def test_an_index_with_right_checksums_and_wrong_content_is_made_anew(
+    root: Path, hostile: Callable[[dict[str, Any]], object]
+) -> None:
+    index = open_index(root, places(root))
+    arrays = {name: getattr(index, name).copy() for name in ("ends", "labels", "names")}
+    content = {**arrays, "class_names": list(index.class_names), "stamps": dict(index.stamps)}
+    hostile(content)
+    checksum = file_index._checksum(content["class_names"], content["ends"], content["labels"], content["names"])
+    path = root.parent / ".train.vit-index"
+    write_index(path, file_index.FileIndex(**content, checksum=checksum))
+    with pytest.raises(DamagedIndex):
+        read_index(path, root)
+    assert listed(open_index(root, places(root))) == listed(index)
+
+
+HEADS = [
+    "[]",
+    "1",
+    "null",
+    '"x"',
+    "{}",
+    "[" * 100_000,
+    '{"files": true}',
+    '{"files": 1e999}',
+    '{"files": -1}',
+    "NaN",
+    "9" * 9999,
+]
+
+
+@pytest.mark.parametrize("text", HEADS, ids=range(len(HEADS)))
+def test_a_first_line_of_other_json_is_damage(root: Path, text: str) -> None:
+    path = root.parent / ".train.vit-index"
+    path.write_bytes(b"vit-index 2 %08x %s\n" % (zlib.crc32(text.encode()), text.encode()))
+    with pytest.raises(DamagedIndex):
+        read_index(path, root)
+
+
+def test_what_is_no_file_and_what_an_older_trainer_wrote_is_passed_over_in_silence(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = root.parent / ".train.vit-index"
+    os.mkfifo(path)
+    open_index(root, (path,))
+    path.unlink(missing_ok=True)
+    path.write_bytes(b'{"format": 1, "files": 12, "labels": "int16", "names": 1, "crc": 1}\n')
+    open_index(root, (path,))
+    assert not caplog.records
+
+
+def test_lists_that_differ_in_a_class_a_name_or_a_label_have_other_checksums(root: Path) -> None:
+    found = [make_index(root).checksum]
+    (root / "class_0").rename(root / "class_00")
+    found.append(make_index(root).checksum)
+    (root / "class_1/é 1.JPEG").rename(root / "class_1/é 2.JPEG")
+    found.append(make_index(root).checksum)
+    (root / "class_1/é 2.JPEG").rename(root / "class_2/é 0.JPEG")
+    assert len({*found, make_index(root).checksum}) == 4
 
 
 def test_ranks_that_start_at_once_all_get_the_whole_index(root: Path) -> None:
