@@ -14,9 +14,9 @@ from mpikit.errors import Fault
 from mpikit.job import Job, smoke_settings
 from mpikit.load import load_job
 from mpikit.payload import read_payload
-from mpikit.redaction import redact
 from mpikit.render import Rendered, render
 from mpikit.summary import changed_values, headline, notes
+from mpikit.terminal import talk
 from mpikit.values import Values, load_values
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -181,12 +181,6 @@ def login() -> str:
 
 def rendered_job(job: Job) -> Rendered:
     return render(job, read_payload(ROOT / "vit"))
-
-
-def talk(*lines: object) -> None:
-    """Lines for the person; stdout is for data."""
-    for line in lines:
-        click.echo(redact(str(line)), err=True)
 
 
 def introduce(values: Values, job: Job, warnings: Sequence[Fault]) -> None:

@@ -40,6 +40,7 @@ LAYERS = (
     ("payload", "values", "job"),
     ("parts",),
     ("reader", "fields", "profiles"),
+    ("terminal",),
     ("quoting", "progress", "redaction", "durations", "nonroot", "quantities", "scalars", "sources"),
     ("errors",),
 )
