@@ -88,4 +88,5 @@ def refuse_system_folder(key: str, folder: str) -> None:
     )
     if place in shared or below_system:
         fix = f"--set {key}=/path of a folder for this job's results" if key == "output" else "give a folder of its own"
-        raise one_fault(key, f"{shown(folder)} belongs to the system or to others", fix)
+        where, key = (key, "") if key.startswith("--") else ("", key)
+        raise one_fault(key, f"{shown(folder)} belongs to the system or to others", fix, where)

@@ -14,6 +14,7 @@ from mpikit.errors import Fault
 from mpikit.job import Job, smoke_settings
 from mpikit.load import load_job
 from mpikit.payload import read_payload
+from mpikit.redaction import keep_secrets_of
 from mpikit.render import Rendered, render
 from mpikit.summary import changed_values, headline, notes
 from mpikit.terminal import talk
@@ -169,7 +170,9 @@ def load(options: Options) -> tuple[Values, Job, list[Fault]]:
 
 
 def _values(options: Options, settings: Sequence[tuple[str, str]]) -> Values:
-    return load_values(options.root, options.files, settings, login(), options.user_file)
+    values = load_values(options.root, options.files, settings, login(), options.user_file)
+    keep_secrets_of(values.data)
+    return values
 
 
 def login() -> str:

@@ -16,6 +16,7 @@ from mpikit.durations import seconds_of
 from mpikit.errors import EXIT_NO, JobError, ManifestError, Timeout, ValuesError, one_fault, one_line
 from mpikit.job import Job
 from mpikit.options import Options, introduce, load, login, rendered_job, shared_options, shared_options_but_f
+from mpikit.redaction import redact
 from mpikit.terminal import clear, show, show_log, show_painted, talk
 
 if TYPE_CHECKING:
@@ -349,7 +350,7 @@ def diff(options: Options, output: str) -> None:
     session = Session(options)
     job, manifests = _manifests(options)
     found = changes(session.cluster, manifests, session.namespace)
-    value = [{"kind": one.kind, "name": one.name, "action": one.action, "diff": one.diff} for one in found]
+    value = [{"kind": one.kind, "name": one.name, "action": one.action, "diff": redact(one.diff)} for one in found]
     differing = [one for one in found if one.action != "same"]
     if output != "text" or differing:
         _show(output, value, lambda: "".join(one.diff for one in differing).rstrip("\n"), [job.job_name])
