@@ -28,10 +28,10 @@ try:
         login,
         rendered_job,
         shared_options,
-        talk,
         target_options,
     )
     from mpikit.summary import all_values, headline, once_more
+    from mpikit.terminal import show, show_data, talk
     from mpikit.verbs import VERBS
 except ModuleNotFoundError as missing:
     needed = f"{sys.executable} -m pip install click jinja2 pydantic pyyaml"
@@ -64,7 +64,7 @@ def render_verb(options: Options) -> None:
     rendered = rendered_job(job)
     introduce(values, job, warnings)
     if options.out is None:
-        click.echo(rendered.manifest.encode(), nl=False)  # bytes: YAML is UTF-8, whatever the locale says
+        show_data(rendered.manifest)
         talk(once_more(job))
         return
     from mpikit.files import next_step, write_out
@@ -81,7 +81,7 @@ def init(options: Options, site: str, user: str | None) -> None:
     """Write values/user.yaml from a site's values and a user name."""
     from mpikit.files import write_user_values
 
-    click.echo(write_user_values(options.root, site, user or login()))
+    show(str(write_user_values(options.root, site, user or login())))
 
 
 @cli.command()
@@ -105,11 +105,11 @@ def check(options: Options, /, manifest: str | None, output: str, verbose: bool,
         text, lines, bad = read_text(manifest, manifest), [], EXIT_NO
         found = check_manifest(text, manifest, Target(**target))
     if output == "json":
-        click.echo(json.dumps([fault.as_dict() for fault in found], indent=2))
+        show(json.dumps([fault.as_dict() for fault in found], indent=2))
     else:
         verdicts = [str(fault) for fault in found] or ["no fault found"]
         needed = [f"  the cluster must have {name}" for name in needs(text)]
-        click.echo("\n".join([*([*lines, *needed] if verbose else lines[:1]), *verdicts]))
+        show("\n".join([*([*lines, *needed] if verbose else lines[:1]), *verdicts]))
     if any(strict or fault.severity == "fault" for fault in found):
         raise SystemExit(bad)
 
@@ -136,7 +136,7 @@ def schema() -> None:
     """Print the JSON Schema of a values file, for editors."""
     from mpikit.schema import values_schema
 
-    click.echo(json.dumps(values_schema(), indent=2))
+    show(json.dumps(values_schema(), indent=2))
 
 
 @cli.command()

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from mpikit.errors import one_fault
-from mpikit.options import ROOT, Options, load, shared_options, talk
+from mpikit.options import ROOT, Options, load, shared_options
 from mpikit.tasks import DATASETS, Task, data_task, source_of, weights_task
+from mpikit.terminal import show, show_data, talk
 
 _here = click.option("--here", is_flag=True, help="Do it on this machine instead of printing the command.")
 _job = click.option(
@@ -114,7 +115,7 @@ def _do(options: Options, task: Task, *, here: bool, as_job: bool) -> None:
         return
     if not task.here:
         raise one_fault("", "a folder is on a claim, so there is no command for a machine", "--job", "--to")
-    click.echo(task.command_line)
+    show(task.command_line)
     talk("next: run this where the folder is, in the project's folder; --here does it now, --job prints a Job")
 
 
@@ -123,7 +124,7 @@ def _print_job(options: Options, task: Task) -> None:
     from mpikit.render import render_task
 
     _, job, warnings = load(options)
-    click.echo(render_task(job, task, read_payload(ROOT / "vit")).encode(), nl=False)
+    show_data(render_task(job, task, read_payload(ROOT / "vit")))
     talk(*(fault for fault in warnings), task.after_it(job.namespace))
 
 

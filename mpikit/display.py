@@ -1,4 +1,7 @@
-"""Statuses as people read them: a few lines for one job, a table for many; colours only where they were asked for."""
+"""Statuses as people read them: a few lines for one job, a table for many; colours only where they were asked for.
+
+What a server wrote is escaped here, since colours pass the writer (terminal.show_painted).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 
+from mpikit.errors import one_line
 from mpikit.progress import duration
 from mpikit.status import Status
 
@@ -35,7 +39,7 @@ def ago(moment: datetime | None, now: datetime) -> str:
 def status_text(status: Status, now: datetime, *, colour: bool, width: int = MAX_WIDTH) -> str:
     """One job in a few lines."""
     verdict = painted(status.verdict, colour_of(status.verdict) if colour else None)
-    head = f"{status.name}  {verdict}"
+    head = f"{one_line(status.name)}  {verdict}"
     if status.since:
         head += f"  for {ago(status.since, now)} (since {status.since:%Y-%m-%d %H:%M:%S} UTC)"
     rows = [("why", f"{status.reason}: {status.message}" if status.reason else status.message)]
@@ -59,7 +63,7 @@ def _row(name: str, text: str, width: int) -> str:
 def status_line(status: Status) -> str:
     """One job in one line, for a log that grows."""
     done = f" ({status.progress})" if status.progress else ""
-    return f"{status.name}: {status.verdict}{done}: {status.message}"
+    return one_line(f"{status.name}: {status.verdict}{done}: {status.message}")
 
 
 def table(statuses: Sequence[Status], now: datetime, *, colour: bool, namespaces: bool) -> str:
@@ -73,6 +77,7 @@ def table(statuses: Sequence[Status], now: datetime, *, colour: bool, namespaces
         heads.insert(0, "NAMESPACE")
         for row, status in zip(rows, statuses, strict=True):
             row.insert(0, status.namespace)
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
     column = heads.index("VERDICT")
     lines = []
@@ -87,8 +92,8 @@ def table(statuses: Sequence[Status], now: datetime, *, colour: bool, namespaces
 def wasted(statuses: Sequence[Status]) -> list[str]:
     """What holds cards although it is finished, and how to free them."""
     return [
-        f"{s.name} is {s.verdict} and still holds {s.held_cards} cards\n"
-        f"  fix: python generate.py delete {s.name} -n {s.namespace}"
+        one_line(f"{s.name} is {s.verdict} and still holds {s.held_cards} cards")
+        + f"\n  fix: {one_line(f'python generate.py delete {s.name} -n {s.namespace}')}"
         for s in statuses
         if s.held_cards and (s.finished or s.verdict == "Deleted")
     ]

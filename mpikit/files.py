@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 from mpikit.errors import KitError, one_fault
 from mpikit.fields import DNS_LABEL
+from mpikit.folders import refuse_system_folder
 from mpikit.job import Job
 from mpikit.quoting import shown
 from mpikit.render import Rendered, render_user_values
@@ -21,15 +24,51 @@ def write_out(folder: Path, job: Job, rendered: Rendered) -> list[Path]:
     if job.delivery == "configmap":
         files = {name: content for name, content in files.items() if name in rendered.scripts}
     files["job.yaml"] = rendered.manifest.encode()
+    refuse_system_folder("--out", str(folder))
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _refuse_foreign(folder)
         for name, content in files.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-            path.chmod(0o755 if name.endswith(".sh") else 0o644)
+            _write_file(folder, name, content, _mode_of(name, job))
     except OSError as error:
         raise KitError(f"--out {folder}: {error.strerror}\n  fix: give a folder that you may write to") from error
     return [folder / name for name in sorted(files)]
+
+
+def _mode_of(name: str, job: Job) -> int:
+    """Scripts run and may be read by all; a manifest with variables or a podSpec may hold secrets."""
+    if name == "job.yaml" and (job.env or job.launcher.pod_spec or job.worker.pod_spec):
+        return 0o600
+    return 0o755 if name.endswith(".sh") else 0o644
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raise KitError for a link that another user made, and for a folder in which others may swap files."""
+    found, link = folder.stat(), folder.lstat()
+    others = found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX and found.st_uid != os.geteuid()
+    if link.st_uid not in (0, os.geteuid()) or others:
+        raise KitError(f"--out {folder}: belongs to another user\n  fix: give a folder of your own")
+
+
+def _write_file(folder: Path, name: str, content: bytes, mode: int) -> None:
+    """Write below `folder` by a rename, following no link there: one could lead to another file of the user."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for place in (path, *path.parents):
+        if place == folder:
+            break
+        if place.is_symlink():
+            raise KitError(f"--out {folder}: {place} is a symbolic link\n  fix: remove it, or give another folder")
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), mode)
+        draft.rename(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def write_user_values(root: Path, site: str, user: str) -> Path:

@@ -326,12 +326,14 @@ class Job(Kube):
         return NONROOT_SSH_PORT if self.run_as_user else SSH_PORT
 
     def pod_spec(self, pod: Pod) -> dict[str, Any]:
-        """More fields of a PodSpec: those that runAsUser asks for, then the user's own."""
-        if not self.run_as_user:
-            return pod.pod_spec
-        own = pod.pod_spec.get("securityContext") or {}
-        security = pod_security(self.run_as_user) | own
-        return {"securityContext": security} | {k: v for k, v in pod.pod_spec.items() if k != "securityContext"}
+        """More fields of a PodSpec: no token of the API server, what runAsUser asks for, then the user's own.
+
+        Nothing in the pods calls the API server: mpirun reaches the workers by ssh.
+        """
+        fields: dict[str, Any] = {"automountServiceAccountToken": False} | pod.pod_spec
+        if self.run_as_user:
+            fields["securityContext"] = pod_security(self.run_as_user) | (pod.pod_spec.get("securityContext") or {})
+        return fields
 
     @property
     def launcher_command(self) -> tuple[str, ...]:

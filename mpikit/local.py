@@ -10,22 +10,20 @@ import contextlib
 import os
 import random
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from mpikit.errors import Fault, Interrupted, RunError, ValuesError, one_fault
+from mpikit.folders import refuse_system_folder, work_folder
 from mpikit.job import Job
 from mpikit.parts import Claim
 from mpikit.profiles import EXIT_CODES
 from mpikit.render import Rendered
+from mpikit.supervision import run_supervised
 from mpikit.tasks import Task
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # ssh's place in mpirun and in run_vit.sh: options and the host are dropped, the rest is the command. Each node has a
 # folder for temporary files of its own: two daemons of Open MPI 4 that make one folder at once end the job (code 213).
@@ -45,11 +43,10 @@ def run_job(job: Job, rendered: Rendered, here: Path) -> None:
     """
     mpirun = find_mpirun()
     folders = local_folders(job, here)
-    with tempfile.TemporaryDirectory(prefix="mpikit-", ignore_cleanup_errors=True) as name:
-        work = Path(name)
+    with work_folder() as (work, held):
         write_kit(work, job, rendered)
         command = ["bash", str(work / "kit" / "run_vit.sh")]
-        code, interrupted = _run(command, _environment(job, work, mpirun, folders))
+        code, interrupted = run_supervised(command, _environment(job, work, mpirun, folders), [held])
     if interrupted:
         raise Interrupted(
             f"stopped as asked (exit code {code}); the same command goes on from the last checkpoint, if any"
@@ -65,7 +62,9 @@ def run_task(task: Task, root: Path) -> None:
             "", "a folder of this task is on a claim, which this machine has not", "--to PATH, or --job", "--here"
         )
     path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
-    code, interrupted = _run([sys.executable, "-m", task.module, *task.here], os.environ | {"PYTHONPATH": path})
+    code, interrupted = run_supervised(
+        [sys.executable, "-m", task.module, *task.here], os.environ | {"PYTHONPATH": path}
+    )
     if interrupted:
         raise Interrupted("stopped as asked; the same command goes on where it stopped")
     if code:
@@ -101,6 +100,7 @@ def local_folders(job: Job, here: Path) -> dict[str, str]:
     if faults:
         raise ValuesError(faults)
     folders.setdefault("output", str(here / "output"))
+    refuse_system_folder("output", folders["output"])
     if not Path(folders["output"]).parent.is_dir():
         raise one_fault("output", f"{folders['output']}: the folder above it is missing", "make it, or set output")
     return folders
@@ -159,29 +159,3 @@ def _free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-
-
-def _run(command: list[str], environment: dict[str, str]) -> tuple[int, bool]:
-    """The exit code of a command, and whether Ctrl-C ended it.
-
-    The first Ctrl-C, TERM or HUP lets the job save its state; the second one ends it at once.
-    """
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
-    asked: list[int] = []
-
-    def stop(number: int, _frame: object) -> None:
-        asked.append(number)
-        if len(asked) == 1:
-            process.terminate()
-        else:
-            os.killpg(process.pid, signal.SIGKILL)
-
-    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
-    try:
-        code = process.wait()
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # whatever of the scripts outlived them
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return (128 - code if code < 0 else code), signal.SIGINT in asked

@@ -14,9 +14,10 @@ from mpikit.errors import Fault
 from mpikit.job import Job, smoke_settings
 from mpikit.load import load_job
 from mpikit.payload import read_payload
-from mpikit.redaction import redact
+from mpikit.redaction import keep_secrets_of
 from mpikit.render import Rendered, render
 from mpikit.summary import changed_values, headline, notes
+from mpikit.terminal import talk
 from mpikit.values import Values, load_values
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -169,7 +170,9 @@ def load(options: Options) -> tuple[Values, Job, list[Fault]]:
 
 
 def _values(options: Options, settings: Sequence[tuple[str, str]]) -> Values:
-    return load_values(options.root, options.files, settings, login(), options.user_file)
+    values = load_values(options.root, options.files, settings, login(), options.user_file)
+    keep_secrets_of(values.data)
+    return values
 
 
 def login() -> str:
@@ -187,12 +190,6 @@ def known_login() -> str:
 
 def rendered_job(job: Job) -> Rendered:
     return render(job, read_payload(ROOT / "vit"))
-
-
-def talk(*lines: object) -> None:
-    """Lines for the person; stdout is for data."""
-    for line in lines:
-        click.echo(redact(str(line)), err=True)
 
 
 def introduce(values: Values, job: Job, warnings: Sequence[Fault]) -> None:

@@ -13,6 +13,7 @@ from mpikit.parts import PATCHES
 from mpikit.profiles import OLDEST_SYNAPSE, SYNAPSE, release_named, version_key
 from mpikit.quoting import shown
 from mpikit.reader import Key
+from mpikit.redaction import looks_secret
 
 MISSING = "is missing"
 Found = Iterator[tuple[Key, str, str, Literal["fault", "warning"]]]
@@ -204,6 +205,17 @@ def _env_rules(job: Job) -> Found:
         elif (item.value is None) == (item.value_from is None):
             found = "no value" if item.value is None else "both value and valueFrom"
             yield key, f"{item.name} has {found}", "give value: or valueFrom:", "fault"
+        elif item.value and looks_secret(item.name):
+            fix = (
+                "keep it in a Secret (kubectl create secret generic NAME --from-literal=KEY=...) and write "
+                f"{{name: {item.name}, valueFrom: {{secretKeyRef: {{name: NAME, key: KEY}}}}}}"
+            )
+            yield (
+                ("env", number, "value"),
+                f"{item.name} looks like a secret; all who read the manifest can read it",
+                fix,
+                "warning",
+            )
 
 
 def _label_rules(job: Job) -> Found:

@@ -10,6 +10,7 @@ from mpikit.errors import one_line
 from mpikit.job import Job
 from mpikit.quoting import shown
 from mpikit.reader import Key, dotted
+from mpikit.redaction import masked
 from mpikit.values import DEFAULT_LAYER, Values
 
 MOST_LINES = 8  # more would push the command's own line off a small terminal; `check -v` has them all
@@ -58,7 +59,7 @@ def _source(where: str) -> str:
 def all_values(values: Values) -> Iterator[tuple[str, str, str]]:
     """Every value as (dotted key, value, place)."""
     for key, value in _leaves(values.data, ()):
-        yield one_line(dotted(key)), _told(value), one_line(values.where(key))
+        yield one_line(dotted(key)), _told(masked(value)), one_line(values.where(key))
 
 
 def _leaves(value: Any, prefix: Key) -> Iterator[tuple[Key, Any]]:

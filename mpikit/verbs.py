@@ -13,19 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mpikit.durations import seconds_of
-from mpikit.errors import EXIT_NO, JobError, ManifestError, Timeout, ValuesError, one_fault
+from mpikit.errors import EXIT_NO, JobError, ManifestError, Timeout, ValuesError, one_fault, one_line
 from mpikit.job import Job
-from mpikit.options import (
-    Options,
-    introduce,
-    known_login,
-    load,
-    rendered_job,
-    shared_options,
-    shared_options_but_f,
-    talk,
-)
+from mpikit.options import Options, introduce, known_login, load, rendered_job, shared_options, shared_options_but_f
 from mpikit.redaction import redact
+from mpikit.terminal import clear, show, show_log, show_painted, talk
 
 if TYPE_CHECKING:
     from mpikit.logs import JobLog
@@ -115,23 +107,21 @@ def _width() -> int:
     return min(MAX_WIDTH, shutil.get_terminal_size((MAX_WIDTH, 24)).columns)
 
 
-def _print(text: str) -> None:
-    click.echo(redact(text))
-
-
-def _show(output: str, value: Any, text: Callable[[], str], names: Iterable[str]) -> None:
+def _show(
+    output: str, value: Any, text: Callable[[], str], names: Iterable[str], show_text: Callable[[str], None] = show
+) -> None:
     """Print a result in the form that -o asks for."""
     from mpikit.quoting import yaml_filter
 
     match output:
         case "json":
-            _print(json.dumps(value, indent=2))
+            show(json.dumps(value, indent=2))
         case "yaml":
-            _print(yaml_filter(value))
+            show(yaml_filter(value))
         case "name":
-            _print("\n".join(f"mpijob.kubeflow.org/{name}" for name in names))
+            show("\n".join(f"mpijob.kubeflow.org/{name}" for name in names))
         case _:
-            _print(text())
+            show_text(text())
 
 
 def _show_status(session: Session, status: Status, output: str) -> None:
@@ -140,7 +130,7 @@ def _show_status(session: Session, status: Status, output: str) -> None:
     def text() -> str:
         return status_text(status, session.cluster.now(), colour=_coloured(), width=_width())
 
-    _show(output, status.as_dict(), text, [status.name])
+    _show(output, status.as_dict(), text, [status.name], show_painted)
 
 
 def _manifests(options: Options) -> tuple[Job, list[dict[str, Any]]]:
@@ -215,11 +205,11 @@ def _watch_status(session: Session, name: str, output: str, silent_seconds: floa
             continue
         looked_at, now = clock(), session.status(name, silent_seconds)
         if sys.stdout.isatty() and output == "text":
-            click.clear()
+            clear()
             _show_status(session, now, output)
         elif (line := status_line(now)) != told:
             told = line
-            _print(json.dumps(now.as_dict()) if output == "json" else line)
+            show(json.dumps(now.as_dict()) if output == "json" else line)
         if now.finished or (now.verdict == "Deleted" and not now.held_cards):
             return
 
@@ -248,7 +238,7 @@ def list_verb(options: Options, output: str, all_namespaces: bool, all_users: bo
             return f"no jobs of {session.user} in {where}"
         return table(shown, now, colour=_coloured(), namespaces=all_namespaces)
 
-    _show(output, [status.as_dict() for status in shown], text, [status.name for status in shown])
+    _show(output, [status.as_dict() for status in shown], text, [status.name for status in shown], show_painted)
     talk(*wasted(shown))
     if hidden := len(found) - len(shown):
         talk(f"{hidden} jobs of others are not shown: --all-users")
@@ -290,11 +280,9 @@ def _log_of(session: Session, name: str, rank: int | None = None, worker: int | 
 
 
 def _print_log(log: JobLog, **how: Any) -> None:
-    """The lines as bytes, as they came; each at once, for a reader in a pipe."""
-    out = sys.stdout.buffer
+    """The lines, each at once for a reader in a pipe."""
     for line in log.lines(**how):
-        out.write(line + b"\n")
-        out.flush()
+        show_log(line)
 
 
 @click.command()
@@ -327,7 +315,7 @@ def _wait(session: Session, name: str, goal: Any, seconds: float, output: str, *
     if output != "text":
         _show_status(session, status, output)
     elif not quiet:
-        _print(f"mpijob.kubeflow.org/{name} {goal}")
+        show(f"mpijob.kubeflow.org/{name} {goal}")
 
 
 @click.command()
@@ -364,7 +352,7 @@ def diff(options: Options, output: str) -> None:
     session = Session(options)
     job, manifests = _manifests(options)
     found = changes(session.cluster, manifests, session.namespace)
-    value = [{"kind": one.kind, "name": one.name, "action": one.action, "diff": one.diff} for one in found]
+    value = [{"kind": one.kind, "name": one.name, "action": one.action, "diff": redact(one.diff)} for one in found]
     differing = [one for one in found if one.action != "same"]
     if output != "text" or differing:
         _show(output, value, lambda: "".join(one.diff for one in differing).rstrip("\n"), [job.job_name])
@@ -388,7 +376,7 @@ def doctor(options: Options, output: str, probe: bool) -> None:
     def tell(check: Check) -> None:
         found.append(check)
         if output == "text":
-            _print(_check_text(check))
+            show_painted(_check_text(check))
 
     session: Session | None = None
     try:
@@ -424,7 +412,8 @@ def _check_text(check: Any) -> str:
     colours = {"ok": GOOD, "warning": BUSY, "fault": BAD}
     label = f"{check.result.upper() if check.result == 'fault' else check.result:<7}"
     head = painted(label, colours[check.result] if _coloured() else None)
-    return f"{head}  {check.check}: {check.message}" + (f"\n         fix: {check.fix}" if check.fix else "")
+    said = one_line(f"{check.check}: {check.message}")
+    return f"{head}  {said}" + (f"\n         fix: {one_line(check.fix)}" if check.fix else "")
 
 
 VERBS = (submit, status, list_verb, logs, wait, delete, diff, doctor)

@@ -35,6 +35,7 @@ LAYERS = (
     ("capacity",),
     ("objects",),
     ("local", "files", "schema", "summary", "refusals"),
+    ("folders", "supervision"),
     ("render",),
     ("tasks",),
     ("load", "published"),
@@ -42,6 +43,7 @@ LAYERS = (
     ("payload", "values", "job"),
     ("parts",),
     ("reader", "fields", "profiles"),
+    ("terminal",),
     ("quoting", "progress", "redaction", "durations", "nonroot", "quantities", "scalars", "sources"),
     ("errors",),
 )

@@ -18,6 +18,7 @@ from vit.cpus import cpus_per_rank, usable_cpus
 from vit.errors import ConfigError
 from vit.model import AttentionKind
 from vit.ranks import Ranks
+from vit.terminal import write
 
 logger = logging.getLogger(__name__)
 
@@ -200,9 +201,9 @@ def count_devices(kind: str) -> int:
 def main(argv: list[str]) -> int:
     """Print the number of devices of argv[0]'s kind as a bare integer."""
     if len(argv) != 1 or argv[0] not in ("hpu", "cuda", "cpu"):
-        sys.stderr.write("usage: python -m vit.device hpu|cuda|cpu\n")
+        write(sys.stderr, "usage: python -m vit.device hpu|cuda|cpu\n")
         return 2
-    sys.stdout.write(f"{count_devices(argv[0])}\n")
+    write(sys.stdout, f"{count_devices(argv[0])}\n")
     return 0
 
 

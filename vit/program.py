@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, TextIO
 
 from vit.errors import EXIT_CODES, ConfigError, Stopped, TrainError
+from vit.terminal import visible, write
 
 REDRAW_SECONDS = 0.5
 LINE_SECONDS = 60.0  # off a terminal: often enough to see that it goes on, seldom enough for a log
@@ -54,7 +55,7 @@ class Talk:
             self.first_share, self.began = share, now
         if self.terminal:
             if now - self.told_at >= REDRAW_SECONDS or share >= 1:
-                line = self._line(share, now, text)
+                line = visible(self._line(share, now, text))
                 self._write("\r", line.ljust(self.width))
                 self.width, self.told_at = len(line), now
         elif now - self.told_at >= LINE_SECONDS or share - self.told_share >= LINE_SHARE:
@@ -67,10 +68,11 @@ class Talk:
         left = (now - self.began) * (1 - share) / (share - self.first_share)
         return f"{text}, {100 * share:.0f} %, {left:.0f} s left"
 
-    def _write(self, *texts: str) -> None:
+    def _write(self, lead: str, text: str) -> None:
+        """`lead` moves the cursor of the live line, so it goes out as it is."""
         try:
-            self.stream.write("".join(texts))
-            self.stream.flush()
+            self.stream.write(lead)
+            write(self.stream, text)
         except OSError:  # nobody reads any more; the work goes on
             pass
 

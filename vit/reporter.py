@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from vit.errors import TrainError
+from vit.terminal import visible, write
 
 REDRAW_SECONDS = 0.5  # a live line drawn more often costs time and nobody reads it
 
@@ -48,7 +49,7 @@ class Reporter(logging.Handler):
 
     def live(self, text: str) -> None:
         """Redraw the live line, at most every REDRAW_SECONDS; nothing off a terminal."""
-        now = time.monotonic()
+        text, now = visible(text), time.monotonic()
         if not self.terminal or now - self.drawn_at < REDRAW_SECONDS:
             return
         self.stdout.write("\r" + text.ljust(self.live_width))
@@ -68,15 +69,14 @@ class Reporter(logging.Handler):
         self.log = path.open("a", encoding="utf-8")
 
     def _write(self, stream: TextIO, line: str) -> None:
-        stream.write(line + "\n")
-        stream.flush()
+        write(stream, line + "\n")
         self._to_log(line)
 
     def _to_log(self, line: str) -> None:
         if self.log is None:
             return
         try:
-            self.log.write(line + "\n")
+            self.log.write(visible(line) + "\n")
             self.log.flush()
         except OSError as error:  # a full disk: the next metric line or checkpoint ends the run with its name
             self.log = None

@@ -14,6 +14,7 @@ from vit.config import Config, parse_args
 from vit.errors import EXIT_CODES, ConfigError, TrainError
 from vit.ranks import LAZY_MODE, Ranks, read_ranks
 from vit.reporter import Reporter
+from vit.terminal import write
 
 COMPILERS = ("torch._dynamo", "torch._inductor")
 NEEDED = ("torch", "numpy", "PIL")
@@ -108,7 +109,7 @@ def _train(config: Config, ranks: Ranks, reporter: Reporter) -> None:
 def _refuse(error: ConfigError, program: str) -> int:
     """Say what is wrong with the flags, once for all ranks."""
     if os.environ.get("OMPI_COMM_WORLD_RANK", os.environ.get("RANK", "0")) == "0":
-        sys.stderr.write(f"{program}: {error}\n")
+        write(sys.stderr, f"{program}: {error}\n")
     else:
         time.sleep(RANK_0_SPEAKS_SECONDS)
     return error.exit_code
