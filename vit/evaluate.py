@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vit.config import Config, parse_args
+from vit.errors import StorageError
+from vit.process import run_process
 from vit.ranks import Ranks
 from vit.reporter import Reporter
-from vit.train import launch, leave
+from vit.stop import StopRequest
+from vit.train import launch
 
 if TYPE_CHECKING:
     from vit.evaluation import Evaluation
@@ -35,9 +37,13 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
     """Evaluate on this rank; rank 0 prints the result. Raises TrainError."""
     from vit.standalone import evaluate_weights
 
+    StopRequest()  # there is no state to save: a stop ends the process at once
     result, class_names = evaluate_weights(config, ranks)
     if ranks.rank == 0:
         reporter.metrics(_line(config, result, class_names))
+        if reporter.stdout_lost is not None:  # there is no other copy of the result
+            what = f"the result cannot be written ({reporter.stdout_lost})"
+            raise StorageError("stdout", what, "redirect stdout to a file or to a program that reads it")
 
 
 def _line(config: Config, result: Evaluation, class_names: list[str]) -> str:
@@ -47,4 +53,4 @@ def _line(config: Config, result: Evaluation, class_names: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    leave(main(sys.argv[1:]))
+    run_process(main)

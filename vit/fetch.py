@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import sys
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from vit.download import Download, Patience
 from vit.errors import ConfigError, DataError
+from vit.process import run_process
 from vit.program import Parser, Talk, run_program
 from vit.remote import Remote, checked_url
 from vit.variants import VARIANTS
@@ -130,4 +130,4 @@ def _loaded(path: Path, model_type: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_process(main)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vit.errors import ConfigError, DataError
 from vit.imagenet import imagenet_archives, prepare_imagenet
+from vit.process import run_process
 from vit.program import Parser, Talk, run_program
 from vit.staging import MANIFEST, Archive, Staging, named_target, read_manifest
 
@@ -116,4 +117,4 @@ def _tell(folder: Path, talk: Talk) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_process(main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -12,11 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, TextIO
 
 from vit.errors import EXIT_CODES, ConfigError, Stopped, TrainError
+from vit.stop import handle
 from vit.terminal import visible, write
 
 REDRAW_SECONDS = 0.5
 LINE_SECONDS = 60.0  # off a terminal: often enough to see that it goes on, seldom enough for a log
 LINE_SHARE = 0.1
+END_SECONDS = 8.0  # from a stop to the end of the process; what it leaves is as after a kill
 
 
 class Parser(argparse.ArgumentParser):
@@ -81,7 +84,9 @@ def run_program(name: str, argv: Sequence[str], work: Callable[[Sequence[str], T
     """Do `work`; returns the exit code of how it ended, with its one line on stderr."""
     sys.excepthook = traceback.print_exception
     talk = Talk(sys.stderr)
-    before = signal.signal(signal.SIGTERM, _stop)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number in before:
+        handle(number, _stop)
     try:
         work(argv, talk)
     except TrainError as error:
@@ -94,9 +99,14 @@ def run_program(name: str, argv: Sequence[str], work: Callable[[Sequence[str], T
         talk.say(traceback.format_exc().rstrip())
         return EXIT_CODES["internal"]
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return EXIT_CODES["complete"]
 
 
-def _stop(_number: int, _frame: object) -> None:
-    raise Stopped("SIGTERM", "stopped as asked", "the same command goes on where it stopped")
+def _stop(number: int, _frame: object) -> None:
+    """End by an exception, or at once if that waits too long, for example for storage that hangs."""
+    end = threading.Timer(END_SECONDS, os._exit, (EXIT_CODES["stopped"],))
+    end.daemon = True
+    end.start()
+    raise Stopped(signal.Signals(number).name, "stopped as asked", "the same command goes on where it stopped")

@@ -21,6 +21,7 @@ class Reporter(logging.Handler):
         self.rank, self.terminal, self.stdout, self.stderr = rank, terminal and rank == 0, stdout, stderr
         self.log: TextIO | None = None
         self.program = "vit.train"
+        self.told_lost: list[TextIO] = []
         self.live_width = 0
         self.drawn_at = 0.0
 
@@ -64,6 +65,11 @@ class Reporter(logging.Handler):
         else:
             self.say(text)
 
+    @property
+    def stdout_lost(self) -> str | None:
+        """Why stdout cannot be written, None if it can."""
+        return _lost(self.stdout)
+
     def open_log(self, path: Path) -> None:
         """Copy every further line to the attempt's log."""
         self.log = path.open("a", encoding="utf-8")
@@ -71,6 +77,10 @@ class Reporter(logging.Handler):
     def _write(self, stream: TextIO, line: str) -> None:
         write(stream, line + "\n")
         self._to_log(line)
+        if self.log is not None and _lost(stream) is not None and stream not in self.told_lost:
+            self.told_lost.append(stream)
+            name = "stdout" if stream is self.stdout else "stderr"
+            self.say(f"warning: {name} is no longer written ({_lost(stream)}); its lines are in this log")
 
     def _to_log(self, line: str) -> None:
         if self.log is None:
@@ -87,3 +97,9 @@ class Reporter(logging.Handler):
             self.stdout.write("\r" + " " * self.live_width + "\r")
             self.stdout.flush()
             self.live_width = 0
+
+
+def _lost(stream: TextIO) -> str | None:
+    """Return why a vit.streams.Stream was lost; other streams raise instead."""
+    reason: str | None = getattr(stream, "lost", None)
+    return reason

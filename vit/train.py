@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import sys
 import time
@@ -12,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from vit.config import Config, parse_args
 from vit.errors import EXIT_CODES, ConfigError, TrainError
+from vit.process import run_process
 from vit.ranks import LAZY_MODE, Ranks, read_ranks
 from vit.reporter import Reporter
 from vit.terminal import write
@@ -50,7 +50,11 @@ def launch(
     logging.captureWarnings(True)
     if config.device in ("auto", "hpu"):  # from SynapseAI 1.18 on the import of torch itself reads this
         os.environ.setdefault(LAZY_MODE, "1")
-    return _run(work, config, ranks, reporter)
+    try:
+        return _run(work, config, ranks, reporter)
+    except SystemExit:  # a library's: only the end of the run is a success
+        reporter.say(traceback.format_exc().rstrip())
+        return EXIT_CODES["internal"]
 
 
 def _is_terminal() -> bool:
@@ -115,18 +119,5 @@ def _refuse(error: ConfigError, program: str) -> int:
     return error.exit_code
 
 
-def leave(code: int) -> None:
-    """End the process now, with no clean-up: after a failure nothing may wait for other ranks or loader workers.
-
-    Nor after success: freeing a gloo process group can wait for ever for its own thread, which waits for the
-    interpreter's lock (seen with torch 2.2.2, one run of about twenty).
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    for child in multiprocessing.active_children():
-        child.kill()
-    os._exit(code)
-
-
 if __name__ == "__main__":
-    leave(main(sys.argv[1:]))
+    run_process(main)

@@ -6,7 +6,9 @@ it, or the storage does not answer. They end with the rank, however that ends.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import ctypes
 import dataclasses
 import multiprocessing
 import os
@@ -27,9 +29,11 @@ from vit.data import Batches
 from vit.errors import ConfigError, DataError
 from vit.ring import IDLE, Layout, Ring
 from vit.sources import Array, Picture, Source
+from vit.stop import STOP_SIGNALS
 
 TICKET = struct.Struct("=3I")  # slot, start, stop: so short that no write or read of a pipe is ever a part of one
 LOOK_SECONDS = 1.0
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LAST_WORDS_SECONDS = 5.0  # a process whose pipe is closed has ended, or is about to
 
 
@@ -88,15 +92,23 @@ def work(number: int, batches: Batches, ring: Ring, tickets: Connection, results
 
 def _settle() -> None:
     """The rank decides about signals, and these processes end with it, not before and not after."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+    for number in (*STOP_SIGNALS, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with_the_rank, daemon=True).start()
-
-
-def _end_with_the_rank() -> None:
     rank = multiprocessing.parent_process()
     assert rank is not None, "this is a process that the rank started"
+    _end_with_the_parent()
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_the_rank, args=(rank,), daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    """Have the kernel kill this process when its parent ends: the rank, or the fork server, which ends with it."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # sent even to a process that is stopped
+
+
+def _end_with_the_rank(rank: Any) -> None:
+    """Wait for the end of a rank that had ended before the kernel was asked, or that is not the parent."""
     rank.join()
     os._exit(0)
 
@@ -125,6 +137,7 @@ class Workers:
         with _named_start(layout.num_workers):
             self.ring = Ring(layout)
             taken, self.tickets = methods.Pipe(duplex=False)
+            atexit.register(self.close)  # runs before multiprocessing's exit handler, which would wait without end
             try:
                 self._start(batches, methods, taken)
             except OSError:
@@ -190,6 +203,7 @@ class Workers:
 
     def close(self) -> None:
         """End the processes, whatever they do: they hold nothing that must be put away."""
+        atexit.unregister(self.close)
         for process in self.processes:
             process.kill()
         end = time.monotonic() + LAST_WORDS_SECONDS  # of all: storage may hold them so that even a kill must wait

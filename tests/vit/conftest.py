@@ -27,7 +27,10 @@ def here(
     torch = pytest.importorskip("torch", reason="vit tests need torch: pip install torch")
     from vit.train import main
 
-    handlers, loggers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1)}, logging.root.handlers[:]
+    handlers, loggers = (
+        {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)},
+        logging.root.handlers[:],
+    )
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the trainer then leaves torch's threads alone
     torch.set_num_threads(1)
