@@ -20,7 +20,7 @@ from vit.erasing import Erasing
 from vit.errors import DataError
 from vit.file_index import index_files
 from vit.order import PADDING, Key, sample_random
-from vit.sources import Array, DamagedImage, FolderSource, Source, SyntheticSource
+from vit.sources import Array, DamagedImage, FolderSource, Source, SyntheticSource, large
 
 logger = logging.getLogger(__name__)
 
@@ -36,20 +36,30 @@ class Batch:
     labels: Tensor
     damaged: tuple[str, ...] = ()
     """What was wrong with each file that could not be decoded."""
+    remarks: tuple[str, ...] = ()
+    """Warnings on files that were decoded."""
 
 
 class DamageReport:
-    """Warns of each image that cannot be decoded, once a rank."""
+    """Warns of each image that cannot be decoded or is very large, once a rank."""
 
     def __init__(self) -> None:
         self.told: set[str] = set()
 
     def tell(self, batch: Batch, consequence: str) -> None:
-        """Warn of the batch's damaged images that were not told before."""
-        for text in batch.damaged:
+        """Warn of the batch's damaged and large images that were not reported before."""
+        for text in (*(f"{text}; {consequence}" for text in batch.damaged), *batch.remarks):
             if text not in self.told:
                 self.told.add(text)
-                logger.warning("%s; %s", text, consequence)
+                logger.warning("%s", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What to report of the files of a batch, or of a piece of it."""
+
+    damaged: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,35 +84,40 @@ class Batches:
         """The batch in memory of its own. Raises DataError."""
         images = np.empty((len(keys), self.side, self.side, 3), self.kind)
         labels = np.empty(len(keys), np.int64)
-        damaged = self.fill(keys, images, labels)
-        return Batch(torch.from_numpy(images), torch.from_numpy(labels), tuple(damaged))
+        found = self.fill(keys, images, labels)
+        return Batch(torch.from_numpy(images), torch.from_numpy(labels), tuple(found.damaged), tuple(found.remarks))
 
-    def fill(self, keys: Sequence[Key], images: Array, labels: Array) -> list[str]:
-        """Write the keys' images (B, S, S, 3) and labels (B); returns what was damaged. Raises DataError."""
-        damaged: list[str] = []
+    def fill(self, keys: Sequence[Key], images: Array, labels: Array) -> Findings:
+        """Write the keys' images (B, S, S, 3) and labels (B); returns what to report. Raises DataError."""
+        findings = Findings()
         for position, key in enumerate(keys):
-            found = None if key == PADDING else self._load(key, damaged)
+            found = None if key == PADDING else self._load(key, findings)
             images[position], labels[position] = (0, PADDING_LABEL) if found is None else found
-        return damaged
+        return findings
 
-    def _load(self, key: Key, damaged: list[str]) -> tuple[Array, int] | None:
+    def _load(self, key: Key, findings: Findings) -> tuple[Array, int] | None:
         """The sample, or its stand-in; what is damaged on the way is noted."""
         epoch, index = key
         for _ in range(MOST_DAMAGED):
             try:
-                return self._sample(epoch, index)
+                return self._sample(epoch, index, findings)
             except DamagedImage as error:
-                damaged.append(f"{error.where}: {error.what}")
+                findings.damaged.append(f"{error.where}: {error.what}")
                 if not self.replaces:
                     return None
                 index = (index + 1) % len(self.source)
                 last = error
         raise DataError(last.where, f"{last.what}, like {MOST_DAMAGED - 1} images before it", "mend the data set")
 
-    def _sample(self, epoch: int, index: int) -> tuple[Array, int]:
+    def _sample(self, epoch: int, index: int, findings: Findings) -> tuple[Array, int]:
         """The augmented image and its label; damage may show only now, when a part of the file is decoded."""
         random = sample_random(self.seed, (epoch, index))
-        pixels: Array = self.transform(self.source.image(index), self.side, random)
+        image = self.source.image(index)
+        if large(image.shape):
+            height, width = image.shape[:2]
+            what = f"has {width:,} x {height:,} pixels: decoding takes {3 * width * height / 2**20:,.0f} MiB"
+            findings.remarks.append(f"{self.source.where(index)}: {what}")
+        pixels: Array = self.transform(image, self.side, random)
         if self.erasing is not None:
             pixels = (pixels.astype(np.float32) - 127.5) / np.float32(127.5)
             self.erasing(pixels, random)
