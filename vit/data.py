@@ -20,6 +20,8 @@ from vit.erasing import Erasing
 from vit.errors import DataError
 from vit.file_index import index_files
 from vit.order import PADDING, Key, sample_random
+from vit.resize import Resizer
+from vit.scaling import INCEPTION, Scaling
 from vit.sources import Array, DamagedImage, FolderSource, Source, SyntheticSource, large
 
 logger = logging.getLogger(__name__)
@@ -62,6 +64,13 @@ class Findings:
     remarks: list[str] = field(default_factory=list)
 
 
+def scaled(pixels: Array, scaling: Scaling) -> Array:
+    """Pixels (..., 3) of 0 to 255 as the model's input, float32."""
+    mean, std = (np.asarray(value, np.float32) for value in scaling.levels())
+    found: Array = (pixels.astype(np.float32) - mean) / std
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batches:
     """Keys -> images and labels."""
@@ -72,6 +81,7 @@ class Batches:
     seed: int
     replaces: bool
     """Whether the next image takes the place of a damaged one (training), or padding does (evaluation)."""
+    scaling: Scaling = INCEPTION
     erasing: Erasing | None = None
     """Its noise needs more than bytes: images are normalised and float32 then."""
 
@@ -119,7 +129,7 @@ class Batches:
             findings.remarks.append(f"{self.source.where(index)}: {what}")
         pixels: Array = self.transform(image, self.side, random)
         if self.erasing is not None:
-            pixels = (pixels.astype(np.float32) - 127.5) / np.float32(127.5)
+            pixels = scaled(pixels, self.scaling)
             self.erasing(pixels, random)
         return pixels, self.source.label(index)
 
@@ -153,9 +163,11 @@ def open_data(config: Config, *, with_train: bool = True) -> Data:
     val = open_source(config, "val")
     if train is not None:
         _check_classes(train, val, config.data_path)
-    common: dict[str, Any] = {"side": config.image_size, "seed": config.seed}
+    common: dict[str, Any] = {"side": config.image_size, "seed": config.seed, "scaling": config.scaling}
     augmented = partial(Batches, transform=_augment(config), replaces=True, erasing=_erasing(config), **common)
-    resize = squash if config.eval_resize == "squash" else centre_crop(config.crop_pct)
+    resizer = _resizer(config)
+    squashed = partial(squash, resizer=resizer)
+    resize = squashed if config.eval_resize == "squash" else centre_crop(config.crop_pct, resizer)
     return Data(
         train=None if train is None else augmented(source=train),
         val=Batches(source=val, transform=resize, replaces=False, **common),
@@ -164,8 +176,12 @@ def open_data(config: Config, *, with_train: bool = True) -> Data:
 
 
 def _augment(config: Config) -> Transform:
-    base = TRANSFORMS[config.augment]
+    base = partial(TRANSFORMS[config.augment], resizer=_resizer(config))
     return base if config.aa is None else with_rand_augment(base, config.aa)
+
+
+def _resizer(config: Config) -> Resizer:
+    return Resizer(config.interpolation or "bilinear", config.resize or "antialias")
 
 
 def _erasing(config: Config) -> Erasing | None:
