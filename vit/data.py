@@ -19,10 +19,11 @@ from vit.config import Config
 from vit.erasing import Erasing
 from vit.errors import DataError
 from vit.file_index import index_files
+from vit.folders import skipped_text
 from vit.order import PADDING, Key, sample_random
 from vit.resize import Resizer
 from vit.scaling import INCEPTION, Scaling
-from vit.sources import Array, DamagedImage, FolderSource, Source, SyntheticSource, large
+from vit.sources import Array, DamagedImage, FolderSource, Source, SyntheticSource, class_counts, large
 
 logger = logging.getLogger(__name__)
 
@@ -163,6 +164,7 @@ def open_data(config: Config, *, with_train: bool = True) -> Data:
     val = open_source(config, "val")
     if train is not None:
         _check_classes(train, val, config.data_path)
+        _check_empty(train, config.data_path)
     common: dict[str, Any] = {"side": config.image_size, "seed": config.seed, "scaling": config.scaling}
     augmented = partial(Batches, transform=_augment(config), replaces=True, erasing=_erasing(config), **common)
     resizer = _resizer(config)
@@ -204,6 +206,15 @@ def open_source(config: Config, split: str) -> Source:
             return FolderSource(root, index_files(root, Path(config.output_dir)))
         case archive:
             return open_archive(archive, Path(config.data_path), split)
+
+
+def _check_empty(train: Source, root: str) -> None:
+    """Every class must have training images; without validation images it is only said (vit.describe)."""
+    empty = [name for name, count in zip(train.class_names, class_counts(train), strict=True) if not count]
+    if empty:
+        skipped = skipped_text(train.index.skipped) if isinstance(train, FolderSource) else ""
+        what = f"holds no images ({len(empty)} such classes){skipped}"
+        raise DataError(f"{root}/train/{empty[0]}", what, "put images there, or remove the folder from train/ and val/")
 
 
 def _check_classes(train: Source, val: Source, root: str) -> None:

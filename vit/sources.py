@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from vit.errors import DataError
-from vit.file_index import EXTENSIONS, open_index
+from vit.file_index import open_index
+from vit.folders import EXTENSIONS, skipped_text
 from vit.jpeg import can_crop, fast_crop, fast_decode, find_frame
 from vit.pixels import UnknownWhite, to_rgb
 
@@ -74,7 +75,7 @@ class FolderSource:
         self.class_names = self.index.class_names
         if not len(self.index):
             expected = f"expected images as {root}/<class>/<image> ({', '.join(EXTENSIONS)})"
-            raise DataError(str(root), "holds no images", expected)
+            raise DataError(str(root), f"holds no images{skipped_text(self.index.skipped)}", expected)
         self.cache: dict[int, Array] = {}
         self.cache_left = CACHE_BYTES if len(self.index) <= CACHE_IMAGES else 0
 
@@ -104,6 +105,19 @@ class FolderSource:
     def fingerprint(self) -> int:
         """CRC-32 of all names and labels."""
         return self.index.checksum
+
+
+def class_counts(source: Source) -> list[int]:
+    """Images of each class."""
+    match source:
+        case FolderSource():
+            labels = source.index.labels
+        case ArraySource():
+            labels = source.labels
+        case _:
+            labels = np.fromiter(map(source.label, range(len(source))), np.int64, len(source))
+    found: list[int] = np.bincount(labels, minlength=len(source.class_names)).tolist()
+    return found
 
 
 class ArraySource:

@@ -8,6 +8,7 @@ from pathlib import Path
 from vit.checkpoint import find_fault
 from vit.config import Config
 from vit.data import DamageReport
+from vit.describe import data_lines, doubts
 from vit.device import open_device
 from vit.distributed import Group
 from vit.errors import ConfigError, StorageError
@@ -31,8 +32,10 @@ def evaluate_weights(config: Config, ranks: Ranks) -> tuple[Evaluation, list[str
     data = open_data_once(config, group, with_train=False)
     check_same_files(group, data)
     model = build_model(config, device, data)
-    for note in (*group.on_rank0(lambda: _fill(model, config)), *remarks):
+    for note in (*group.on_rank0(lambda: _fill(model, config)), *data_lines(data), *remarks):
         logger.info("%s", note)
+    for doubt in doubts(config, data) if group.rank == 0 else ():
+        logger.warning("%s", doubt)
     model.to(device.torch_device)
     group.broadcast_weights(model)
     if config.compile:
