@@ -173,6 +173,24 @@ def _rand_augment(value: str) -> str:
     return value
 
 
+def _mean(value: str) -> str:
+    return _channels(value, MEAN, "0.485,0.456,0.406")
+
+
+def _std(value: str) -> str:
+    return _channels(value, STD, "0.229,0.224,0.225")
+
+
+def _channels(value: str, pattern: re.Pattern[str], example: str) -> str:
+    if not pattern.fullmatch(value):
+        fix = f'write imagenet, inception or three numbers up to 1: "{example}"'
+        raise FieldError(f"{shown(value)} does not give three channels", fix)
+    return value
+
+
+_SHARE = r"(0(\.\d+)?|\.\d+|1(\.0+)?)"
+MEAN = re.compile(rf"inception|imagenet|{_SHARE},{_SHARE},{_SHARE}")
+STD = re.compile("inception|imagenet|" + ",".join([rf"(?=[\d.]*[1-9]){_SHARE}"] * 3))  # tests compare both likewise
 RAND_AUGMENT = re.compile(r"rand(-(m|n|p|mstd|mmax|inc)\d+(\.\d+)?)*")  # a test compares it with the trainer's own
 Tree = Annotated[Any, AfterValidator(_tree)]
 TreeMap = Annotated[dict[str, Any], AfterValidator(_tree)]
@@ -195,5 +213,7 @@ RelativePath = Annotated[str, AfterValidator(_text), AfterValidator(_relative)]
 Label = Annotated[str, AfterValidator(_label)]
 Subdomain = Annotated[str, AfterValidator(_subdomain)]
 RandAugment = Annotated[Text, AfterValidator(_rand_augment)]
+Mean = Annotated[Text, AfterValidator(_mean)]
+Std = Annotated[Text, AfterValidator(_std)]
 FolderName = Annotated[Text, AfterValidator(_folder_name)]
 Quantity = Annotated[str, BeforeValidator(_quantity), WithJsonSchema({"type": ["string", "number"]})]

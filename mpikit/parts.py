@@ -14,6 +14,7 @@ from mpikit.fields import (
     FolderName,
     Fraction,
     Kube,
+    Mean,
     Name,
     Natural,
     Number,
@@ -23,6 +24,7 @@ from mpikit.fields import (
     RelativePath,
     Seed,
     Share,
+    Std,
     Strict,
     Subdomain,
     Text,
@@ -125,6 +127,14 @@ class Train(Strict):
     """squash: the whole image at img_size, aspect not kept, as published; crop: its centre."""
     crop_pct: UpToOne | None = None
     """With eval_resize crop: img_size / the shorter side of the resized image."""
+    mean: Mean | None = None
+    """Of each channel, as the weights were trained: imagenet, inception or three numbers with commas."""
+    std: Std | None = None
+    """Standard deviation of each channel, likewise; both unset: as a config.json beside the weights says."""
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] | None = None
+    """Filter that resizes images."""
+    resize: Literal["antialias", "reference"] | None = None
+    """reference resizes as tf.image.resize, without antialiasing; unset, only evaluations of Google's files do."""
     per_class: bool | None = None
     """Write each class's images and top-1 into evaluation.json."""
     weight_decay: Number | None = None

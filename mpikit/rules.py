@@ -275,6 +275,9 @@ def _train_rules(job: Job) -> Found:
     if size and size < patch:
         message = f"{size} is below one patch of {patch} px of {job.train.model_type}"
         yield ("train", "img_size"), message, f"set at least {patch}", "fault"
+    if job.train.resize == "reference" and job.train.interpolation not in (None, "bilinear"):
+        message = f"reference resizes bilinear only, and train.interpolation is {job.train.interpolation}"
+        yield ("train", "resize"), message, "set train.resize: antialias, or leave interpolation out", "fault"
     if job.train.mixup and job.micro_batch % 2:
         message = f"blends images in pairs, and a micro-batch has {job.micro_batch}"
         fix = "make the batch of a rank / train.gradient_accumulation_steps even, or leave mixup out"

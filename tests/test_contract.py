@@ -52,6 +52,11 @@ def test_numbers_and_booleans_are_the_same_kind_on_both_sides() -> None:
 # Values near every edge that either side knows, for each flag that takes numbers or text of a form of its own.
 NUMBERS = (0, 1, 2, 3, 7, 8, 16, 31, 32, 224, 2**31 - 1, 2**32 - 1, 2**32, -1, 0.0, 0.1, 0.999, 1.0, 1.5, 1e-9, 1e30)
 TEXTS = (
+    "imagenet",
+    "0.5,0.5,0.5",
+    "0,0,0",
+    "123.7,116.3,103.5",
+    "reference",
     "rand",
     "rand-m9-mstd0.5-inc1",
     "rand-x1",
@@ -94,6 +99,10 @@ def test_what_the_kit_takes_the_trainer_takes(values_root: Path, train: dict[str
 
 def test_both_sides_know_the_same_form_of_randaugment() -> None:
     assert fields.RAND_AUGMENT == config.RAND_AUGMENT
+
+
+def test_both_sides_know_the_same_form_of_mean_and_std() -> None:
+    assert (fields.MEAN, fields.STD) == (config.MEAN, config.STD)
 
 
 def test_the_exit_codes_that_the_kit_explains_are_the_trainers() -> None:

@@ -11,54 +11,62 @@ import numpy as np
 from PIL import Image
 
 from vit.randaugment import RandAugment, parse
-from vit.resize import mirrored, resize
+from vit.resize import MOST_GROWTH, Resizer, mirrored
 from vit.sources import Picture
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Transform = Callable[[Picture, int, np.random.RandomState], Pixels]
 
+PLAIN = Resizer()  # bilinear, antialiased
 CROP_AREA = (0.05, 1.0)  # of the reference: vit_jax/input_pipeline.py, sample_distorted_bounding_box
 CROP_ASPECT = (3 / 4, 4 / 3)
 CROP_ATTEMPTS = 10  # as torchvision's RandomResizedCrop, then the whole image
 SHIFT_FRACTION = 16  # shift moves by up to side / 16: 2 of 32 px
 
 
-def squash(image: Picture, side: int, _: np.random.RandomState) -> Pixels:
+def squash(image: Picture, side: int, _: np.random.RandomState, *, resizer: Resizer = PLAIN) -> Pixels:
     """The whole image at side x side, aspect not kept: the protocol of the published results."""
-    return resize(image[:, :], side, side)
+    return resizer(image[:, :], side, side)
 
 
-def centre_crop(crop_pct: float) -> Transform:
-    """The transform that resizes the shorter side to side / crop_pct and takes the centre, as timm and torchvision."""
-    return functools.partial(_cropped, crop_pct)
+def centre_crop(crop_pct: float, resizer: Resizer = PLAIN) -> Transform:
+    """The transform that resizes the shorter side to side / crop_pct and takes the centre, as timm and torchvision.
+
+    Of a long, thin image only what the centre is made of is resized: the whole of 1 x 5,000 px would take 3 GB.
+    """
+    return functools.partial(_cropped, crop_pct, resizer)
 
 
-def _cropped(crop_pct: float, image: Picture, side: int, _: np.random.RandomState) -> Pixels:
+def _cropped(crop_pct: float, resizer: Resizer, image: Picture, side: int, _: np.random.RandomState) -> Pixels:
     short = math.floor(side / crop_pct)
     height, width = image.shape[:2]
     size = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
     left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
-    return resize(image[:, :], *size)[top : top + side, left : left + side]
+    if math.prod(size) <= MOST_GROWTH * (width * height + side * side):
+        return resizer(image[:, :], *size)[top : top + side, left : left + side]
+    across, down = width / size[0], height / size[1]
+    return resizer.part(image, (left * across, top * down, (left + side) * across, (top + side) * down), side)
 
 
-def inception(image: Picture, side: int, random: np.random.RandomState) -> Pixels:
+def inception(image: Picture, side: int, random: np.random.RandomState, *, resizer: Resizer = PLAIN) -> Pixels:
     """A random crop of 5-100 % of the area at side x side, flipped half of the time."""
     left, top, right, bottom = crop_box(image.shape[1], image.shape[0], random)
-    pixels = resize(image[top:bottom, left:right], side, side)
+    pixels = resizer(image[top:bottom, left:right], side, side)
     return mirrored(pixels) if random.random_sample() < 0.5 else pixels
 
 
-def shift(image: Picture, side: int, random: np.random.RandomState) -> Pixels:
+def shift(image: Picture, side: int, random: np.random.RandomState, *, resizer: Resizer = PLAIN) -> Pixels:
     """The whole image moved by up to side / 16 px each way; the border repeats its edge."""
     reach = max(1, side // SHIFT_FRACTION)
     left, top = random.randint(0, 2 * reach + 1, 2)
     rows = np.clip(np.arange(side) + top - reach, 0, side - 1)
     columns = np.clip(np.arange(side) + left - reach, 0, side - 1)
-    moved: Pixels = squash(image, side, random).take(rows, 0).take(columns, 1)  # far faster than both axes at once
+    whole = squash(image, side, random, resizer=resizer)
+    moved: Pixels = whole.take(rows, 0).take(columns, 1)  # far faster than both axes at once
     return moved
 
 
-TRANSFORMS: dict[str, Transform] = {"inception": inception, "shift": shift, "none": squash}
+TRANSFORMS: dict[str, Callable[..., Pixels]] = {"inception": inception, "shift": shift, "none": squash}
 
 
 def with_rand_augment(base: Transform, text: str) -> Transform:

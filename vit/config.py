@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from vit.errors import ConfigError
+from vit.scaling import MEAN, STD, Scaling, channels, written
 from vit.variants import VARIANTS, Variant
 
 DatasetName = Literal["imagenet1K", "imagefolder", "cifar10", "cifar100", "fashion_mnist", "synthetic"]
@@ -34,6 +35,8 @@ OptimizerName = Literal["sgd", "adamw"]
 DecayType = Literal["cosine", "linear"]
 Augment = Literal["inception", "shift", "none"]
 EvalResize = Literal["squash", "crop"]
+Interpolation = Literal["bilinear", "bicubic", "lanczos"]
+ResizeMethod = Literal["antialias", "reference"]
 EraseMode = Literal["const", "rand", "pixel"]
 DeviceKind = Literal["auto", "hpu", "cuda", "cpu"]
 Resume = Literal["auto", "never", "must"]
@@ -78,6 +81,14 @@ class Config:
     """Evaluation images: squash = all of it at img_size, aspect not kept (the published protocol); crop = centre."""
     crop_pct: float = 0.875
     """With eval_resize crop: img_size / side of the resized image's shorter side, timm's crop_pct."""
+    mean: str | None = None
+    """Mean of each channel, 0 to 1: three numbers with commas, imagenet or inception; default like std."""
+    std: str | None = None
+    """Standard deviation, as mean; default the checkpoint's, a config.json's, else inception."""
+    interpolation: Interpolation | None = None
+    """Filter that resizes images; default the checkpoint's, a config.json's beside the weights, else bilinear."""
+    resize: ResizeMethod | None = None
+    """antialias as Pillow, reference = tf.image.resize; default antialias, evaluating Google's .npz reference."""
     per_class: bool = False
     """Write each class's images and top-1 into evaluation.json."""
     gradient_accumulation_steps: int = 1
@@ -162,6 +173,11 @@ class Config:
         return self.variant.dropout if self.dropout is None else self.dropout
 
     @property
+    def scaling(self) -> Scaling:
+        """mean and std as numbers; inception's where they are not set."""
+        return Scaling(channels(self.mean or "inception", 0), channels(self.std or "inception", 1))
+
+    @property
     def checkpoint_every(self) -> int:
         """save_every, or eval_every."""
         return self.eval_every if self.save_every is None else self.save_every
@@ -191,6 +207,10 @@ class Config:
             "warmup_steps": self.warmup_steps,
             "decay_type": self.decay_type,
             "max_grad_norm": self.max_grad_norm,
+            "mean": written(self.scaling.mean),
+            "std": written(self.scaling.std),
+            "interpolation": self.interpolation or "bilinear",
+            "resize": self.resize or "antialias",
             "augment": self.augment,
             "aa": self.aa,
             "reprob": self.reprob,
@@ -256,6 +276,14 @@ def _check_pairs(config: Config) -> None:
     if config.aa is not None and not RAND_AUGMENT.fullmatch(config.aa):
         what = f'"{config.aa}" is no RandAugment as timm writes it'
         raise ConfigError("--aa", what, "give a text such as rand-m9-mstd0.5-inc1 (m, n, p, mstd, mmax, inc)")
+    for name, pattern in (("mean", MEAN), ("std", STD)):
+        text = getattr(config, name)
+        if text is not None and not pattern.fullmatch(text):
+            fix = f"give imagenet, inception or three numbers up to 1, such as --{name} 0.485,0.456,0.406"
+            raise ConfigError(f"--{name}", f'"{text}" is not a {name} of three channels', fix)
+    if config.resize == "reference" and config.interpolation not in (None, "bilinear"):
+        what = f"reference resizes bilinear only, and --interpolation is {config.interpolation}"
+        raise ConfigError("--resize", what, "use --resize antialias, or leave --interpolation out")
     if config.seed > SEED_MAX:
         raise ConfigError("--seed", f"{config.seed} is too large", f"give a number up to {SEED_MAX}")
     if not config.name or config.name in (".", "..") or "/" in config.name or config.name.startswith("-"):

@@ -19,8 +19,11 @@ from vit.config import Config
 from vit.erasing import Erasing
 from vit.errors import DataError
 from vit.file_index import index_files
+from vit.folders import skipped_text
 from vit.order import PADDING, Key, sample_random
-from vit.sources import Array, DamagedImage, FolderSource, Source, SyntheticSource
+from vit.resize import Resizer
+from vit.scaling import INCEPTION, Scaling
+from vit.sources import Array, DamagedImage, FolderSource, Source, SyntheticSource, class_counts, large
 
 logger = logging.getLogger(__name__)
 
@@ -36,20 +39,37 @@ class Batch:
     labels: Tensor
     damaged: tuple[str, ...] = ()
     """What was wrong with each file that could not be decoded."""
+    remarks: tuple[str, ...] = ()
+    """Warnings on files that were decoded."""
 
 
 class DamageReport:
-    """Warns of each image that cannot be decoded, once a rank."""
+    """Warns of each image that cannot be decoded or is very large, once a rank."""
 
     def __init__(self) -> None:
         self.told: set[str] = set()
 
     def tell(self, batch: Batch, consequence: str) -> None:
-        """Warn of the batch's damaged images that were not told before."""
-        for text in batch.damaged:
+        """Warn of the batch's damaged and large images that were not reported before."""
+        for text in (*(f"{text}; {consequence}" for text in batch.damaged), *batch.remarks):
             if text not in self.told:
                 self.told.add(text)
-                logger.warning("%s; %s", text, consequence)
+                logger.warning("%s", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What to report of the files of a batch, or of a piece of it."""
+
+    damaged: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def scaled(pixels: Array, scaling: Scaling) -> Array:
+    """Pixels (..., 3) of 0 to 255 as the model's input, float32."""
+    mean, std = (np.asarray(value, np.float32) for value in scaling.levels())
+    found: Array = (pixels.astype(np.float32) - mean) / std
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +82,7 @@ class Batches:
     seed: int
     replaces: bool
     """Whether the next image takes the place of a damaged one (training), or padding does (evaluation)."""
+    scaling: Scaling = INCEPTION
     erasing: Erasing | None = None
     """Its noise needs more than bytes: images are normalised and float32 then."""
 
@@ -74,37 +95,42 @@ class Batches:
         """The batch in memory of its own. Raises DataError."""
         images = np.empty((len(keys), self.side, self.side, 3), self.kind)
         labels = np.empty(len(keys), np.int64)
-        damaged = self.fill(keys, images, labels)
-        return Batch(torch.from_numpy(images), torch.from_numpy(labels), tuple(damaged))
+        found = self.fill(keys, images, labels)
+        return Batch(torch.from_numpy(images), torch.from_numpy(labels), tuple(found.damaged), tuple(found.remarks))
 
-    def fill(self, keys: Sequence[Key], images: Array, labels: Array) -> list[str]:
-        """Write the keys' images (B, S, S, 3) and labels (B); returns what was damaged. Raises DataError."""
-        damaged: list[str] = []
+    def fill(self, keys: Sequence[Key], images: Array, labels: Array) -> Findings:
+        """Write the keys' images (B, S, S, 3) and labels (B); returns what to report. Raises DataError."""
+        findings = Findings()
         for position, key in enumerate(keys):
-            found = None if key == PADDING else self._load(key, damaged)
+            found = None if key == PADDING else self._load(key, findings)
             images[position], labels[position] = (0, PADDING_LABEL) if found is None else found
-        return damaged
+        return findings
 
-    def _load(self, key: Key, damaged: list[str]) -> tuple[Array, int] | None:
+    def _load(self, key: Key, findings: Findings) -> tuple[Array, int] | None:
         """The sample, or its stand-in; what is damaged on the way is noted."""
         epoch, index = key
         for _ in range(MOST_DAMAGED):
             try:
-                return self._sample(epoch, index)
+                return self._sample(epoch, index, findings)
             except DamagedImage as error:
-                damaged.append(f"{error.where}: {error.what}")
+                findings.damaged.append(f"{error.where}: {error.what}")
                 if not self.replaces:
                     return None
                 index = (index + 1) % len(self.source)
                 last = error
         raise DataError(last.where, f"{last.what}, like {MOST_DAMAGED - 1} images before it", "mend the data set")
 
-    def _sample(self, epoch: int, index: int) -> tuple[Array, int]:
+    def _sample(self, epoch: int, index: int, findings: Findings) -> tuple[Array, int]:
         """The augmented image and its label; damage may show only now, when a part of the file is decoded."""
         random = sample_random(self.seed, (epoch, index))
-        pixels: Array = self.transform(self.source.image(index), self.side, random)
+        image = self.source.image(index)
+        if large(image.shape):
+            height, width = image.shape[:2]
+            what = f"has {width:,} x {height:,} pixels: decoding takes {3 * width * height / 2**20:,.0f} MiB"
+            findings.remarks.append(f"{self.source.where(index)}: {what}")
+        pixels: Array = self.transform(image, self.side, random)
         if self.erasing is not None:
-            pixels = (pixels.astype(np.float32) - 127.5) / np.float32(127.5)
+            pixels = scaled(pixels, self.scaling)
             self.erasing(pixels, random)
         return pixels, self.source.label(index)
 
@@ -138,9 +164,12 @@ def open_data(config: Config, *, with_train: bool = True) -> Data:
     val = open_source(config, "val")
     if train is not None:
         _check_classes(train, val, config.data_path)
-    common: dict[str, Any] = {"side": config.image_size, "seed": config.seed}
+        _check_empty(train, config.data_path)
+    common: dict[str, Any] = {"side": config.image_size, "seed": config.seed, "scaling": config.scaling}
     augmented = partial(Batches, transform=_augment(config), replaces=True, erasing=_erasing(config), **common)
-    resize = squash if config.eval_resize == "squash" else centre_crop(config.crop_pct)
+    resizer = _resizer(config)
+    squashed = partial(squash, resizer=resizer)
+    resize = squashed if config.eval_resize == "squash" else centre_crop(config.crop_pct, resizer)
     return Data(
         train=None if train is None else augmented(source=train),
         val=Batches(source=val, transform=resize, replaces=False, **common),
@@ -149,8 +178,12 @@ def open_data(config: Config, *, with_train: bool = True) -> Data:
 
 
 def _augment(config: Config) -> Transform:
-    base = TRANSFORMS[config.augment]
+    base = partial(TRANSFORMS[config.augment], resizer=_resizer(config))
     return base if config.aa is None else with_rand_augment(base, config.aa)
+
+
+def _resizer(config: Config) -> Resizer:
+    return Resizer(config.interpolation or "bilinear", config.resize or "antialias")
 
 
 def _erasing(config: Config) -> Erasing | None:
@@ -173,6 +206,15 @@ def open_source(config: Config, split: str) -> Source:
             return FolderSource(root, index_files(root, Path(config.output_dir)))
         case archive:
             return open_archive(archive, Path(config.data_path), split)
+
+
+def _check_empty(train: Source, root: str) -> None:
+    """Every class must have training images; without validation images it is only said (vit.describe)."""
+    empty = [name for name, count in zip(train.class_names, class_counts(train), strict=True) if not count]
+    if empty:
+        skipped = skipped_text(train.index.skipped) if isinstance(train, FolderSource) else ""
+        what = f"holds no images ({len(empty)} such classes){skipped}"
+        raise DataError(f"{root}/train/{empty[0]}", what, "put images there, or remove the folder from train/ and val/")
 
 
 def _check_classes(train: Source, val: Source, root: str) -> None:

@@ -6,10 +6,14 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from vit.config import Config
+from vit.data import Data
+from vit.folders import skipped_text
 from vit.jpeg import decoder
 from vit.loader import layout_of
 from vit.resize import has_opencv
 from vit.run_state import Session
+from vit.sources import FolderSource, class_counts
 from vit.turbojpeg import cropper
 
 logger = logging.getLogger(__name__)
@@ -24,6 +28,8 @@ def describe(session: Session, notes: list[str]) -> None:
         stands = "evaluation only"
     for text in (*_setting(session), *numbers, *notes, f"run: {session.folder.path}, {stands}"):
         logger.info("%s", text)
+    for text in doubts(config, session.data) if session.group.rank == 0 else ():
+        logger.warning("%s", text)
     if config.warmup_steps >= config.num_steps and session.group.rank == 0 and not config.eval_only:
         logger.warning("the warm-up of %d steps is not over at the end of the run", config.warmup_steps)
 
@@ -39,15 +45,42 @@ def _setting(session: Session) -> Iterator[str]:
         f"{'bfloat16 autocast' if config.autocast else 'float32'}{', compiled' if config.compile else ''}"
         f"{', activations computed again in the backward pass' if config.grad_checkpointing else ''}"
     )
-    yield (
-        f"data: {data.num_train:,} training and {len(data.val.source):,} validation images "
-        f"in {data.num_classes:,} classes; augment {_augmentation(session)}"
-    )
+    yield from data_lines(data)
+    yield f"augment: {_augmentation(session)}"
     grows = "OpenCV where they grow and torch where they shrink" if has_opencv() else "torch"
     yield f"loader: {_loader(session)}"
     yield f"images: JPEG decoded by {decoder()[0]}, all else by Pillow; resized by {grows}"
     if cropper().remark:
         yield f"images: {cropper().remark}"
+
+
+def data_lines(data: Data) -> Iterator[str]:
+    """What each part has: images, the least and most of a class, and what was skipped."""
+    parts = {"train": data.train, "val": data.val}
+    for name, source in ((name, part.source) for name, part in parts.items() if part is not None):
+        counts = class_counts(source)
+        least, most = min(counts), max(counts)
+        each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        skipped = skipped_text(source.index.skipped) if isinstance(source, FolderSource) else ""
+        yield f"data: {name} {len(source):,} images in {len(counts):,} classes ({each} each){skipped}"
+
+
+def doubts(config: Config, data: Data) -> Iterator[str]:
+    """Warnings on data and image size that leave a run possible."""
+    if data.num_classes == 1:
+        yield f"there is only one class ({data.class_names[0]}): every answer is right"
+    counts = zip(data.class_names, class_counts(data.val.source), strict=True)
+    empty = [name for name, count in counts if not count]
+    if empty and isinstance(data.val.source, FolderSource):
+        more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+        yield f"class {empty[0]}{more} has no validation images: its accuracy is not measured"
+    patch, lost = config.variant.patch, config.image_size % config.variant.patch
+    if lost and not config.variant.resnet:  # a ResNet's padded convolutions see every pixel
+        below = config.image_size - lost
+        yield (
+            f"--img_size {config.image_size} is not a multiple of the patch of {patch} px: the last {lost} rows and "
+            f"columns are not seen; use {below} or {below + patch}"
+        )
 
 
 def _loader(session: Session) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FLAGS = (
     *("dataset", "data_path", "model_type", "gelu", "pretrained_dir", "img_size", "eval_resize", "crop_pct"),
+    *("mean", "std", "interpolation", "resize"),
     *("eval_batch_size", "autocast", "per_class", "device", "compile", "num_workers", "seed"),
     *("rank_timeout_seconds", "read_timeout_seconds"),
     *("synthetic_images", "synthetic_classes"),

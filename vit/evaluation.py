@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from vit.data import PADDING_LABEL, Batch, DamageReport
 from vit.device import Device
 from vit.distributed import Group
 from vit.errors import DataError
+from vit.scaling import Scaling
 
 TOP = 5
 
@@ -48,11 +50,23 @@ class Evaluation:
         return result
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Images (B, S, S, 3) uint8 -> (B, 3, S, S) float32 in [-1, 1], as the reference's input; float32 is so already."""
+def normalise(images: Tensor, scaling: Scaling) -> Tensor:
+    """Images (B, S, S, 3) uint8 -> (B, 3, S, S) float32, scaled; float32 is so already."""
+    planes = images.permute(0, 3, 1, 2).contiguous()
     if images.dtype.is_floating_point:
-        return images.permute(0, 3, 1, 2).contiguous()
-    return (images.permute(0, 3, 1, 2).contiguous().float() - 127.5) / 127.5
+        return planes
+    mean, std = _constants(scaling, images.device)
+    scaled: Tensor = (planes.float() - mean) / std
+    return scaled
+
+
+@functools.cache
+def _constants(scaling: Scaling, device: torch.device) -> list[Any]:
+    """Mean and std as numbers or as tensors (3, 1, 1), made once: a copy at each step would wait for the device."""
+    return [
+        value if isinstance(value, float) else torch.tensor(value, device=device)[:, None, None]
+        for value in scaling.levels()
+    ]
 
 
 @torch.no_grad()
@@ -63,6 +77,7 @@ def evaluate(
     group: Group,
     *,
     autocast: bool,
+    scaling: Scaling,
     num_classes: int,
     damage: DamageReport,
 ) -> Evaluation:
@@ -76,7 +91,7 @@ def evaluate(
         damage.tell(batch, "it is not counted")
         images, labels = device.upload(batch.images), device.upload(batch.labels)
         with device.autocast(autocast):
-            logits = model(normalise(images))
+            logits = model(normalise(images, scaling))
         totals += count(logits.float(), labels)
         device.mark_step()
     model.train()

@@ -1,7 +1,7 @@
 """The images below root/<class>/ as one block of names and an array of labels: kept on disk, and mapped, not loaded.
 
 An index file is one line, then the ends of the names (uint64), the labels (int16 or int32) and the names joined. The
-line is `vit-index 2 CRC JSON`. CRC-32 covers the JSON, and the JSON has the CRC-32 of everything else; both are checked
+line is `vit-index 3 CRC JSON`. CRC-32 covers the JSON, and the JSON has the CRC-32 of everything else; both are checked
 whenever the file is opened. A damaged file is made anew with a warning. The index is stale when a folder's time of
 change is not the noted one: files that were added, removed or renamed, and classes likewise, are noticed. Not noticed:
 a file that was overwritten under its own name, which changes no index; a folder whose time was set back by hand; and,
@@ -17,40 +17,24 @@ import os
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vit.errors import DataError
+from vit.folders import Stamps, Walk
 
 logger = logging.getLogger(__name__)
 
-EXTENSIONS = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".ppm",
-    ".bmp",
-    ".pgm",
-    ".tif",
-    ".tiff",
-    ".webp",
-    ".gif",
-)  # torchvision's, and gif
-ENDINGS = tuple(extension.encode() for extension in EXTENSIONS)
-MAGIC = b"vit-index 2 "  # another layout gets another number, and old files are stale
-OLD_MAGICS = (b'{"format": 1,',)
+MAGIC = b"vit-index 3 "  # another layout gets another number, and old files are stale
+OLD_MAGICS = (b'{"format": 1,', b"vit-index 2 ")
 MOST_LINE_BYTES = 2**28  # about 100 bytes a folder
 LEAST_KEPT = 10_000  # files: fewer are listed in about 0.05 s, and nothing is written beside such a set
 SETTLED_SECONDS = 2  # the coarsest clock of a file system: a folder changed later than that may change unseen
 LABELS_16_BITS = 2**15
 
 Array = np.ndarray[Any, Any]
-Stamps = dict[str, int]
-"""Folder, relative to the root ("" is the root itself), and the nanosecond of its last change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +48,9 @@ class FileIndex:
     stamps: Stamps
     checksum: int
     """CRC-32 of classes, ends, labels and names, computed from them: equal on ranks that have the same list."""
+
+    skipped: dict[str, int]
+    """How many files and folders of each kind were left out (vit.folders)."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -115,20 +102,26 @@ def _remake(root: Path, kept_in: tuple[Path, ...]) -> FileIndex:
 
 def make_index(root: Path) -> FileIndex:
     """The index of what is in the folder now. Raises DataError where it cannot be read."""
-    stamps = {"": _changed(root)}
-    class_names = sorted(entry.name for entry in _scan(root) if entry.is_dir())
+    walk = Walk(root)
     blocks, lengths, counts = [], [np.zeros(0, np.uint64)], []
-    for class_name in class_names:
-        names = _image_names(root / class_name, class_name, b"", stamps)
+    for class_name in walk.class_names:
+        names = walk.images(class_name)
         blocks.append(b"".join(names))
         lengths.append(np.fromiter(map(len, names), np.uint64, len(names)))
         counts.append(len(names))
-    kind = np.int16 if len(class_names) <= LABELS_16_BITS else np.int32
-    labels = np.repeat(np.arange(len(class_names), dtype=kind), counts)
+    kind = np.int16 if len(walk.class_names) <= LABELS_16_BITS else np.int32
+    labels = np.repeat(np.arange(len(walk.class_names), dtype=kind), counts)
     joined = np.frombuffer(b"".join(blocks), np.uint8)
     ends = np.cumsum(np.concatenate(lengths), dtype=np.uint64)
-    checksum = _checksum(class_names, ends, labels, joined)
-    return FileIndex(class_names=class_names, names=joined, ends=ends, labels=labels, stamps=stamps, checksum=checksum)
+    return FileIndex(
+        class_names=walk.class_names,
+        names=joined,
+        ends=ends,
+        labels=labels,
+        stamps=walk.stamps,
+        checksum=_checksum(walk.class_names, ends, labels, joined),
+        skipped=dict(walk.skipped),
+    )
 
 
 def _checksum(class_names: list[str], *arrays: Array) -> int:
@@ -136,20 +129,6 @@ def _checksum(class_names: list[str], *arrays: Array) -> int:
     found = zlib.crc32(json.dumps(class_names).encode())
     for array in arrays:
         found = zlib.crc32(array.data, found)
-    return found
-
-
-def _image_names(folder: Path, where: str, prefix: bytes, stamps: Stamps) -> list[bytes]:
-    """Paths of the image files below a folder: its own sorted by name, then those of each sub-folder."""
-    stamps[where] = _changed(folder)
-    names = sorted(_names(folder))
-    found = [prefix + name for name in names if name.lower().endswith(ENDINGS)]
-    if len(found) == len(names):
-        return found
-    for name in (os.fsdecode(name) for name in names if not name.lower().endswith(ENDINGS)):
-        if (folder / name).is_dir():
-            below = prefix + os.fsencode(name) + b"/"
-            found += _image_names(folder / name, f"{where}/{name}", below, stamps)
     return found
 
 
@@ -176,6 +155,7 @@ def _first_line(index: FileIndex) -> bytes:
         "checksum": index.checksum,
         "classes": index.class_names,
         "stamps": index.stamps,
+        "skipped": index.skipped,
     }
     text = json.dumps(head).encode()
     text += b" " * (-(len(MAGIC) + 9 + len(text) + 1) % 8)  # the arrays begin at a multiple of 8
@@ -216,7 +196,7 @@ def _head(line: bytes) -> dict[str, Any]:
         raise ValueError("names")
     if classes != sorted(set(classes)) or not {"", *classes} <= stamps.keys():
         raise ValueError("classes")
-    if not all(type(stamp) is int for stamp in stamps.values()):
+    if not all(type(number) is int for number in (*stamps.values(), *head["skipped"].values())):
         raise ValueError("stamps")
     return head
 
@@ -240,6 +220,7 @@ def _arrays(head: dict[str, Any], content: Array) -> FileIndex:
         labels=labels,
         stamps=head["stamps"],
         checksum=head["checksum"],
+        skipped=head["skipped"],
     )
 
 
@@ -264,29 +245,3 @@ def index_files(root: Path, output_dir: Path) -> tuple[Path, ...]:
     whole = root.absolute()
     name = f".{whole.name}-{zlib.crc32(os.fsencode(whole)):08x}.vit-index"
     return whole.parent / f".{whole.name}.vit-index", output_dir / name
-
-
-def _changed(folder: Path) -> int:
-    with _named(folder):
-        return folder.stat().st_mtime_ns
-
-
-def _names(folder: Path) -> list[bytes]:
-    """Names as the disk has them: neither a Path, nor an entry, nor even a decoded text for each of a million files."""
-    with _named(folder):
-        return os.listdir(os.fsencode(folder))  # noqa: PTH208
-
-
-def _scan(folder: Path) -> list[os.DirEntry[str]]:
-    with _named(folder), os.scandir(folder) as entries:
-        return list(entries)
-
-
-@contextlib.contextmanager
-def _named(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        what = f"cannot be read ({error.strerror})"
-        expected = "expected --data_path to hold train/<class>/<image> and val/<class>/<image>"
-        raise DataError(str(folder), what, expected) from error

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
-
 from vit.errors import DataError
-from vit.file_index import EXTENSIONS
+from vit.folders import EXTENSIONS, Walk, skipped_text
+from vit.pixels import UnknownWhite, check_mode
 from vit.program import Talk
+from vit.sources import open_header
 from vit.staging import run_all, write_manifest
 
 CHUNK = 200  # files that one thread takes at a time
@@ -40,16 +41,15 @@ def _images(root: Path) -> dict[str, list[Path]]:
     """The image files of each class, folders within it included."""
     if not root.is_dir():
         raise DataError(str(root), "is no folder", "give --from a folder that holds train/<class>/ and val/<class>/")
-    found = {
-        entry.name: [path for path in entry.rglob("*") if path.suffix.lower() in EXTENSIONS]
-        for entry in sorted(root.iterdir())
-        if entry.is_dir()
-    }
+    walk = Walk(root)
+    found = {name: [root / name / os.fsdecode(file) for file in walk.images(name)] for name in walk.class_names}
     empty = [name for name, files in found.items() if not files]
     if empty or not found:
         where = root / empty[0] if empty else root
         raise DataError(
-            str(where), "holds no images", f"put some there ({', '.join(EXTENSIONS)}), or remove the folder"
+            str(where),
+            f"holds no images{skipped_text(walk.skipped)}",
+            f"put some there ({', '.join(EXTENSIONS)}), or remove the folder",
         )
     return found
 
@@ -79,7 +79,10 @@ def _damaged(paths: Sequence[Path], talk: Talk, num_workers: int) -> list[str]:
 def _fault(path: Path) -> str | None:
     """What Pillow says of a header; None if it can be read."""
     try:
-        with Image.open(path):
+        with open_header(path) as image:
+            check_mode(image)
             return None
+    except UnknownWhite as error:
+        return f"{path} ({error})"
     except Exception as error:  # Pillow's decoders raise nearly anything on bytes that are no image
         return f"{path} ({str(error).replace(str(path), 'it')[:100]})"

@@ -86,5 +86,6 @@ class _Slot:
             if done.fault is not None:
                 raise done.fault
         images, labels = ring.images[self.number, : self.size], ring.labels[self.number, : self.size]
-        damaged = tuple(text for done in pieces for text in done.damaged)
-        return Batch(torch.from_numpy(images), torch.from_numpy(labels), damaged)
+        damaged = tuple(text for done in pieces for text in done.findings.damaged)
+        remarks = tuple(text for done in pieces for text in done.findings.remarks)
+        return Batch(torch.from_numpy(images), torch.from_numpy(labels), damaged, remarks)

@@ -82,7 +82,8 @@ def _backward(session: Session, batch: Batch, share: Tensor | None, *, synchroni
     waiting = isinstance(parallel, nn.parallel.DistributedDataParallel) and not synchronised
     with parallel.no_sync() if waiting else contextlib.nullcontext():  # type: ignore[operator]  # checked above
         with device.autocast(config.autocast):
-            inputs = normalise(images) if share is None else mixed(normalise(images), share)
+            inputs = normalise(images, config.scaling)
+            inputs = inputs if share is None else mixed(inputs, share)
             logits = parallel(inputs).float()
             loss = training_loss(logits, labels, smoothing=config.label_smoothing, share=share)
             loss = loss / config.gradient_accumulation_steps
@@ -163,6 +164,7 @@ def evaluate_session(session: Session) -> Evaluation:
             session.device,
             group,
             autocast=config.autocast,
+            scaling=config.scaling,
             num_classes=session.data.num_classes,
             damage=session.damage,
         )

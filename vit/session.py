@@ -31,6 +31,7 @@ from vit.model import VisionTransformer, create_model
 from vit.optim import create_optimizer
 from vit.order import TrainOrder
 from vit.peaks import known_peak
+from vit.preprocessing import DEFAULTS, settle
 from vit.ranks import Ranks
 from vit.reporter import Reporter
 from vit.run_folder import RunFolder
@@ -79,8 +80,11 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
 
 def _run_in_folder(frame: Frame, stop: StopRequest) -> int:
     """The step at which the run is complete."""
-    config, group, folder = frame.config, frame.group, frame.folder
-    checkpoint = group.on_rank0(lambda: _find_checkpoint(folder, config))
+    group, folder, given = frame.group, frame.folder, frame.config
+    checkpoint = group.on_rank0(lambda: _find_checkpoint(folder, given))
+    saved = None if checkpoint is None else checkpoint.state["config"]
+    config, remarks = group.on_rank0(lambda: settle(given, saved, evaluating=given.eval_only))
+    frame = dataclasses.replace(frame, config=config)
     data = open_data_once(config, group, with_train=not config.eval_only)
     check_same_files(group, data)
     identity = _identity(config, group, data)
@@ -90,7 +94,7 @@ def _run_in_folder(frame: Frame, stop: StopRequest) -> int:
         if checkpoint.step >= config.num_steps and not config.eval_only:
             _say_complete(checkpoint, config)
             return checkpoint.step
-    session = _open_session(frame, data, identity, checkpoint)
+    session = _open_session(frame, data, identity, checkpoint, remarks)
     if config.eval_only:
         _evaluate_only(session, 0.0 if checkpoint is None else checkpoint.state["epoch"])
         return session.step
@@ -159,7 +163,7 @@ FLAG_OF = {
 def _settings_of(checkpoint: Checkpoint) -> dict[str, Any]:
     """What the checkpoint was made with; made before there was a setting, it had the setting's default."""
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}
-    return {**defaults, **checkpoint.state["identity"]}
+    return {**defaults, **DEFAULTS, **checkpoint.state["identity"]}
 
 
 def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any], config: Config) -> None:
@@ -185,7 +189,9 @@ def _say_complete(checkpoint: Checkpoint, config: Config) -> None:
     )
 
 
-def _open_session(frame: Frame, data: Data, identity: dict[str, Any], checkpoint: Checkpoint | None) -> Session:
+def _open_session(
+    frame: Frame, data: Data, identity: dict[str, Any], checkpoint: Checkpoint | None, remarks: list[str]
+) -> Session:
     """Model, optimizer and all else, filled from the checkpoint or the weights file."""
     config, device, group = frame.config, frame.device, frame.group
     order = group.together(lambda: _order(config, group, data))
@@ -213,7 +219,7 @@ def _open_session(frame: Frame, data: Data, identity: dict[str, Any], checkpoint
     )
     if checkpoint is not None:
         restore(session, checkpoint)
-    describe(session, notes)
+    describe(session, [*remarks, *notes])
     return session
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 import zlib
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from vit.errors import DataError
-from vit.file_index import EXTENSIONS, open_index
+from vit.file_index import open_index
+from vit.folders import EXTENSIONS, skipped_text
 from vit.jpeg import can_crop, fast_crop, fast_decode, find_frame
+from vit.pixels import UnknownWhite, to_rgb
 
 CACHE_IMAGES = 20_000  # only small sets are kept decoded: a part of ImageNet in memory helps nobody
 CACHE_BYTES = 256 * 2**20  # per process that decodes
+REFUSED_FIX = "convert it to 8-bit or 16-bit PNG, or remove the file"
 
 Array = np.ndarray[Any, Any]
 
@@ -71,7 +75,7 @@ class FolderSource:
         self.class_names = self.index.class_names
         if not len(self.index):
             expected = f"expected images as {root}/<class>/<image> ({', '.join(EXTENSIONS)})"
-            raise DataError(str(root), "holds no images", expected)
+            raise DataError(str(root), f"holds no images{skipped_text(self.index.skipped)}", expected)
         self.cache: dict[int, Array] = {}
         self.cache_left = CACHE_BYTES if len(self.index) <= CACHE_IMAGES else 0
 
@@ -101,6 +105,19 @@ class FolderSource:
     def fingerprint(self) -> int:
         """CRC-32 of all names and labels."""
         return self.index.checksum
+
+
+def class_counts(source: Source) -> list[int]:
+    """Images of each class."""
+    match source:
+        case FolderSource():
+            labels = source.index.labels
+        case ArraySource():
+            labels = source.labels
+        case _:
+            labels = np.fromiter(map(source.label, range(len(source))), np.int64, len(source))
+    found: list[int] = np.bincount(labels, minlength=len(source.class_names)).tolist()
+    return found
 
 
 class ArraySource:
@@ -180,6 +197,8 @@ class JpegFile:
 def open_image(path: Path) -> Picture:
     """The image as RGB (H, W, 3), as torchvision's loader does: the first frame, EXIF rotation not applied.
 
+    Unlike torchvision's, 16-bit grey keeps its levels, and a mode without a known white is refused (vit.pixels).
+
     Decoded, unless parts of it can be decoded alone. Raises DamagedImage where the file is no image, DataError where it
     cannot be read.
     """
@@ -208,8 +227,28 @@ def _decode_data(path: Path, data: bytes) -> Array:
 def _decode_by_pillow(path: Path, data: bytes) -> Array:
     """What is no plain JPEG, and the verdict on whatever is damaged."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
+        with open_header(io.BytesIO(data)) as image:
+            return to_rgb(image)
+    except UnknownWhite as error:
+        raise DataError(str(path), f"cannot be used: {error}", REFUSED_FIX) from error
+    except Image.DecompressionBombError as error:
+        what = f"has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, the most that is decoded"
+        raise DamagedImage(str(path), what, "make it smaller or remove the file") from error
+    except MemoryError as error:
+        fix = "give the pod more memory, lower --num_workers, or make the image smaller"
+        raise DataError(str(path), "needs more memory to decode than there is", fix) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on bytes that are no image
         reason = "no image that Pillow knows" if isinstance(error, UnidentifiedImageError) else error
         raise DamagedImage(str(path), f"cannot be decoded ({reason})", "replace or remove the file") from error
+
+
+def open_header(file: BinaryIO | Path) -> Image.Image:
+    """The image by Pillow, pixels not read; its warning on the size, which names no file, is `large`'s business."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Image.open(file)
+
+
+def large(shape: tuple[int, ...]) -> bool:
+    """Whether an image (H, W, ...) has more pixels than Pillow decodes without a warning."""
+    return Image.MAX_IMAGE_PIXELS is not None and shape[0] * shape[1] > Image.MAX_IMAGE_PIXELS

@@ -8,6 +8,7 @@ from pathlib import Path
 from vit.checkpoint import find_fault
 from vit.config import Config
 from vit.data import DamageReport
+from vit.describe import data_lines, doubts
 from vit.device import open_device
 from vit.distributed import Group
 from vit.errors import ConfigError, StorageError
@@ -15,6 +16,7 @@ from vit.evaluation import Evaluation, evaluate
 from vit.loader import open_loader
 from vit.model import VisionTransformer
 from vit.order import EvalBatches
+from vit.preprocessing import saved_config, settle
 from vit.ranks import Ranks
 from vit.session import build_model, check_same_files, fill_from_file, num_loader_workers, open_data_once
 
@@ -25,11 +27,15 @@ def evaluate_weights(config: Config, ranks: Ranks) -> tuple[Evaluation, list[str
     """The result over all ranks, and the classes' names. Raises TrainError."""
     device = open_device(config.device, ranks)
     group = Group(ranks, device, timeout_seconds=config.rank_timeout_seconds)
+    given = config  # for the closure
+    config, remarks = group.on_rank0(lambda: settle(given, saved_config(given.pretrained_dir), evaluating=True))
     data = open_data_once(config, group, with_train=False)
     check_same_files(group, data)
     model = build_model(config, device, data)
-    for note in group.on_rank0(lambda: _fill(model, config)):
+    for note in (*group.on_rank0(lambda: _fill(model, config)), *data_lines(data), *remarks):
         logger.info("%s", note)
+    for doubt in doubts(config, data) if group.rank == 0 else ():
+        logger.warning("%s", doubt)
     model.to(device.torch_device)
     group.broadcast_weights(model)
     if config.compile:
@@ -53,6 +59,7 @@ def evaluate_weights(config: Config, ranks: Ranks) -> tuple[Evaluation, list[str
         device,
         group,
         autocast=config.autocast,
+        scaling=config.scaling,
         num_classes=data.num_classes,
         damage=DamageReport(),
     )

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from vit.data import Batches
+from vit.data import Batches, Findings
 from vit.errors import ConfigError, DataError
 from vit.ring import IDLE, Layout, Ring
 from vit.sources import Array, Picture, Source
@@ -43,7 +43,7 @@ class Done:
 
     slot: int
     start: int
-    damaged: list[str]
+    findings: Findings
     fault: DataError | str | None
     """What ended it early; a text is the traceback of a mistake of ours."""
 
@@ -118,9 +118,9 @@ def _filled(batches: Batches, ring: Ring, slot: int, start: int, stop: int) -> D
     try:
         return Done(slot, start, batches.fill(ring.read_keys(slot, start, stop), images, labels), None)
     except DataError as error:
-        return Done(slot, start, [], error)
+        return Done(slot, start, Findings(), error)
     except Exception:  # a mistake of ours: the rank shows it
-        return Done(slot, start, [], traceback.format_exc())
+        return Done(slot, start, Findings(), traceback.format_exc())
 
 
 class Workers:

@@ -91,14 +91,12 @@ def odd_images(folder: Path) -> dict[str, Path]:
     """Images of every awkward kind."""
     random = np.random.RandomState(0)
     photo = Image.fromarray(random.randint(0, 256, (20, 30, 3)).astype("uint8"))
-    deep = Image.fromarray(random.randint(0, 65536, (20, 30)).astype("uint16"))
     turned = Image.Exif()
     turned[0x0112] = 6  # orientation: a quarter turn
-    paths = {name: folder / name for name in ("cmyk.jpg", "turned.jpg", "grey.jpg", "deep.png", "moving.gif")}
+    paths = {name: folder / name for name in ("cmyk.jpg", "turned.jpg", "grey.jpg", "moving.gif")}
     photo.convert("CMYK").save(paths["cmyk.jpg"])
     photo.save(paths["turned.jpg"], exif=turned)
     photo.convert("L").save(paths["grey.jpg"])
-    deep.save(paths["deep.png"])
     photo.save(paths["moving.gif"], save_all=True, append_images=[photo.rotate(90)])
     photo.save(folder / "moving.webp", save_all=True, append_images=[photo.rotate(90)], lossless=True)
     return {**paths, "moving.webp": folder / "moving.webp"}

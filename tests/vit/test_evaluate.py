@@ -16,6 +16,7 @@ from vit.distributed import Group  # noqa: E402
 from vit.evaluation import count, evaluate, normalise  # noqa: E402
 from vit.model import create_model  # noqa: E402
 from vit.ranks import Ranks  # noqa: E402
+from vit.scaling import INCEPTION  # noqa: E402
 from vit.weights import save_npz  # noqa: E402
 
 
@@ -47,7 +48,8 @@ def test_an_evaluation_by_hand_over_two_batches() -> None:
     second = Batch(torch.cat((bright, dark, dark)), torch.tensor([1, -1, -1]))
     device, model = Device(Ranks()), ByRed()
     group, damage = Group(Ranks(), device, timeout_seconds=9), DamageReport()
-    result = evaluate(model, [first, second], device, group, autocast=False, num_classes=2, damage=damage)
+    options = {"autocast": False, "scaling": INCEPTION, "num_classes": 2, "damage": damage}
+    result = evaluate(model, [first, second], device, group, **options)
     assert (result.top1_percent, result.top5_percent, result.eval_images) == (75.0, 100.0, 4)
     assert result.as_dict(["dark", "bright"])["per_class"]["bright"] == {"images": 3, "top1_percent": 200 / 3}
     assert result.eval_loss == pytest.approx((3 * math.log(1 + math.exp(-2)) + math.log(1 + math.exp(2))) / 4)
@@ -56,7 +58,7 @@ def test_an_evaluation_by_hand_over_two_batches() -> None:
 
 def test_input_is_scaled_as_the_reference_does() -> None:
     images = torch.tensor([0, 255, 51], dtype=torch.uint8).reshape(1, 1, 1, 3)
-    assert normalise(images).flatten().tolist() == pytest.approx([-1.0, 1.0, -0.6])
+    assert normalise(images, INCEPTION).flatten().tolist() == pytest.approx([-1.0, 1.0, -0.6])
 
 
 @pytest.fixture(scope="module")

@@ -166,7 +166,7 @@ def test_an_index_with_right_checksums_and_wrong_content_is_made_anew(
     hostile(content)
     checksum = file_index._checksum(content["class_names"], content["ends"], content["labels"], content["names"])
     path = root.parent / ".train.vit-index"
-    write_index(path, file_index.FileIndex(**content, checksum=checksum))
+    write_index(path, file_index.FileIndex(**content, checksum=checksum, skipped={}))
     with pytest.raises(DamagedIndex):
         read_index(path, root)
     assert listed(open_index(root, places(root))) == listed(index)

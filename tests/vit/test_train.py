@@ -66,7 +66,8 @@ def test_a_run_writes_its_files_and_says_every_derived_number(here: Here, tmp_pa
     assert names <= {path.name for path in run.iterdir()}
     for words in (
         "8 images a step = 1 ranks x 8",
-        "48 training and 13 validation images in 3 classes",
+        "train 48 images in 3 classes (16 each)",
+        "val 13 images in 3 classes (4 to 5 each)",
         "12 steps = 2.00 epochs of 6 steps",
         "2 warm-up steps (0.33 epochs)",
         "the device's peak is not known, so no MFU",
