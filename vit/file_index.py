@@ -28,7 +28,7 @@ from vit.folders import Stamps, Walk
 logger = logging.getLogger(__name__)
 
 MAGIC = b"vit-index 3 "  # another layout gets another number, and old files are stale
-OLD_MAGICS = (b'{"format": 1,', b"vit-index 2 ")
+OLD_MAGIC = b'{"format": 1,'
 MOST_LINE_BYTES = 2**28  # about 100 bytes a folder
 LEAST_KEPT = 10_000  # files: fewer are listed in about 0.05 s, and nothing is written beside such a set
 SETTLED_SECONDS = 2  # the coarsest clock of a file system: a folder changed later than that may change unseen
@@ -169,7 +169,7 @@ def read_index(path: Path, root: Path) -> FileIndex | None:
             return None
         with path.open("rb") as file:
             line = file.readline(MOST_LINE_BYTES)
-            if line.startswith(OLD_MAGICS):
+            if line.startswith(OLD_MAGIC):
                 return None
             head = _head(line)
             content = np.memmap(file, np.uint8, "r")[len(line) :]

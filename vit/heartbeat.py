@@ -28,7 +28,7 @@ BEAT_SECONDS = 10.0
 MISSED = 3
 MOST_BYTES = 4096
 NAME = re.compile(r"lock\.([1-9][0-9]{0,17})")
-HOLDER = re.compile(rb"(host [\w.-]{1,253} pid \d{1,10}) ")
+HOLDER = re.compile(rb"(host [\w.-]{1,253} pid \d{1,10})(?=\s|$)")
 WAIT_OR_RENAME = "wait for that run, stop it, or use another --name"
 
 Files = dict[int, bytes]

@@ -267,7 +267,7 @@ def test_of_all_that_want_a_folder_without_flock_at_most_one_has_it(
 
 def start_trainer(data: Path, output: Path, *flags: str, program: str = "") -> subprocess.Popen[str]:
     """One rank, after `program`."""
-    run = f"{program}\nimport sys, vit.train\nvit.train.leave(vit.train.main(sys.argv[1:]))"
+    run = f"{program}\nimport runpy\nrunpy.run_module('vit.train', run_name='__main__', alter_sys=True)"
     words = [*FLAGS, "--name", "run", "--data_path", str(data), "--output_dir", str(output), *flags]
     return subprocess.Popen(
         [sys.executable, "-c", run, *words],
