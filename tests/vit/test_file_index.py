@@ -131,7 +131,7 @@ def test_an_index_intact_in_the_second_place_needs_no_warning(
     index = open_index(root, places(root))
     for path in places(root):
         write_index(path, index)
-    places(root)[place].write_bytes(b"vit-index 2 ")
+    places(root)[place].write_bytes(b"vit-index 3 ")
     assert listed(open_index(root, places(root))) == listed(index)
     assert not caplog.records
 
@@ -190,7 +190,7 @@ HEADS = [
 @pytest.mark.parametrize("text", HEADS, ids=range(len(HEADS)))
 def test_a_first_line_of_other_json_is_damage(root: Path, text: str) -> None:
     path = root.parent / ".train.vit-index"
-    path.write_bytes(b"vit-index 2 %08x %s\n" % (zlib.crc32(text.encode()), text.encode()))
+    path.write_bytes(b"vit-index 3 %08x %s\n" % (zlib.crc32(text.encode()), text.encode()))
     with pytest.raises(DamagedIndex):
         read_index(path, root)
 
