@@ -60,6 +60,7 @@ def normal(name: str) -> str:
 
 
 def main() -> None:
+    """Write the file for this Python on this machine."""
     with tempfile.TemporaryDirectory() as folder:
         packages = resolved(Path(folder) / "report.json")
     target = ROOT / "requirements" / lock_name()
