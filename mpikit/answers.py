@@ -15,6 +15,8 @@ Object = dict[str, Any]
 
 LINE_BYTES = 16 << 20  # of one event of a watch or one line of a log; etcd takes objects of 1.5 MiB
 
+MOST_COMMAS = 2_000_000  # one for each value but the first; a page of 200 pods has 100,000
+
 _MAPS = {"metadata", "spec", "template", "labels", "annotations", "matchLabels", "nodeSelector", "state", "running"}
 _MAPS |= {"terminated", "waiting", "limits", "requests", "hard", "used", "capacity", "allocatable", "involvedObject"}
 _MAPS |= {"series", "runPolicy", "mpiReplicaSpecs", "Launcher", "Worker", "details", "valueFrom"}
@@ -37,6 +39,8 @@ class Strange(ValueError):
 
 def parse(data: bytes) -> Object:
     """The object in an answer. Raises ValueError, in words for the user, for anything else."""
+    if data.count(b",") > MOST_COMMAS:
+        raise Strange("it contains too many values")
     try:
         found = json.loads(data, parse_constant=_no_number)
     except RecursionError:

@@ -47,7 +47,7 @@ CONNECT_SECONDS = 5.0
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
 CHUNK_BYTES = 65536
-MOST_BODY_BYTES = 256 << 20  # a page of 500 objects of 100 KiB is 50 MiB; more than this is no API server's
+MOST_BODY_BYTES = 64 << 20  # a page is 200 objects: 2 MB of pods, 20 MB of objects of 100 KiB
 OBJECT_PATHS = ("/api/", "/apis/")  # what is asked for here has a kind, unlike /version
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -174,11 +174,14 @@ class Cluster:
 
     def _pieces(self, call: Call, response: urllib3.BaseHTTPResponse, until: float) -> Iterator[bytes]:
         try:
-            while (piece := response.read1(CHUNK_BYTES)) and self.clock() < until:
-                yield piece
+            with _cut_after(until - self.clock(), getattr(response, "sock", None)):
+                while (piece := response.read1(CHUNK_BYTES)) and self.clock() < until:
+                    yield piece
         except failures.ReadTimeoutError as error:
             raise Silent(f"{call.path}: nothing came over the stream") from error
         except (failures.HTTPError, OSError) as error:
+            if self.clock() >= until:
+                return
             raise Unreachable(f"{call.path}: the stream broke off ({_reason(error)})") from error
 
     def _limit(self, deadline: float) -> float:
@@ -237,11 +240,14 @@ class Cluster:
         """All of an answer; broken when it ends early, or has not ended by the deadline."""
         pieces, size = [], 0
         try:
-            while piece := response.read1(CHUNK_BYTES):
-                pieces.append(piece)
-                size += len(piece)
-                if self.clock() > deadline or size > MOST_BODY_BYTES:
-                    raise _Broken("the answer does not end")
+            with _cut_after(deadline - self.clock(), getattr(response, "sock", None)) as over:
+                while piece := response.read1(CHUNK_BYTES):
+                    pieces.append(piece)
+                    size += len(piece)
+                    if self.clock() > deadline or size > MOST_BODY_BYTES:
+                        raise _Broken("the answer does not end")
+            if over.is_set():  # half a text looks whole where the connection's end is the text's
+                raise _Broken("the answer does not end")
         except (failures.HTTPError, OSError) as error:
             raise _Broken(_reason(error)) from error
         finally:
@@ -340,16 +346,12 @@ class _Limited(HTTPConnection):
     """A connection whose limit is one of the head of an answer, not of each of its bytes."""
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # of http.client, which urllib3 changes
-        over = threading.Event()
-        timer = threading.Timer(self.timeout or REQUEST_SECONDS, _cut, (self.sock, over))
-        timer.daemon = True
-        timer.start()
-        try:
+        sock = self.sock  # http.client forgets it if the server closes the connection after its answer
+        with _cut_after(self.timeout or REQUEST_SECONDS, sock) as over:
             response = super().getresponse()
-        finally:
-            timer.cancel()
         if over.is_set():  # half a head looks whole to http.client
             raise TimeoutError("the head of the answer does not end")
+        response.sock = sock  # type: ignore[attr-defined]  # for _cut_after while the body is read
         return response
 
 
@@ -363,6 +365,25 @@ class _Pool(urllib3.HTTPConnectionPool):
 
 class _SecurePool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _SecureLimited
+
+
+@contextlib.contextmanager
+def _cut_after(seconds: float, sock: socket.socket | None) -> Iterator[threading.Event]:
+    """Cut a connection that is still read after so long; the event says that it was.
+
+    The limit of a socket is one of each read: a byte a second, such as of the size of a chunk, never reaches it.
+    """
+    over = threading.Event()
+    if sock is None or seconds == math.inf:
+        yield over
+        return
+    timer = threading.Timer(max(0.0, seconds), _cut, (sock, over))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield over
+    finally:
+        timer.cancel()
 
 
 def _cut(sock: socket.socket, over: threading.Event) -> None:

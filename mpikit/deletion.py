@@ -144,9 +144,10 @@ def _left(cluster: Cluster, namespace: str, name: str, uid: str) -> tuple[Object
         launcher = find(cluster, JOB, namespace, launcher_job_name(name))
     except Forbidden:
         launcher = None
-    if launcher and not owned_by_mpijob(launcher, name, uid):
-        launcher = None
-    return launcher, _pods(cluster, namespace, name, uid, launcher)
+    pods = _pods(cluster, namespace, name, uid, launcher)
+    if launcher and not owned_by_mpijob(launcher, name, uid):  # somebody's own Job of this name, with its own pods
+        return None, [pod for pod in pods if owned_by_mpijob(pod.raw, name, uid)]
+    return launcher, pods
 
 
 def _orphans_removed(cluster: Cluster, namespace: str, launcher: Object | None, pods: list[Pod]) -> list[str]:

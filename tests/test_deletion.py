@@ -108,14 +108,31 @@ def test_orphans_of_the_job_are_deleted_by_their_owner(world: World) -> None:
     assert (left(world, "pods"), left(world, "jobs")) == (set(), set())
 
 
-def test_a_job_of_the_launchers_name_that_the_mpijob_does_not_own_stays(world: World) -> None:
+@pytest.mark.parametrize("job_exists", [True, False])
+def test_a_job_of_the_launchers_name_that_the_mpijob_does_not_own_stays_with_its_pods(
+    world: World, job_exists: bool
+) -> None:
     job = launcher_job("bert", uid="uid-by-hand")
     job["metadata"]["ownerReferences"] = []
     put(world, "jobs", job)
-    put(world, "mpijobs", mpijob("bert"))
+    put(world, "pods", pod(NAMESPACE, "bert", "launcher", "bert-launcher-x", "uid-l", "uid-by-hand"))
     put(world, "pods", pod(NAMESPACE, "bert", "worker", "bert-worker-0", "uid-w", UID))
+    if job_exists:
+        put(world, "mpijobs", mpijob("bert"))
     remove(world)
-    assert left(world, "jobs") == {"bert-launcher"}
+    assert (left(world, "jobs"), left(world, "pods")) == ({"bert-launcher"}, {"bert-launcher-x"})
+
+
+def test_a_job_made_anew_while_its_pods_are_awaited_stays(world: World) -> None:
+    put(world, "mpijobs", mpijob("bert", "uid-old"))
+    put(world, "pods", pod(NAMESPACE, "bert", "worker", "bert-worker-0", "uid-w", "uid-old"))
+
+    def submitted_again(_: str) -> None:
+        put(world, "mpijobs", mpijob("bert", "uid-new"))
+        put(world, "pods", pod(NAMESPACE, "bert", "worker", "bert-worker-0", "uid-w2", "uid-new"))
+
+    delete_job(world.cluster(), NAMESPACE, "bert", 60.0, True, submitted_again)
+    assert (left(world, "mpijobs"), left(world, "pods")) == ({"bert"}, {"bert-worker-0"})
 
 
 def test_config_maps_go_unless_another_mpijob_mounts_them(world: World) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from mpikit.answers import LINE_BYTES, Lines, parse
-from mpikit.errors import Timeout
+from mpikit.api import MPIJOB, find
+from mpikit.cluster import PATIENCE
+from mpikit.errors import Timeout, Unreachable
 from mpikit.waiting import wait_for
 from tests.conftest import Command
 from tests.scripted.operator import pod, with_status
@@ -115,6 +117,59 @@ def test_a_body_without_end_costs_little_memory_and_ends(world: World, generate:
     done = generate(*VERBS[verb], *place(world))
     assert done.returncode == 3
     assert time.monotonic() - began < 30
+
+
+DRIPS = {
+    "the head": (b"HTTP/1.1 200 OK\r\n", b"X"),
+    "the size of a chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+    "a chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1000000\r\n", b" "),
+    "the end of a chunked body": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X"),
+    "a body of a length": (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b" "),
+    "a body up to the end": (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b" "),
+}
+
+
+def raw(head: bytes, drop: bytes, watches_only: bool = False) -> Callable[[Request, Handler], bool]:
+    """These bytes of HTTP, then a byte every 20 ms until the client goes."""
+
+    def answer(request: Request, handler: Handler) -> bool:
+        if watches_only and request.query.get("watch") != "true":
+            return False
+        handler.wfile.write(head.replace(b"OK\r\n", b"OK\r\nContent-Type: application/json\r\n"))
+        while True:
+            handler.wfile.write(drop)
+            handler.wfile.flush()
+            time.sleep(0.02)
+
+    return answer
+
+
+@pytest.mark.parametrize("part", DRIPS)
+def test_a_request_ends_in_its_time_whatever_drips(world: World, part: str) -> None:
+    world.server.answer = raw(*DRIPS[part])
+    cluster = world.cluster(request_seconds=0.5, clock=time.monotonic, sleep=time.sleep)
+    began = time.monotonic()
+    with pytest.raises(Unreachable):
+        find(cluster, MPIJOB, NAMESPACE, "job")
+    assert time.monotonic() - began < PATIENCE * 0.5 + 3.0  # three limits, and a busy machine
+
+
+@pytest.mark.parametrize("part", DRIPS)
+def test_a_wait_ends_in_its_time_whatever_part_of_a_watch_drips(world: World, part: str) -> None:
+    world.server.store.put("ADDED", "mpijobs", with_status(json.loads(json.dumps(JOB)), "Running"))
+    world.server.answer = raw(*DRIPS[part], watches_only=True)
+    cluster = world.cluster(request_seconds=0.5, clock=time.monotonic, sleep=time.sleep)
+    began = time.monotonic()
+    with pytest.raises((Timeout, Unreachable)):
+        wait_for(cluster, NAMESPACE, "job", "succeeded", 1.0, lambda status: None)
+    assert time.monotonic() - began < 1.0 + 0.5 + 4.0  # the wait, one request, and a busy machine
+
+
+def test_many_small_values_are_refused_before_they_are_made() -> None:
+    began = time.process_time()
+    with pytest.raises(ValueError, match="too many values"):
+        parse(b'{"items": [' + b"{}," * 10_000_000 + b"{}]}")
+    assert time.process_time() - began < 5
 
 
 def test_duplicate_keys_are_harmless(world: World, generate: Command) -> None:
