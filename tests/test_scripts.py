@@ -245,3 +245,36 @@ def test_an_mpirun_that_is_not_open_mpis_is_refused(stage: Callable[..., Stage])
     done = made.run()
     assert (done.returncode, done.stdout) == (127, b"")
     assert b"not Open MPI's" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["link", "writable", "foreign"])
+def test_a_worker_refuses_a_state_folder_that_is_not_its_own(kind: str, stage: Callable[..., Stage]) -> None:
+    made = stage()
+    made.write("bin/sshd", "#!/bin/sh\nexit 0\n")
+    state, other = made.folder / "state", made.folder / "other"
+    other.mkdir(mode=0o700)
+    if kind == "link":
+        state.symlink_to(other)
+    else:
+        state.mkdir(mode=0o700)
+        state.chmod(0o777 if kind == "writable" else 0o700)
+    if kind == "foreign":
+        if os.geteuid():
+            pytest.skip("giving a folder to another user takes root")
+        os.chown(state, 12345, 12345)
+    done = made.run("worker.sh")
+    assert done.returncode == 2, done.stderr
+    assert b"another user owns it or may write to it" in done.stderr
+    assert not list(other.iterdir())
+
+
+def test_a_worker_follows_no_link_when_it_keeps_its_environment(stage: Callable[..., Stage]) -> None:
+    made = stage()
+    made.write("bin/sshd", "#!/bin/sh\nexit 0\n")
+    made.write("bin/ssh-keygen", "#!/bin/sh\nexit 0\n")
+    victim = made.write("victim", "mine")
+    (made.folder / "state").mkdir(mode=0o700)
+    (made.folder / "state" / "environment").symlink_to(victim)
+    made.run("worker.sh")
+    assert victim.read_text() == "mine"
+    assert (made.folder / "state" / "environment").stat().st_mode & 0o777 == 0o600

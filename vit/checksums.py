@@ -1,4 +1,4 @@
-"""MD5 and CRC32C of bytes that come in pieces. Needs no torch; CRC32C is faster where numpy is."""
+"""SHA-256, MD5 and CRC32C of bytes that come in pieces. Needs no torch; CRC32C is faster where numpy is."""
 
 from __future__ import annotations
 
@@ -43,6 +43,23 @@ class Md5:
 
     def hexdigest(self) -> str:
         """32 hex digits."""
+        return self._digest.hexdigest()
+
+
+class Sha256:
+    """SHA-256, which holds against malice too."""
+
+    name = "SHA-256"
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def update(self, data: bytes) -> None:
+        """Take in the next bytes."""
+        self._digest.update(data)
+
+    def hexdigest(self) -> str:
+        """64 hex digits."""
         return self._digest.hexdigest()
 
 
@@ -145,11 +162,11 @@ def _by_bytes(move: Sequence[int]) -> list[list[int]]:
     return [[_apply(move, byte << 8 * place) for byte in range(256)] for place in range(4)]
 
 
-KINDS: dict[str, type[Md5] | type[Crc32c]] = {"md5": Md5, "crc32c": Crc32c}
+KINDS: dict[str, type[Md5] | type[Crc32c] | type[Sha256]] = {"md5": Md5, "crc32c": Crc32c, "sha256": Sha256}
 
 
 def file_checksum(path: Path, kind: str) -> str:
-    """The checksum "md5" or "crc32c" of a file."""
+    """The checksum "sha256", "md5" or "crc32c" of a file."""
     checksum = KINDS[kind]()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):

@@ -26,6 +26,9 @@ from vit.storage import sync_folder, write_atomic
 PROGRESS_BYTES = 2**20  # a try that brought this much counts as none
 LONGEST_PAUSE_SECONDS = 60.0
 SYNC_BYTES = 2**28  # so that closing a file of gigabytes does not write all of it at once
+MOST_BYTES = 2**33  # 8 GiB: three times the largest weights that Google publishes
+# Each has a CRC of what is in it, which fetch.verify checks.
+CHECKED_WITHIN = (".npz", ".zip", ".gz", ".tgz")
 WEB_PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<error", b"<!--")
 MAGIC = {  # file name's end: what such a file begins with
     (".npz", ".zip"): b"PK\x03\x04",
@@ -54,6 +57,10 @@ class Download:
     patience: Patience = Patience()
     md5: str | None = None
     """What the user knows of the file; it stands above what the server states."""
+    sha256: str | None = None
+    """The same, or what is pinned of a published file."""
+    most_bytes: int = MOST_BYTES
+    """A larger file is refused, by the size that the server states and by what comes."""
     sleep: Callable[[float], None] = time.sleep
     stated: Stated = field(default_factory=Stated)
 
@@ -182,26 +189,47 @@ class Download:
         if known and known.size is not None and size == known.size:
             self.stated = known
             return
-        start = size if known and known.version and (known.size is None or size < known.size) else 0
+        start = size if known and self._may_go_on(known, size) else 0
         answer = self.remote.open(start, known)
         try:
             if size != answer.start:
                 os.ftruncate(file.fileno(), answer.start)
             self.stated = answer.stated
+            self._check_size(answer.stated.size or 0)
             self._remember(answer.stated)
             self._has_room(answer.start)
         except OSError as error:
             answer.body.close()
             raise self._storage(error) from error
+        except DataError:
+            answer.body.close()
+            self._forget_files()
+            raise
         if answer.start:
             self.tell(f"goes on at byte {answer.start}")
         self._write(file, answer.start, answer.chunks())
+
+    def _may_go_on(self, known: Stated, size: int) -> bool:
+        """Whether a part may be continued: only if the whole is checked at the end.
+
+        A server may keep the ETag of a file that it changes, so that the rest of another file would be appended.
+        """
+        checked = self.sha256 or self.md5 or known.md5 or known.crc32c or self.target.suffix in CHECKED_WITHIN
+        return bool(checked and known.version) and (known.size is None or size < known.size)
+
+    def _check_size(self, size: int) -> None:
+        if size > self.most_bytes:
+            what = f"has more than {self.most_bytes >> 20} MiB"
+            raise DataError(self.remote.name, what, "look whether the address is right; --max_mib raises the limit")
 
     def _write(self, file: BinaryIO, position: int, chunks: Iterator[bytes]) -> None:
         synced = position
         for chunk in chunks:
             if not position:
                 self._looks_right(chunk)
+            if position + len(chunk) > self.most_bytes:
+                self._forget_files()
+                self._check_size(position + len(chunk))
             try:
                 written = 0
                 while written < len(chunk):  # an unbuffered file may take less than all
@@ -252,13 +280,15 @@ class Download:
 
     def _wrong_checksum(self, path: Path) -> str | None:
         """How a file differs from the checksum that is known best; None if it does not, or none is known."""
-        wanted = {"md5": self.md5 or self.stated.md5, "crc32c": self.stated.crc32c}
-        for kind, value in wanted.items():
-            if value:
-                checksum = self._sum(path, KINDS[kind]())
-                self.tell(f"{checksum.name} {checksum.hexdigest()}")
-                return None if checksum.hexdigest() == value else f"{checksum.name} {checksum.hexdigest()}, not {value}"
-        self.tell("the server states no checksum")
+        given = {kind: value for kind, value in (("sha256", self.sha256), ("md5", self.md5)) if value}
+        stated = {kind: value for kind, value in (("md5", self.stated.md5), ("crc32c", self.stated.crc32c)) if value}
+        for kind, value in (given or dict(list(stated.items())[:1])).items():
+            checksum = self._sum(path, KINDS[kind]())
+            self.tell(f"{checksum.name} {checksum.hexdigest()}")
+            if checksum.hexdigest() != value:
+                return f"{checksum.name} {checksum.hexdigest()}, not {value}"
+        if not given and not stated:
+            self.tell("the server states no checksum")
         return None
 
     @staticmethod

@@ -9,19 +9,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import zipfile
-import zlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from vit.download import Download, Patience
-from vit.errors import ConfigError, DataError
+from vit.download import MOST_BYTES, Download, Patience
+from vit.errors import ConfigError
+from vit.pins import pin_of_url
 from vit.process import run_process
 from vit.program import Parser, Talk, run_program
 from vit.remote import Remote, checked_url
+from vit.unpacking import LIMIT_FLAG, check_gzip, check_tar, check_zip, damaged, not_arrays
 from vit.variants import VARIANTS
 
-NPY_MAGIC = b"\x93NUMPY"
+MOST_UNPACKED = 2**34  # 16 GiB
 LOADED_COPIES = 5  # of the weights at the peak of load_npz, with the model's own: ViT-H_14 would break a small pod
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # version 2, 1
 
@@ -37,6 +38,13 @@ def _parser() -> Parser:
     parser.add_argument("path", metavar="PATH", type=Path, help="where it is to be; folders above it are made")
     parser.add_argument("--model_type", choices=sorted(VARIANTS), help="also load the file into this model")
     parser.add_argument("--md5", metavar="HEX", help="MD5 of the file, where the server states none")
+    parser.add_argument("--sha256", metavar="HEX", help="SHA-256 of the file; known for CIFAR, Fashion-MNIST, ImageNet")
+    parser.add_argument(
+        "--max_mib", type=int, default=MOST_BYTES >> 20, help="a larger file is refused (default %(default)s)"
+    )
+    parser.add_argument(
+        LIMIT_FLAG, type=int, default=MOST_UNPACKED >> 20, help="so is one that unpacks to more (default %(default)s)"
+    )
     parser.add_argument("--tries", type=int, default=8, help="in a row without progress (default 8)")
     parser.add_argument(
         "--pause_seconds", type=float, default=1.0, help="before the second try, then doubled (default 1)"
@@ -59,9 +67,13 @@ def _fetch(argv: Sequence[str], talk: Talk) -> None:
         progress=progress,
         patience=Patience(tries=flags.tries, pause_seconds=flags.pause_seconds),
         md5=flags.md5.lower() if flags.md5 else None,
+        sha256=flags.sha256.lower() if flags.sha256 else pin_of_url(flags.url),
+        most_bytes=flags.max_mib << 20,
     )
     talk.say(f"{remote.name} -> {flags.path}")
-    talk.say(f"complete: {flags.path}, {download.run(lambda path: verify(path, flags.path.suffix, flags.model_type))}")
+    most = flags.max_unpacked_mib << 20
+    found = download.run(lambda path: verify(path, flags.path.name, flags.model_type, most))
+    talk.say(f"complete: {flags.path}, {found}")
 
 
 def _checked_flags(flags: argparse.Namespace) -> argparse.Namespace:
@@ -70,36 +82,31 @@ def _checked_flags(flags: argparse.Namespace) -> argparse.Namespace:
         raise ConfigError("PATH", f"{flags.path} is a folder", "give the path of the file that is to be made")
     if flags.tries < 1 or flags.pause_seconds < 0 or flags.stall_seconds <= 0:
         raise ConfigError("--tries", "tries and seconds must be above 0", "leave them out")
-    if flags.md5 and (len(flags.md5) != 32 or not all(digit in "0123456789abcdefABCDEF" for digit in flags.md5)):
-        raise ConfigError("--md5", f"{flags.md5} is no MD5", "give its 32 hex digits")
+    for name, value, length in (("--md5", flags.md5, 32), ("--sha256", flags.sha256, 64)):
+        if value and not re.fullmatch(rf"[0-9a-fA-F]{{{length}}}", value):
+            raise ConfigError(name, f"{value} is not a checksum", f"give its {length} hex digits")
+    for name, value in (("--max_mib", flags.max_mib), (LIMIT_FLAG, flags.max_unpacked_mib)):
+        if value < 1:
+            raise ConfigError(name, f"is {value}", "give 1 or more")
     return flags
 
 
-def verify(path: Path, suffix: str, model_type: str | None) -> str:
-    """What a whole file was found to be. Raises DataError, and WeightsError where it fits another model."""
-    if suffix not in (".npz", ".zip"):
+def verify(path: Path, name: str, model_type: str | None, most_bytes: int = MOST_UNPACKED) -> str:
+    """What a whole file called `name` was found to be. Raises DataError; WeightsError where it fits another model."""
+    if name.endswith((".gz", ".tgz")):
+        unpacked = check_gzip(path, most_bytes)
+        packs_tar = name.endswith((".tar.gz", ".tgz"))
+        return f"{check_tar(path, most_bytes)} whole members" if packs_tar else f"{unpacked} bytes when unpacked"
+    if not name.endswith((".npz", ".zip")):
         return f"{path.stat().st_size} bytes"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-            names = archive.namelist()
-            arrays = [name for name in names if archive.open(name).read(len(NPY_MAGIC)) == NPY_MAGIC]
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise _damaged(path, f"is no whole archive ({error})") from error
-    if broken:
-        raise _damaged(path, f"is damaged within ({broken})")
-    if suffix == ".zip":
+    names = check_zip(path, most_bytes)
+    if name.endswith(".zip"):
         return f"{len(names)} whole members"
-    if arrays != names or not names:
-        raise _damaged(
-            path, f"is no .npz: {next((name for name in names if name not in arrays), 'nothing')} in it is no array"
-        )
+    others = not_arrays(path, names)
+    if others or not names:
+        raise damaged(path, f"is no .npz: {others[0] if others else 'nothing'} in it is no array")
     loaded = _loaded(path, model_type) if model_type else ""
     return f"{len(names)} whole arrays{loaded}"
-
-
-def _damaged(path: Path, what: str) -> DataError:
-    return DataError(str(path), what, "start again; if it comes so again, it is damaged on the server")
 
 
 def _free_memory() -> int:

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vit.archives import CIFARS, FASHION_FOLDERS, open_archive
+from vit.checksums import file_checksum
 from vit.errors import DataError
+from vit.pins import FASHION_PINS, PINS
 from vit.program import Talk
 from vit.staging import Archive, Staging
 
@@ -67,6 +69,8 @@ def prepare_small(staging: Staging, talk: Talk) -> None:
     if not staging.verified:
         for one in staging.archives:
             staging.check_md5(one)
+            if staging.full:
+                _check_pin(one, staging.dataset)
             if one.path.parent.resolve() != staging.to.resolve():
                 talk.say(f"{one.path} -> {staging.to / one.name}")
                 _copy(one.path, staging.stage / one.name)
@@ -76,6 +80,14 @@ def prepare_small(staging: Staging, talk: Talk) -> None:
         staging.publish(splits, names)
     else:
         staging.put_in_place()
+
+
+def _check_pin(archive: Archive, dataset: str) -> None:
+    """Raise DataError for a file that is not the published one by its SHA-256, where that is known."""
+    pin = (FASHION_PINS if dataset == "fashion_mnist" else PINS).get(archive.name)
+    if pin and (found := file_checksum(archive.path, "sha256")) != pin:
+        what = f"has the SHA-256 {found}, the published archive {pin}"
+        raise DataError(str(archive.path), what, "download it again, or give --allow_subset")
 
 
 def _copy(source: Path, target: Path) -> None:
