@@ -29,6 +29,7 @@ LINEN_NAMES = {  # today's flax, and so big_vision, counts a block's parts by ki
     "LayerNorm_1": "LayerNorm_2",
     "MlpBlock_0": "MlpBlock_3",
 }
+MOST_RATIO, LEAST_BOMB = 20, 2**30  # a file that is smaller when unpacked than this is let through
 PREFIXES = ("opt/target/", "params/")
 STACKED = "Transformer/encoderblock/"
 RESNET_UNIT = re.compile(r"patch_embed\.backbone\.stages\.(\d+)\.blocks\.(\d+)\.(.+)\.weight")
@@ -38,6 +39,7 @@ def read_arrays(path: Path) -> Arrays:
     """Every array of the file in the published layout; pre_logits (21k files only) dropped. Raises WeightsError."""
     try:
         with np.load(path, allow_pickle=False) as file:
+            _check_sizes(file, path)
             prefix = next((name for name in PREFIXES if any(key.startswith(name) for key in file.files)), "")
             wanted = [key for key in file.files if key.startswith(prefix)]  # beside it stands an optimizer's state
             arrays = {key.removeprefix(prefix): np.asarray(file[key]) for key in wanted}
@@ -49,12 +51,25 @@ def read_arrays(path: Path) -> Arrays:
         zlib.error,
         NotImplementedError,
         AttributeError,
+        TypeError,
+        MemoryError,
+        RecursionError,
+        LookupError,
+        ArithmeticError,
     ) as error:
-        # AttributeError: np.load gives a plain array, not an archive, for a .npy file
+        # AttributeError, from Python 3.11 on TypeError: np.load gives a plain array, not an archive, for a .npy file
         reason = str(error).split(". ")[0]  # numpy goes on to recommend unpickling
         what = f"cannot be read as an .npz of plain numbers ({reason})"
         raise WeightsError(str(path), what, "it is cut off or no weights file: download it again") from error
     return published({key: array for key, array in arrays.items() if not key.startswith("pre_logits/")})
+
+
+def _check_sizes(file: Any, path: Path) -> None:
+    """Raise ValueError for a file that would unpack to far more than weights can: they hardly shrink when packed."""
+    num_bytes = sum(entry.file_size for entry in file.zip.infolist())
+    most = max(LEAST_BOMB, MOST_RATIO * path.stat().st_size)
+    if num_bytes > most:
+        raise ValueError(f"it would unpack to {num_bytes >> 20:,} MiB, {MOST_RATIO} times its size and more")
 
 
 def published(arrays: Arrays) -> Arrays:
