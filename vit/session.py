@@ -294,7 +294,13 @@ def _open_board(path: Path, step: int) -> Any:
     """A TensorBoard writer if the package is there, else None."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     package = optional_package("torch.utils.tensorboard", "tensorboard", ("SummaryWriter",))
-    return None if package is None else package.SummaryWriter(str(path), purge_step=step + 1 if step else None)
+    if package is None:
+        return None
+    try:
+        return package.SummaryWriter(str(path), purge_step=step + 1 if step else None)
+    except (OSError, ValueError):  # ValueError: the path is not UTF-8
+        logger.warning("%s cannot be written: going on without TensorBoard's files", path)
+        return None
 
 
 def _finish(session: Session) -> None:
