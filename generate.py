@@ -33,6 +33,8 @@ try:
     from mpikit.summary import all_values, headline, once_more
     from mpikit.terminal import show, show_data, talk
     from mpikit.verbs import VERBS
+except KeyboardInterrupt:
+    sys.exit(130)  # mpikit.errors' EXIT_INTERRUPTED, which may not be there yet
 except ModuleNotFoundError as missing:
     needed = f"{sys.executable} -m pip install click jinja2 pydantic pyyaml"
     sys.exit(f"generate.py: Python has no {missing.name}\n  fix: {needed}")

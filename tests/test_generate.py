@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -250,3 +251,21 @@ def test_every_verb_and_option_has_help(generate: Command, verb: list[str]) -> N
     for number, line in enumerate(text.splitlines()):
         if line.startswith("  -"):
             assert len(line.split("  ")) > 2 or text.splitlines()[number + 1].startswith("      "), line
+
+
+def test_an_interrupt_during_imports_is_exit_130_without_a_word(tmp_path: Path) -> None:
+    slow = "import sys, time\nsys.stdout.write('importing\\n'); sys.stdout.flush()\ntime.sleep(60)\n"
+    (tmp_path / "click.py").write_text(slow)
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "generate.py"), "check"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's "&" has it ignored
+    ) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == "importing\n"
+        started.send_signal(signal.SIGINT)
+        _, err = started.communicate(timeout=60)
+    assert (started.returncode, err) == (130, "")

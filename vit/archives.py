@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import io
+import lzma
 import pickle
 import tarfile
 import zlib
@@ -14,9 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from vit.bounded import gunzip, read_at_most, unpickle
 from vit.errors import DataError
 from vit.sources import Array, ArraySource
 
+DAMAGE = (  # what tarfile, numpy and a pickle's content can raise
+    *(OSError, EOFError, ArithmeticError, ValueError, LookupError, TypeError, AttributeError, RecursionError),
+    *(zlib.error, lzma.LZMAError, tarfile.TarError),
+)
 SPLITS = ("train", "val")
 
 FASHION_CLASSES = (  # the authors' README; the files hold numbers only
@@ -24,6 +29,7 @@ FASHION_CLASSES = (  # the authors' README; the files hold numbers only
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 FASHION_FOLDERS = ("", "fashion-mnist", "FashionMNIST/raw")
+MOST_BYTES = 2**29  # of a file when unpacked; the largest published one has 154 MB
 IDX_IMAGES, IDX_LABELS = 0x0803, 0x0801  # unsigned bytes in three dimensions, and in one
 
 
@@ -67,8 +73,9 @@ def open_archive(dataset: str, root: Path, split: str) -> ArraySource:
     """The images of split "train" or "val" of cifar10, cifar100 or fashion_mnist in `root`. Raises DataError."""
     try:
         return _open_fashion(root, split) if dataset == "fashion_mnist" else _open_cifar(dataset, root, split)
-    except (OSError, EOFError, ValueError, KeyError, zlib.error, tarfile.TarError, pickle.UnpicklingError) as error:
-        what = f"holds no whole {dataset} ({error})"
+    except (*DAMAGE, MemoryError) as error:
+        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+        what = f"holds no whole {dataset} ({reason or 'it asks for more memory than there is'})"
         raise DataError(str(root), what, "download the files again") from error
 
 
@@ -98,7 +105,7 @@ def _members(root: Path, form: Cifar, names: tuple[str, ...]) -> dict[str, bytes
             name = member.name.removeprefix("./").removeprefix(f"{form.folder}/")
             content = archive.extractfile(member) if name in names else None
             if content is not None:
-                found[name] = content.read()
+                found[name] = read_at_most(content, MOST_BYTES, name)
     missing = [name for name in names if name not in found]
     if missing:
         raise ValueError(f"{form.archive} lacks {missing[0]}")
@@ -106,10 +113,17 @@ def _members(root: Path, form: Cifar, names: tuple[str, ...]) -> dict[str, bytes
 
 
 def _read_pickle(content: bytes, dataset: str) -> tuple[Array, Array]:
-    found: Mapping[bytes, Any] = _PlainUnpickler(io.BytesIO(content), encoding="bytes").load()
+    found = _read_mapping(content)
     labels = found[b"labels" if dataset == "cifar10" else b"fine_labels"]
     pixels = np.asarray(found[b"data"], np.uint8).reshape(-1, 3, 32, 32)
     return pixels.transpose(0, 2, 3, 1), np.asarray(labels, np.int64)
+
+
+def _read_mapping(content: bytes) -> Mapping[bytes, Any]:
+    found = unpickle(_PlainUnpickler(io.BytesIO(content), encoding="bytes"))
+    if not isinstance(found, dict):
+        raise ValueError("a pickle of it does not contain a dictionary")
+    return found
 
 
 def _read_binary(content: bytes, dataset: str) -> tuple[Array, Array]:
@@ -122,7 +136,7 @@ def _read_binary(content: bytes, dataset: str) -> tuple[Array, Array]:
 def _class_names(content: bytes, form: Cifar) -> list[str]:
     if form.binary:
         return content.decode().split()
-    found: Mapping[bytes, Any] = _PlainUnpickler(io.BytesIO(content), encoding="bytes").load()
+    found = _read_mapping(content)
     names = found[b"fine_label_names" if b"fine_label_names" in found else b"label_names"]
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
@@ -168,7 +182,7 @@ def _read_idx(path: Path, magic: int) -> Array:
     """The array of an idx file: a magic number, the lengths of the dimensions, then bytes."""
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-    content = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
+    content = gunzip(path, MOST_BYTES) if packed else path.read_bytes()
     if len(content) < 4 or int.from_bytes(content[:4], "big") != magic:
         raise ValueError(f"{path.name} does not begin as an idx file of this kind")
     start = 4 + 4 * (magic & 0xFF)

@@ -189,6 +189,16 @@ def _shown(name: str) -> str:
     return ascii(name[:40])
 
 
+def pointed_at(pointer: Path) -> str:
+    """The checkpoint's folder that the file `last` or `best` names. Raises StorageError."""
+    with named_storage(pointer):
+        name = pointer.read_bytes().strip().decode("utf-8", "replace")
+    if not FOLDER.fullmatch(name):
+        fix = "write the name of a folder of checkpoints/ into it, or give that folder itself"
+        raise StorageError(str(pointer), "does not name a checkpoint", fix)
+    return name
+
+
 def list_checkpoints(root: Path) -> list[Path]:
     """Checkpoint folders, the last first; unverified."""
     if not root.is_dir():

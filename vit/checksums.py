@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+from vit.packages import optional_package
 
 CRC32C_POLYNOMIAL = 0x82F63B78  # Castagnoli's, reflected; RFC 3720, section 12.1
 LANES = 4096  # pieces of a block that numpy goes through side by side
@@ -71,7 +72,7 @@ class Crc32c:
     def __init__(self) -> None:
         self._crc = 0xFFFFFFFF
         self._left = b""
-        self._lanes = _Lanes() if importlib.util.find_spec("numpy") else None
+        self._lanes = _Lanes() if optional_package("numpy", needs=("uint32",)) else None
 
     def update(self, data: bytes) -> None:
         """Take in the next bytes; whole blocks by numpy, where it is."""

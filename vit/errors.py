@@ -8,7 +8,7 @@ from __future__ import annotations
 
 EXIT_CODES: dict[str, int] = {
     "complete": 0,  # the run is complete and its last checkpoint verified
-    "configuration": 2,  # a flag, the environment or the weights file is wrong
+    "configuration": 2,  # a flag, the environment (memory, limits, packages) or the weights file is wrong
     "locked": 3,  # another run holds the folder
     "hang": 4,  # a rank did not answer in time
     "not_finite": 5,  # loss or gradient is not finite

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from vit.interrupts import leave_on_interrupt, raise_on_interrupt
+
+if __name__ == "__main__":
+    leave_on_interrupt()
+
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -39,6 +44,7 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
     from vit.standalone import evaluate_weights
 
     StopRequest()  # there is no state to save: a stop ends the process at once
+    raise_on_interrupt()
     result, class_names = evaluate_weights(config, ranks)
     if ranks.rank == 0:
         reporter.metrics(_line(config, result, class_names))

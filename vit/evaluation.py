@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from vit.data import PADDING_LABEL, Batch, DamageReport
 from vit.device import Device
 from vit.distributed import Group
-from vit.errors import DataError
+from vit.errors import DataError, NotFiniteError
 from vit.scaling import Scaling
 
 TOP = 5
@@ -81,7 +82,10 @@ def evaluate(
     num_classes: int,
     damage: DamageReport,
 ) -> Evaluation:
-    """Top-1, top-5 and mean loss over all ranks; the model is left in training mode. Raises DataError."""
+    """Top-1, top-5 and mean loss over all ranks; the model is left in training mode.
+
+    Raises DataError, and NotFiniteError on every rank.
+    """
     model.eval()
     # In float32, which counts to 16.7 million exactly: right, right among 5, loss, then seen and right of each class.
     totals = torch.zeros(3 + 2 * num_classes, device=device.torch_device)
@@ -104,6 +108,8 @@ def _summary(sums: list[float], num_classes: int) -> Evaluation:
     num_images = sum(seen)
     if not num_images:
         raise DataError("data", "no validation image could be decoded", "mend the data set")
+    if not math.isfinite(loss):  # an accuracy of such outputs is a number without a meaning
+        raise _not_finite(round(num_images))
     return Evaluation(
         top1_percent=100 * top1 / num_images,
         top5_percent=100 * top5 / num_images,
@@ -112,6 +118,14 @@ def _summary(sums: list[float], num_classes: int) -> Evaluation:
         damaged_images=round(sums[-1]),
         per_class=tuple((round(a), round(b)) for a, b in zip(seen, right, strict=True)),
     )
+
+
+def _not_finite(num_images: int) -> NotFiniteError:
+    what = f"the loss of {num_images:,} validation images is not finite"
+    fix = "use weights that are finite: an earlier checkpoint, or a run with a lower --learning_rate"
+    error = NotFiniteError("evaluation", what, fix)
+    error.shared = True
+    return error
 
 
 def count(logits: Tensor, labels: Tensor) -> Tensor:

@@ -6,6 +6,11 @@ no such file, 9 the network.
 
 from __future__ import annotations
 
+from vit.interrupts import leave_on_interrupt
+
+if __name__ == "__main__":
+    leave_on_interrupt()
+
 import argparse
 import contextlib
 import os

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vit.device import Device
 from vit.errors import ConfigError
 from vit.model import AttentionKind
+from vit.packages import reason_of
 from vit.ranks import LAZY_MODE, Ranks
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,15 @@ def import_habana(name: str) -> Any:
     """A module of habana_frameworks.torch; lazy mode is set before the first import reads it."""
     os.environ.setdefault(LAZY_MODE, "1")
     return importlib.import_module(f"habana_frameworks.torch.{name}")
+
+
+def _need_habana(name: str) -> Any:
+    """A module without which there is no card. Raises ConfigError: a run must not go on by the CPU in silence."""
+    try:
+        return import_habana(name)
+    except Exception as error:  # a package can raise anything while it is imported
+        what = f"habana_frameworks is installed but cannot be imported ({reason_of(error)})"
+        raise ConfigError("--device", what, "use Habana's PyTorch image, or --device cpu") from error
 
 
 class HpuDevice(Device):
@@ -41,7 +51,7 @@ class HpuDevice(Device):
         if importlib.util.find_spec("habana_frameworks") is None:
             what = "hpu, but this Python has no habana_frameworks"
             raise ConfigError("--device", what, "use Habana's PyTorch image, or --device cpu")
-        self.core, self.hpu = import_habana("core"), import_habana("hpu")
+        self.core, self.hpu = _need_habana("core"), _need_habana("hpu")
         if not self.hpu.is_available():
             raise ConfigError("--device", "hpu, but no Gaudi card answers", "see hl-smi and the pod's habana.ai/gaudi")
         self.torch_device = torch.device("hpu")
@@ -52,7 +62,7 @@ class HpuDevice(Device):
     @classmethod
     def count(cls) -> int:
         """Cards that habana_frameworks sees."""
-        hpu = import_habana("hpu")
+        hpu = _need_habana("hpu")
         return int(hpu.device_count()) if hpu.is_available() else 0
 
     def name(self) -> str:

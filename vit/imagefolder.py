@@ -84,5 +84,7 @@ def _fault(path: Path) -> str | None:
             return None
     except UnknownWhite as error:
         return f"{path} ({error})"
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow's decoders raise nearly anything on bytes that are no image
         return f"{path} ({str(error).replace(str(path), 'it')[:100]})"

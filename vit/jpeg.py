@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from vit.packages import optional_package
 from vit.turbojpeg import Box, cropper
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
@@ -39,9 +39,8 @@ def fast_decode(data: bytes) -> Array | None:
 @functools.cache
 def decoder() -> tuple[str, Decoder | None]:
     """(name, function) of the decoder that this Python has: simplejpeg, else torchvision, else Pillow and None."""
-    if importlib.util.find_spec("simplejpeg") is not None:
-        import simplejpeg
-
+    simplejpeg = optional_package("simplejpeg", needs=("decode_jpeg",))
+    if simplejpeg is not None:
         return "simplejpeg", functools.partial(simplejpeg.decode_jpeg, colorspace="RGB")
     found = _torchvision()
     return ("Pillow", None) if found is None else ("torchvision", found)
@@ -49,19 +48,19 @@ def decoder() -> tuple[str, Decoder | None]:
 
 def _torchvision() -> Decoder | None:
     """torchvision's decoder, where it is there and was built with one."""
-    if importlib.util.find_spec("torchvision") is None:
+    io = optional_package("torchvision.io", needs=("ImageReadMode", "decode_jpeg", "encode_jpeg"))
+    if io is None:
         return None
-    try:
-        import torch
-        from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg  # type: ignore[import-untyped]
+    import torch
 
-        decode_jpeg(encode_jpeg(torch.zeros(3, 8, 8, dtype=torch.uint8)))
-    except (ImportError, OSError, RuntimeError):  # built without libjpeg or for another torch
+    try:
+        io.decode_jpeg(io.encode_jpeg(torch.zeros(3, 8, 8, dtype=torch.uint8)))
+    except (OSError, RuntimeError):  # built without libjpeg or for another torch
         return None
 
     def decode(data: bytes) -> Array:
         packed = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        pixels: Array = decode_jpeg(packed, ImageReadMode.RGB).permute(1, 2, 0).numpy()
+        pixels: Array = io.decode_jpeg(packed, io.ImageReadMode.RGB).permute(1, 2, 0).numpy()
         return pixels
 
     return decode

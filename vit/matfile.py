@@ -10,7 +10,10 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
+from vit.bounded import inflate
+
 HEADER_BYTES = 128
+MOST_BYTES = 2**26  # of a variable when unpacked; the devkit's has less than 1 MiB
 MATRIX, COMPRESSED = 14, 15
 FIRST_NUMBER = 6  # classes from 6 on: double, single, and integers
 TYPES = {1: "b", 2: "B", 3: "h", 4: "H", 5: "i", 6: "I", 7: "f", 9: "d", 12: "q", 13: "Q"}
@@ -59,11 +62,13 @@ def read_mat(data: bytes) -> dict[str, Any]:
         while reader.place < len(data):
             kind, content = reader.element()
             if kind == COMPRESSED:
-                kind, content = reader.within(zlib.decompress(content)).element()
+                kind, content = reader.within(inflate(content, MOST_BYTES)).element()
             if kind == MATRIX:
                 name, value = _matrix(reader.within(content))
                 variables[name] = value
-    except (struct.error, zlib.error, LookupError, TypeError, OverflowError) as error:
+    except RecursionError as error:
+        raise ValueError("its arrays nest too deep") from error
+    except (struct.error, zlib.error, LookupError, TypeError, ArithmeticError) as error:
         raise ValueError(f"it is no whole MATLAB file of level 5 ({error})") from error
     return variables
 
@@ -92,7 +97,11 @@ def _matrix(reader: _Reader) -> tuple[str, Any]:
 def _structs(reader: _Reader, count: int) -> list[dict[str, Any]]:
     length = int(_numbers(reader, *reader.element())[0])
     packed = reader.element()[1]
+    if length < 1 or not 0 <= count <= len(reader.data):
+        raise ValueError(f"it says {count} structs with names of {length} bytes")
     names = [packed[at : at + length].split(b"\0")[0].decode("latin-1") for at in range(0, len(packed), length)]
+    if not names:
+        return []
     return [{name: _matrix(reader.within(reader.element()[1]))[1] for name in names} for _ in range(count)]
 
 

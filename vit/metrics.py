@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 METRICS: dict[str, str] = {
     "step": "updates of the weights done so far",
@@ -38,3 +39,21 @@ def metric_line(values: Mapping[str, MetricValue]) -> str:
     unknown = values.keys() - METRICS.keys()
     assert not unknown, f"keys without a row in METRICS: {sorted(unknown)}"
     return json.dumps({key: values.get(key) for key in METRICS}, allow_nan=False)
+
+
+def read_lines(content: bytes) -> list[tuple[bytes, dict[str, Any]]]:
+    """The whole lines of metrics.jsonl with their values, in order; what a crash or a stray byte damaged is left out.
+
+    A last line without its end counts where its JSON is whole.
+    """
+    found = ((line, _row(line)) for line in content.split(b"\n"))
+    return [(line, row) for line, row in found if row is not None]
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """The values of a line; None unless it is an object with a whole number as its step."""
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and type(row.get("step")) is int else None

@@ -7,8 +7,6 @@ and vit_jax/models_vit.py; big_vision/models/vit.py for the other layouts.
 from __future__ import annotations
 
 import re
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ LINEN_NAMES = {  # today's flax, and so big_vision, counts a block's parts by ki
     "LayerNorm_1": "LayerNorm_2",
     "MlpBlock_0": "MlpBlock_3",
 }
+MOST_RATIO, LEAST_BOMB = 20, 2**30  # a file that is smaller when unpacked than this is let through
 PREFIXES = ("opt/target/", "params/")
 STACKED = "Transformer/encoderblock/"
 RESNET_UNIT = re.compile(r"patch_embed\.backbone\.stages\.(\d+)\.blocks\.(\d+)\.(.+)\.weight")
@@ -38,23 +37,23 @@ def read_arrays(path: Path) -> Arrays:
     """Every array of the file in the published layout; pre_logits (21k files only) dropped. Raises WeightsError."""
     try:
         with np.load(path, allow_pickle=False) as file:
+            _check_sizes(file, path)
             prefix = next((name for name in PREFIXES if any(key.startswith(name) for key in file.files)), "")
             wanted = [key for key in file.files if key.startswith(prefix)]  # beside it stands an optimizer's state
             arrays = {key.removeprefix(prefix): np.asarray(file[key]) for key in wanted}
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,
-        AttributeError,
-    ) as error:
-        # AttributeError: np.load gives a plain array, not an archive, for a .npy file
+    except Exception as error:  # numpy raises nearly anything on a damaged file, and on a .npy, which is no archive
         reason = str(error).split(". ")[0]  # numpy goes on to recommend unpickling
         what = f"cannot be read as an .npz of plain numbers ({reason})"
         raise WeightsError(str(path), what, "it is cut off or no weights file: download it again") from error
     return published({key: array for key, array in arrays.items() if not key.startswith("pre_logits/")})
+
+
+def _check_sizes(file: Any, path: Path) -> None:
+    """Raise ValueError for a file that would unpack to far more than weights can: they hardly shrink when packed."""
+    num_bytes = sum(entry.file_size for entry in file.zip.infolist())
+    most = max(LEAST_BOMB, MOST_RATIO * path.stat().st_size)
+    if num_bytes > most:
+        raise ValueError(f"it would unpack to {num_bytes >> 20:,} MiB, {MOST_RATIO} times its size and more")
 
 
 def published(arrays: Arrays) -> Arrays:

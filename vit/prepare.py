@@ -6,6 +6,11 @@ the parts lie in --to/.preparing. Exit codes: vit/errors.py; 3 another one works
 
 from __future__ import annotations
 
+from vit.interrupts import leave_on_interrupt
+
+if __name__ == "__main__":
+    leave_on_interrupt()
+
 import argparse
 import sys
 from collections.abc import Sequence

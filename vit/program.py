@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, TextIO
 
 from vit.errors import EXIT_CODES, ConfigError, Stopped, TrainError
+from vit.failures import named_failures
+from vit.interrupts import raise_on_interrupt
 from vit.stop import handle
 from vit.terminal import visible, write
 
@@ -87,8 +89,10 @@ def run_program(name: str, argv: Sequence[str], work: Callable[[Sequence[str], T
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     for number in before:
         handle(number, _stop)
+    raise_on_interrupt()
     try:
-        work(argv, talk)
+        with named_failures():
+            work(argv, talk)
     except TrainError as error:
         talk.say(f"{name}: {error}")
         return error.exit_code

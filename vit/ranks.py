@@ -9,6 +9,8 @@ from vit.errors import ConfigError
 
 LAZY_MODE = "PT_HPU_LAZY_MODE"  # of Habana's bridge; its default changed from 1 to 0 between SynapseAI 1.20 and 1.23
 
+MOST_PORTS = 65_535
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ranks:
@@ -32,6 +34,10 @@ def read_ranks(environ: Mapping[str, str]) -> Ranks:
     if world_size > 1:
         _need_master(environ, world_size)
     local_size = _number(environ, names[3], world_size)
+    if local_size < 1:
+        raise ConfigError(
+            names[3], f"{local_size} is not a number of ranks", "unset it or start under mpirun or torchrun"
+        )
     return Ranks(
         rank=rank,
         world_size=world_size,
@@ -56,3 +62,6 @@ def _need_master(environ: Mapping[str, str], world_size: int) -> None:
             raise ConfigError(
                 name, f"is not set, but there are {world_size} ranks", f"export {name}=<{example}> (mpirun -x {name})"
             )
+    port = _number(environ, "MASTER_PORT", 0)
+    if not 0 < port <= MOST_PORTS:
+        raise ConfigError("MASTER_PORT", f"{port} is not a port", f"give a number from 1 to {MOST_PORTS}")

@@ -72,7 +72,7 @@ class Reporter(logging.Handler):
 
     def open_log(self, path: Path) -> None:
         """Copy every further line to the attempt's log."""
-        self.log = path.open("a", encoding="utf-8")
+        self.log = path.open("a", encoding="utf-8", errors="backslashreplace")  # file names may be any bytes
 
     def _write(self, stream: TextIO, line: str) -> None:
         write(stream, line + "\n")

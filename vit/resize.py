@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional as F
+
+from vit.packages import optional_package
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 Box = tuple[float, float, float, float]
@@ -127,11 +128,8 @@ def _tensor(pixels: Array) -> torch.Tensor:
 @functools.cache
 def has_opencv() -> bool:
     """Whether this Python has OpenCV; its own threads are turned off, since the loader's processes are enough."""
-    if importlib.util.find_spec("cv2") is None:
-        return False
-    try:
-        import cv2
-    except ImportError:  # opencv-python without the system's libGL
+    cv2 = optional_package("cv2", needs=("resize", "setNumThreads", "INTER_LINEAR"))
+    if cv2 is None:  # absent, or opencv-python without the system's libGL
         return False
     cv2.setNumThreads(1)
     return True

@@ -9,10 +9,11 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vit.errors import StorageError
 from vit.folder_lock import FolderLock
+from vit.metrics import read_lines
 from vit.storage import named_storage, write_atomic
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class RunFolder:
     def write_evaluation(self, result: dict[str, Any]) -> None:
         """evaluation.json: the last evaluation."""
         with self._writing("evaluation.json"):
-            write_atomic(self.path / "evaluation.json", json.dumps(result, indent=1) + "\n")
+            write_atomic(self.path / "evaluation.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
 
     def add_metrics(self, line: str) -> None:
         """Append one line to metrics.jsonl."""
@@ -104,17 +105,18 @@ class RunFolder:
         """Drop metric lines after `step` and a half-written last one, so that a resumed run writes them once."""
         path = self.path / "metrics.jsonl"
         with named_storage(path):
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            kept = [line for line in lines if _is_up_to(line, step)]
-            if kept != lines:
-                write_atomic(path, "".join(line + "\n" for line in kept))
+            content = path.read_bytes() if path.exists() else b""
+            kept = b"".join(line + b"\n" for line, row in read_lines(content) if row["step"] <= step)
+            if kept != content:
+                write_atomic(path, kept.decode("utf-8"))
 
     def has_evaluation(self, step: int) -> bool:
         """Whether metrics.jsonl has a line of this step with an evaluation."""
         path = self.path / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        rows = [json.loads(line) for line in lines]
-        return any(row["step"] == step and row["top1_percent"] is not None for row in rows)
+        with named_storage(path):
+            content = path.read_bytes() if path.exists() else b""
+        rows = [row for _, row in read_lines(content)]
+        return any(row["step"] == step and row.get("top1_percent") is not None for row in rows)
 
     def sync_metrics(self) -> None:
         """fsync metrics.jsonl: a checkpoint must not outlive the lines before it."""
@@ -129,12 +131,15 @@ class RunFolder:
             write_atomic(self.path / name, target + "\n")
 
     def _append(self, name: str, line: str) -> None:
-        with self._writing(name), (self.path / name).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with self._writing(name), (self.path / name).open("a+b") as file:
+            start = b"" if _ends_a_line(file) else b"\n"  # a kill may have cut off the last one
+            file.write(start + line.encode() + b"\n")
 
 
-def _is_up_to(line: str, step: int) -> bool:
-    try:
-        return bool(json.loads(line)["step"] <= step)
-    except (ValueError, KeyError, TypeError):
-        return False  # the line that a kill cut off
+def _ends_a_line(file: BinaryIO) -> bool:
+    """Whether the file is empty or ends with a line's end."""
+    end = file.seek(0, os.SEEK_END)
+    if not end:
+        return True
+    file.seek(end - 1)
+    return file.read(1) == b"\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.util
 import logging
 import os
 import zlib
@@ -14,7 +13,7 @@ from typing import Any
 
 import torch
 
-from vit.checkpoint import Checkpoint, find_fault, last_checkpoint
+from vit.checkpoint import Checkpoint, find_fault, last_checkpoint, pointed_at
 from vit.completion import leave_record
 from vit.config import Config
 from vit.cpus import CGROUP_ROOT, cpus_per_rank
@@ -24,12 +23,14 @@ from vit.device import Device, open_device
 from vit.distributed import Group
 from vit.ema import WeightAverage
 from vit.errors import ConfigError, DataError, StorageError, TrainError
+from vit.failures import named_failures
 from vit.loop import evaluate_session, evaluation_metrics, train
 from vit.meter import Meter
 from vit.metrics import metric_line
 from vit.model import VisionTransformer, create_model
 from vit.optim import create_optimizer
 from vit.order import TrainOrder
+from vit.packages import optional_package
 from vit.peaks import known_peak
 from vit.preprocessing import DEFAULTS, settle
 from vit.ranks import Ranks
@@ -66,8 +67,9 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
     frame = Frame(config=config, ranks=ranks, device=device, group=group, folder=folder, reporter=reporter)
     group.on_rank0(lambda: _open_folder(folder, config, reporter))
     try:
-        step = _run_in_folder(frame, stop)
-        group.on_rank0(lambda: leave_record(os.environ, folder.path, step))
+        with named_failures(config):
+            step = _run_in_folder(frame, stop)
+            group.on_rank0(lambda: leave_record(os.environ, folder.path, step))
     except TrainError as error:
         if ranks.rank == 0 and error.kind not in ("stopped", "storage", "locked"):
             with contextlib.suppress(StorageError):  # `error` is what the user must read
@@ -290,17 +292,20 @@ def _prepare_folder(session: Session, checkpoint: Checkpoint | None) -> None:
 
 def _open_board(path: Path, step: int) -> Any:
     """A TensorBoard writer if the package is there, else None."""
-    if importlib.util.find_spec("tensorboard") is None:
-        return None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(path), purge_step=step + 1 if step else None)
+    package = optional_package("torch.utils.tensorboard", "tensorboard", ("SummaryWriter",))
+    if package is None:
+        return None
+    try:
+        return package.SummaryWriter(str(path), purge_step=step + 1 if step else None)
+    except (OSError, ValueError):  # ValueError: the path is not UTF-8
+        logger.warning("%s cannot be written: going on without TensorBoard's files", path)
+        return None
 
 
 def _finish(session: Session) -> None:
     """Verify the last checkpoint, then say that the run is complete. Raises StorageError."""
-    name = (session.folder.path / "last").read_text().strip()
+    name = pointed_at(session.folder.path / "last")
     fault = find_fault(session.folder.checkpoints / name)
     if fault is not None:
         raise StorageError(name, f"the last checkpoint is damaged ({fault})", "start again: the run resumes before it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from vit.checkpoint import find_fault
+from vit.checkpoint import find_fault, pointed_at
 from vit.config import Config
 from vit.data import DamageReport
 from vit.describe import data_lines, doubts
@@ -77,7 +77,7 @@ def _fill(model: VisionTransformer, config: Config) -> list[str]:
 def checkpoint_file(path: Path) -> Path:
     """The weights of a run's folder (its best checkpoint) or of a checkpoint's; other paths as they are."""
     if (path / "best").is_file():
-        path = path / "checkpoints" / (path / "best").read_text(encoding="utf-8").strip()
+        path = path / "checkpoints" / pointed_at(path / "best")
     if not (path / "model.pt").is_file():
         return path
     fault = find_fault(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pickle
 import re
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import torch
 
 from vit.errors import WeightsError
 from vit.npz import Arrays
+from vit.packages import optional_package
 
 WRAPPERS = ("state_dict", "model")  # keys under which training programs keep the weights
 UNUSED = ("pre_logits.", "pooler.")  # of 21k files and of Hugging Face's base model; fine-tuning drops them
@@ -53,8 +53,8 @@ def read_state(path: Path) -> tuple[Arrays, str]:
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    if importlib.util.find_spec("safetensors") is None:
-        what = "is a .safetensors file, and this Python has no safetensors"
+    if optional_package("safetensors.torch", needs=("load_file",)) is None:
+        what = "is a .safetensors file, and this Python has no safetensors that works"
         raise WeightsError(str(path), what, "pip install safetensors, or give the .npz or .pt file")
     from safetensors import SafetensorError
     from safetensors.torch import load_file

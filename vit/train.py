@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from vit.interrupts import leave_on_interrupt, raise_on_interrupt
+
+if __name__ == "__main__":
+    leave_on_interrupt()
+
 import logging
 import os
 import sys
@@ -11,13 +16,14 @@ from collections.abc import Callable, Sequence
 
 from vit.config import Config, parse_args
 from vit.errors import EXIT_CODES, ConfigError, TrainError
+from vit.failures import named_failures
+from vit.packages import import_needed
 from vit.process import run_process
 from vit.ranks import LAZY_MODE, Ranks, read_ranks
 from vit.reporter import Reporter
 from vit.terminal import write
 
 COMPILERS = ("torch._dynamo", "torch._inductor")
-NEEDED = ("torch", "numpy", "PIL")
 RANK_0_SPEAKS_SECONDS = 1.0  # mpirun ends all ranks soon after the first failure: let rank 0's words out first
 
 
@@ -40,6 +46,7 @@ def launch(
     """Read flags and ranks, then do `work`, which imports torch; returns the exit code of how it ended."""
     sys.excepthook = traceback.print_exception  # shows source lines from a zip too, unlike the default before 3.13
     try:
+        _check_working_folder()
         ranks = read_ranks(os.environ)
         config = parse(argv)
     except ConfigError as error:
@@ -55,6 +62,15 @@ def launch(
     except SystemExit:  # a library's: only the end of the run is a success
         reporter.say(traceback.format_exc().rstrip())
         return EXIT_CODES["internal"]
+
+
+def _check_working_folder() -> None:
+    """Raise ConfigError where the current folder was removed: relative paths, and even torch, depend on it."""
+    try:
+        os.getcwd()  # noqa: PTH109  # the call that fails
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+        raise ConfigError("current folder", what, "cd to a folder that exists, then start again") from error
 
 
 def _is_terminal() -> bool:
@@ -95,18 +111,15 @@ def _say_uncompiled(error: Exception, reporter: Reporter) -> int:
 
 def _with_torch(work: Work, config: Config, ranks: Ranks, reporter: Reporter) -> None:
     """Import torch only now: a wrong flag is answered at once."""
-    try:
+    import_needed()
+    with named_failures(config):
         work(config, ranks, reporter)
-    except ModuleNotFoundError as error:
-        if error.name not in NEEDED:
-            raise
-        what = f"this Python ({sys.executable}) has no {error.name}"
-        raise ConfigError("python", what, "pip install torch numpy pillow, or use the right image") from error
 
 
 def _train(config: Config, ranks: Ranks, reporter: Reporter) -> None:
     from vit.session import run
 
+    raise_on_interrupt()
     run(config, ranks, reporter)
 
 

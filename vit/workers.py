@@ -26,7 +26,8 @@ from typing import Any
 import torch
 
 from vit.data import Batches, Findings
-from vit.errors import ConfigError, DataError
+from vit.errors import ConfigError, DataError, TrainError
+from vit.failures import name_failure
 from vit.ring import IDLE, Layout, Ring
 from vit.sources import Array, Picture, Source
 from vit.stop import STOP_SIGNALS
@@ -44,7 +45,7 @@ class Done:
     slot: int
     start: int
     findings: Findings
-    fault: DataError | str | None
+    fault: TrainError | str | None
     """What ended it early; a text is the traceback of a mistake of ours."""
 
 
@@ -119,8 +120,8 @@ def _filled(batches: Batches, ring: Ring, slot: int, start: int, stop: int) -> D
         return Done(slot, start, batches.fill(ring.read_keys(slot, start, stop), images, labels), None)
     except DataError as error:
         return Done(slot, start, Findings(), error)
-    except Exception:  # a mistake of ours: the rank shows it
-        return Done(slot, start, Findings(), traceback.format_exc())
+    except Exception as error:  # without a name it is a mistake of ours: the rank shows it
+        return Done(slot, start, Findings(), name_failure(error) or traceback.format_exc())
 
 
 class Workers:
