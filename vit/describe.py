@@ -40,8 +40,8 @@ def _setting(session: Session) -> Iterator[str]:
     grid = config.variant.grid((config.image_size, config.image_size))
     yield f"device: {session.device.describe()}; {session.group.world_size} ranks"
     yield (
-        f"model: {config.model_type} at {config.image_size} px, {grid[0] * grid[1] + 1:,} tokens, "
-        f"{num_parameters:,} parameters, dropout {config.dropout_rate}, {config.gelu} GELU, "
+        f"model: {config.model_name} at {config.image_size} px, {grid[0] * grid[1] + 1:,} tokens, "
+        f"{num_parameters:,} parameters, dropout {config.dropout_rate}, {config.gelu_form} GELU, "
         f"{'bfloat16 autocast' if config.autocast else 'float32'}{', compiled' if config.compile else ''}"
         f"{', activations computed again in the backward pass' if config.grad_checkpointing else ''}"
     )

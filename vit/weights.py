@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
+from vit.classes import match_names, quoted
 from vit.errors import WeightsError
 from vit.model import VisionTransformer
 from vit.npz import POS_EMBED, Array, Arrays, count_layers, read_arrays, to_npz, to_state
@@ -66,6 +67,33 @@ def load_state(model: VisionTransformer, path: str | Path) -> list[str]:
     compare(arrays, _loosened(wanted, arrays, STATE_HEAD, "pos_embed"), str(path), _advice_state(arrays))
     port = [f"the file is {whose}'s: such weights mostly were trained with --gelu erf"] if model.gelu == "tanh" else []
     return [*_fill(model, arrays), *port]
+
+
+def load_own(
+    model: VisionTransformer, path: Path, file_classes: Sequence[str], data_classes: Sequence[str]
+) -> list[str]:
+    """Fill the model from a checkpoint of this trainer; the head's rows go by class name. Raises WeightsError."""
+    arrays, _whose = read_state(path)
+    notes = _place_head(arrays, file_classes, data_classes)
+    wanted: Shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    compare(arrays, _loosened(wanted, arrays, STATE_HEAD, "pos_embed"), str(path), _advice_state(arrays))
+    return [*notes, *_fill(model, arrays)]
+
+
+def _place_head(arrays: Arrays, file_classes: Sequence[str], data_classes: Sequence[str]) -> list[str]:
+    """Put the head's rows in the order of the data's classes, in place; unknown classes leave no head."""
+    if list(file_classes) == list(data_classes):
+        return []
+    match = match_names(data_classes, file_classes)
+    if match.unknown:
+        for key in STATE_HEAD:
+            del arrays[key]
+        what = f"{len(match.unknown):,} of {len(data_classes):,} classes are new: {quoted(match.unknown)}"
+        return [f"the checkpoint's head is not used: {what}"]
+    rows = [match.numbers[name] for name in data_classes]
+    for key in STATE_HEAD:
+        arrays[key] = arrays[key][rows]
+    return [f"the head has the checkpoint's rows of these {len(rows):,} classes, matched by name"]
 
 
 def is_state_dict(path: Path) -> bool:
