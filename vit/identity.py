@@ -45,7 +45,7 @@ def check_identity(
         return [_longer(checkpoint.step, config)]
     if names:
         changes = "; ".join(_changes(names, identity, old, class_names, checkpoint))
-        fix = f"{_set_back(names, old, identity)}, {OTHERS}"
+        fix = f"{_set_back(names, old)}, {OTHERS}"
         raise ConfigError(_flag(names[0]), f"{checkpoint.path} was made with other settings: {changes}", fix)
     return []
 
@@ -72,21 +72,24 @@ def _flag(name: str) -> str:
     return "--data_path" if name in DATA else "--train_batch_size" if name == "global_batch" else f"--{name}"
 
 
-def _set_back(names: Sequence[str], old: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+def _set_back(names: Sequence[str], old: Mapping[str, Any]) -> str:
     """The flags to set back, as they are typed."""
-    words = [_typed(name, old.get(name)) for name in names if name not in DATA and name != "global_batch"]
-    parts = [f"set {' '.join(words)}"] if words else []
+    flags = [name for name in names if name not in DATA and name != "global_batch"]
+    typed = [_typed(name, old[name]) for name in flags if old.get(name) is not None]
+    absent = [f"--{name}" for name in flags if old.get(name) is None]
+    parts = [f"set {' '.join(typed)}"] if typed else []
+    parts += [f"leave out {' '.join(absent)}"] if absent else []
     if "global_batch" in names:
         parts.append(f"make --train_batch_size x ranks {old['global_batch']}")
     if DATA & set(names):
         parts.append("set --data_path to the data set that the run began with")
-    return ", ".join(parts)
+    return " and ".join(parts)
 
 
 def _typed(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return f"--{'' if value else 'no-'}{name}"
-    return f"--{name} {value}" if value is not None else f"no --{name}"
+    return f"--{name} {value}"
 
 
 def _longer(step: int, config: Config) -> str:

@@ -40,7 +40,7 @@ def read_arrays(path: Path) -> Arrays:
         with np.load(path, allow_pickle=False) as file:
             prefix = next((name for name in PREFIXES if any(key.startswith(name) for key in file.files)), "")
             wanted = [key for key in file.files if key.startswith(prefix)]  # beside it stands an optimizer's state
-            arrays = {key.removeprefix(prefix): np.asarray(file[key]) for key in wanted}
+            arrays = {key.removeprefix(prefix): _widened(np.asarray(file[key])) for key in wanted}
     except (
         OSError,
         EOFError,
@@ -50,11 +50,18 @@ def read_arrays(path: Path) -> Arrays:
         NotImplementedError,
         AttributeError,
     ) as error:
-        # AttributeError: np.load gives a plain array, not an archive, for a .npy file
-        reason = str(error).split(". ")[0]  # numpy goes on to recommend unpickling
-        what = f"cannot be read as an .npz of plain numbers ({reason})"
-        raise WeightsError(str(path), what, "it is cut off or no weights file: download it again") from error
+        if "allow_pickle" in str(error):  # numpy's word for arrays of objects, which it does not load
+            what = "contains Python objects, which are not executed, and not only plain numbers"
+            raise WeightsError(str(path), what, "save it again with plain arrays in numpy.savez") from error
+        raise WeightsError(str(path), "is an .npz that is cut off or damaged", "download it again") from error
     return published({key: array for key, array in arrays.items() if not key.startswith("pre_logits/")})
+
+
+def _widened(array: Array) -> Array:
+    """bfloat16, which numpy reads as two bytes without meaning, as float32; other arrays as they are."""
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2 and array.dtype.fields is None:
+        return (np.ascontiguousarray(array).view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return array
 
 
 def published(arrays: Arrays) -> Arrays:
