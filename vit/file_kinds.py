@@ -87,7 +87,7 @@ def kind_of(path: Path) -> Kind:
     head = _head(path)
     if not head:
         raise WeightsError(str(path), "is empty (0 bytes)", AGAIN)
-    if zipfile.is_zipfile(path):
+    if head.startswith(b"PK") and zipfile.is_zipfile(path):  # a tar with a zip in it looks like one at its end
         return _in_zip(path)
     if _begins_as_safetensors(head):
         _check_length(path, head)

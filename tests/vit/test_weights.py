@@ -219,7 +219,9 @@ def test_a_pickle_with_code_in_it_is_never_run(tmp_path: Path, monkeypatch: pyte
 def test_a_folder_stands_for_the_published_file_in_it(tmp_path: Path) -> None:
     write(tmp_path / "tiny.npz", random_npz())
     assert load_weights(tiny(), tmp_path, "tiny") == []
-    with pytest.raises(WeightsError, match=r"has no R50\+ViT-B_16.npz, model.safetensors or pytorch_model.bin, give .*/tiny.npz"):
+    with pytest.raises(
+        WeightsError, match=r"has no R50\+ViT-B_16.npz, model.safetensors or pytorch_model.bin, give .*/tiny.npz"
+    ):
         load_weights(tiny(), tmp_path, "R50-ViT-B_16")
 
 
