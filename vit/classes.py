@@ -74,6 +74,11 @@ class RenumberedSource:
         return self.source.fingerprint()
 
 
+def listed(source: Source) -> Source:
+    """The source as it lists its own classes."""
+    return source.source if isinstance(source, RenumberedSource) else source
+
+
 def renumbered(source: Source, known: list[str], choice: ClassChoice, checkpoint: str) -> tuple[Source, list[str]]:
     """The source with the checkpoint's numbers of its classes, and sentences on the match. Raises ConfigError."""
     if source.class_names == known:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from vit.classes import listed
 from vit.config import Config
 from vit.data import Data
 from vit.folders import skipped_text
@@ -57,7 +58,7 @@ def _setting(session: Session) -> Iterator[str]:
 def data_lines(data: Data) -> Iterator[str]:
     """What each part has: images, the least and most of a class, and what was skipped."""
     parts = {"train": data.train, "val": data.val}
-    for name, source in ((name, part.source) for name, part in parts.items() if part is not None):
+    for name, source in ((name, listed(part.source)) for name, part in parts.items() if part is not None):
         counts = class_counts(source)
         least, most = min(counts), max(counts)
         each = f"{least:,}" if least == most else f"{least:,} to {most:,}"

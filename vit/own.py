@@ -22,6 +22,9 @@ FUNCTION = ("model_type", "gelu")
 """Those without which the weights are another function; the image size may change in fine-tuning."""
 WEIGHTS = ("ema.pt", "model.pt")
 """The weights of a checkpoint; where the run averages them, the average is what it evaluates."""
+ACTIVATIONS = {"gelu": "erf", "gelu_tanh": "tanh", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+"""Names in config.json: hidden_act of Hugging Face, act_layer of timm."""
+MOST_BYTES = 2**20  # of a config.json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +93,7 @@ def complete(
 
     Raises ConfigError if a flag named in `fixed` differs from the checkpoint.
     """
-    taken = {} if own is None else _taken(config, own, fixed, names)
+    taken = _beside(config) if own is None else _taken(config, own, fixed, names)
     if taken.get("model_type", "tiny") not in VARIANTS:
         what = f'the checkpoint\'s model "{taken["model_type"]}" is not known to this version'
         raise ConfigError("--pretrained_dir", what, "use the version of the trainer that wrote it")
@@ -100,8 +103,9 @@ def complete(
         "gelu": settled.gelu_form,
         "img_size": settled.image_size,
     }
+    whose = "config.json" if own is None else "the checkpoint"
     words = ", ".join(f"{name} {value}" for name, value in taken.items())
-    return dataclasses.replace(settled, **defaults), [f"settings of the checkpoint: {words}"] if words else []
+    return dataclasses.replace(settled, **defaults), [f"settings of {whose}: {words}"] if words else []
 
 
 def _taken(config: Config, own: Own, fixed: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
@@ -113,3 +117,20 @@ def _taken(config: Config, own: Own, fixed: Sequence[str], names: Sequence[str])
             what = f"is {flag}, but {own.path} was trained with {value}"
             raise ConfigError(f"--{name}", what, f"set --{name} {value}, or leave it out")
     return {name: value for name, value in theirs.items() if value is not None and getattr(config, name) is None}
+
+
+def _beside(config: Config) -> dict[str, Any]:
+    """The form of GELU that Hugging Face's or timm's config.json beside a state dict says, if no flag does."""
+    if config.gelu is not None or config.pretrained_dir is None or config.pretrained_dir.endswith(".npz"):
+        return {}
+    path = Path(config.pretrained_dir)
+    try:
+        with ((path if path.is_dir() else path.parent) / "config.json").open("rb") as file:
+            content = json.loads(file.read(MOST_BYTES))
+        if "hidden_act" in content:
+            name = content["hidden_act"]
+        else:
+            name = (content.get("model_args") or {}).get("act_layer", "gelu") if "architecture" in content else None
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {"gelu": ACTIVATIONS[name]} if isinstance(name, str) and name in ACTIVATIONS else {}

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("torch", reason="vit tests need torch: pip install torch")
 
-from tests.vit.running import Result  # after the skip
+from tests.vit.running import Result, finish, start_module  # after the skip
 from vit import evaluate
 from vit.classes import by_position, difference, match_names
 
@@ -111,6 +111,16 @@ def test_labels_and_settings_of_an_evaluation_are_the_checkpoints(
     _a_subset(evaluated, images, tmp_path, found)
     _unknown_names(evaluated, images, tmp_path)
     _flags_that_contradict(evaluated, images)
+    _on_two_ranks(run, tmp_path)
+
+
+def _on_two_ranks(run: Path, tmp_path: Path) -> None:
+    flags = ["--dataset", "imagefolder", "--device", "cpu", "--num_workers", "1", "--classes", "subset", "--per_class"]
+    place = ["--pretrained_dir", str(run), "--data_path", str(tmp_path / "part")]
+    ranks = finish(start_module("vit.evaluate", 2, *flags, *place))
+    assert [rank.code for rank in ranks] == [0, 0], ranks
+    found = json.loads(ranks[0].out)
+    assert (found["eval_images"], found["model_classes"], found["per_class"]["class_1"]["images"]) == (8, 3, 4)
 
 
 def _another_order(evaluated: Evaluate, run: Path, images: Path, tmp_path: Path, found: dict[str, Any]) -> None:

@@ -13,8 +13,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="vit tests need torch: pip install torch")
 
 from tests.vit.running import FLAGS, Result, metric_rows  # noqa: E402  # after the skip
-from vit.config import parse_args  # noqa: E402
+from vit.config import Config, parse_args  # noqa: E402
 from vit.optim import learning_rate  # noqa: E402
+from vit.own import complete  # noqa: E402
 
 Here = Callable[..., Result]
 
@@ -99,3 +100,27 @@ def test_the_heads_rows_go_by_name_to_other_data(here: Here, images: Path, tmp_p
         torch.load(next((tmp_path / name / "checkpoints").iterdir()) / "model.pt", weights_only=True) for name in "ac"
     )
     assert torch.equal(new["head.weight"], old["head.weight"][1:])
+
+
+@pytest.mark.parametrize(
+    ("content", "gelu"),
+    [
+        ('{"hidden_act": "gelu"}', "erf"),
+        ('{"hidden_act": "gelu_pytorch_tanh"}', "tanh"),
+        ('{"architecture": "vit_base_patch16_224"}', "erf"),
+        ('{"architecture": "vit_base_patch16_224", "model_args": {"act_layer": "gelu_tanh"}}', "tanh"),
+        ('{"hidden_act": "quick_gelu"}', None),
+        ('["hidden_act"]', None),
+        ("{", None),
+        (None, None),
+    ],
+)
+def test_gelu_is_what_a_config_beside_the_weights_says(tmp_path: Path, content: str | None, gelu: str | None) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    for place in (tmp_path, tmp_path / "pytorch_model.bin"):
+        config, notes = complete(Config(model_type="tiny", pretrained_dir=str(place)), None, fixed=())
+        assert config.gelu == (gelu or "tanh")
+        assert notes == ([f"settings of config.json: gelu {gelu}"] if gelu else [])
+    config, notes = complete(Config(gelu="erf", pretrained_dir=str(tmp_path)), None, fixed=())
+    assert (config.gelu, notes) == ("erf", [])
