@@ -8,6 +8,7 @@ import json
 import pickle
 import re
 import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -19,7 +20,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="vit tests need torch: pip install torch")
 import numpy as np  # noqa: E402  # after the skip
 
+from tests.vit.running import clean_environment  # noqa: E402
 from tests.vit.test_weights import random_npz, write  # noqa: E402
+from tests.vit.webserver import serving  # noqa: E402
 from vit.errors import WeightsError  # noqa: E402
 from vit.model import VisionTransformer, create_model  # noqa: E402
 from vit.weights import load_weights, save_npz  # noqa: E402
@@ -394,6 +397,18 @@ def test_a_refusal_says_what_it_is_and_its_advice_is_true(
     assert what in caught.value.what
     assert not re.search(r"\bNone\b|Error|class '|Traceback|--model_type tiny|--gelu erf", str(caught.value))
     load_weights(ours(), follow(Path(place), caught.value.fix), "tiny")
+
+
+def test_a_url_is_downloaded_by_the_command_that_is_advised(tmp_path: Path) -> None:
+    save_npz(ours(), tmp_path / "a.npz")
+    with serving((tmp_path / "a.npz").read_bytes()) as site:
+        with pytest.raises(WeightsError) as caught:
+            load_weights(ours(), site.url)
+        words = re.search(r"python (-m vit.fetch) URL FILE", caught.value.fix)
+        assert words
+        command = [sys.executable, *words[1].split(), site.url, str(tmp_path / "b.npz")]
+        subprocess.run(command, check=True, env=clean_environment(), capture_output=True)
+    load_weights(ours(), tmp_path / "b.npz")
 
 
 SIZES = [("ViT-Ti_16", "tiny"), ("tiny", "ViT-Ti_16"), ("ViT-Ti_16", "ViT-S_16")]
