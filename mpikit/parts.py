@@ -135,6 +135,8 @@ class Train(Strict):
     """Filter that resizes images."""
     resize: Literal["antialias", "reference"] | None = None
     """reference resizes as tf.image.resize, without antialiasing; unset, only evaluations of Google's files do."""
+    classes: Literal["all", "subset"] | None = None
+    """With eval_only: subset evaluates a checkpoint on images of only some of its classes."""
     per_class: bool | None = None
     """Write each class's images and top-1 into evaluation.json."""
     weight_decay: Number | None = None

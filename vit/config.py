@@ -31,6 +31,7 @@ ModelType = Literal[
     "tiny",
 ]
 Gelu = Literal["tanh", "erf"]
+ClassChoice = Literal["all", "subset"]
 OptimizerName = Literal["sgd", "adamw"]
 DecayType = Literal["cosine", "linear"]
 Augment = Literal["inception", "shift", "none"]
@@ -55,12 +56,12 @@ class Config:
     """Kind of data: imagenet1K and imagefolder read train/<class>/* and val/<class>/*, synthetic invents images."""
     data_path: str = "/dataset"
     """Folder that holds train/ and val/, or the files of cifar10, cifar100 or fashion_mnist under their own names."""
-    model_type: ModelType = "ViT-B_16"
-    """Size of the model; tiny is for tests and the demo."""
-    gelu: Gelu = "tanh"
-    """Form of GELU: tanh is the reference's, erf that of weights trained by the PyTorch ports."""
+    model_type: ModelType | None = None
+    """Size of the model; default that of the run whose weights are read, else ViT-B_16. tiny is for tests."""
+    gelu: Gelu | None = None
+    """Form of GELU; default that of the run whose weights are read, else tanh (the reference's). PyTorch ports: erf."""
     pretrained_dir: str | None = None
-    """Google's .npz, or timm's or Hugging Face's state dict; a folder means model_type.npz in it; absent = none."""
+    """Google's .npz, a state dict (timm, Hugging Face), a run or checkpoint of this trainer; absent = none."""
     output_dir: str = "/output"
     """Folder of all runs; must be shared by all nodes."""
     num_steps: int = 20000
@@ -89,12 +90,14 @@ class Config:
     """Filter that resizes images; default the checkpoint's, a config.json's beside the weights, else bilinear."""
     resize: ResizeMethod | None = None
     """antialias as Pillow, reference = tf.image.resize; default antialias, evaluating Google's .npz reference."""
+    classes: ClassChoice = "all"
+    """Evaluating a run's weights: subset accepts images of only some of its classes."""
     per_class: bool = False
     """Write each class's images and top-1 into evaluation.json."""
     gradient_accumulation_steps: int = 1
     """Micro-batches per update; must divide train_batch_size."""
     img_size: int | None = None
-    """Side of the image in pixels; default 384, tiny 32."""
+    """Side of the image in pixels; default that of the run whose weights are read, else 384, tiny 32."""
     learning_rate: float = 0.03
     """Rate after warm-up (Google's 0.03 at a global batch of 512)."""
     weight_decay: float = 0.0
@@ -158,9 +161,19 @@ class Config:
         _check(self)
 
     @property
+    def model_name(self) -> ModelType:
+        """model_type, or ViT-B_16."""
+        return self.model_type or "ViT-B_16"
+
+    @property
+    def gelu_form(self) -> Gelu:
+        """gelu, or the reference's tanh."""
+        return self.gelu or "tanh"
+
+    @property
     def variant(self) -> Variant:
-        """Sizes of model_type."""
-        return VARIANTS[self.model_type]
+        """Sizes of the model."""
+        return VARIANTS[self.model_name]
 
     @property
     def image_size(self) -> int:
@@ -195,8 +208,8 @@ class Config:
         """What must not change when a run is resumed: whatever alters the weights of some step."""
         return {
             "dataset": self.dataset,
-            "model_type": self.model_type,
-            "gelu": self.gelu,
+            "model_type": self.model_name,
+            "gelu": self.gelu_form,
             "img_size": self.image_size,
             "global_batch": self.train_batch_size * world_size,
             "num_steps": self.num_steps,
@@ -264,10 +277,11 @@ def _check_pairs(config: Config) -> None:
             f"{accumulation} does not divide --train_batch_size {batch}",
             f"set --train_batch_size to {near}",
         )
-    if config.image_size < config.variant.patch:
+    known = config.model_type is not None or config.pretrained_dir is None  # else a checkpoint may say the model
+    if known and config.image_size < config.variant.patch:
         raise ConfigError(
             "--img_size",
-            f"{config.image_size} is below one patch of {config.variant.patch} px of {config.model_type}",
+            f"{config.image_size} is below one patch of {config.variant.patch} px of {config.model_name}",
             f"give at least {config.variant.patch}",
         )
     if config.mixup and config.micro_batch % 2:

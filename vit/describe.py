@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from vit.classes import listed
 from vit.config import Config
 from vit.data import Data
 from vit.folders import skipped_text
@@ -40,8 +41,8 @@ def _setting(session: Session) -> Iterator[str]:
     grid = config.variant.grid((config.image_size, config.image_size))
     yield f"device: {session.device.describe()}; {session.group.world_size} ranks"
     yield (
-        f"model: {config.model_type} at {config.image_size} px, {grid[0] * grid[1] + 1:,} tokens, "
-        f"{num_parameters:,} parameters, dropout {config.dropout_rate}, {config.gelu} GELU, "
+        f"model: {config.model_name} at {config.image_size} px, {grid[0] * grid[1] + 1:,} tokens, "
+        f"{num_parameters:,} parameters, dropout {config.dropout_rate}, {config.gelu_form} GELU, "
         f"{'bfloat16 autocast' if config.autocast else 'float32'}{', compiled' if config.compile else ''}"
         f"{', activations computed again in the backward pass' if config.grad_checkpointing else ''}"
     )
@@ -57,7 +58,7 @@ def _setting(session: Session) -> Iterator[str]:
 def data_lines(data: Data) -> Iterator[str]:
     """What each part has: images, the least and most of a class, and what was skipped."""
     parts = {"train": data.train, "val": data.val}
-    for name, source in ((name, part.source) for name, part in parts.items() if part is not None):
+    for name, source in ((name, listed(part.source)) for name, part in parts.items() if part is not None):
         counts = class_counts(source)
         least, most = min(counts), max(counts)
         each = f"{least:,}" if least == most else f"{least:,} to {most:,}"

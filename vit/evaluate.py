@@ -20,12 +20,12 @@ from vit.stop import StopRequest
 from vit.train import launch
 
 if TYPE_CHECKING:
-    from vit.evaluation import Evaluation
+    from vit.standalone import Outcome
 
 FLAGS = (
     *("dataset", "data_path", "model_type", "gelu", "pretrained_dir", "img_size", "eval_resize", "crop_pct"),
     *("mean", "std", "interpolation", "resize"),
-    *("eval_batch_size", "autocast", "per_class", "device", "compile", "num_workers", "seed"),
+    *("eval_batch_size", "autocast", "classes", "per_class", "device", "compile", "num_workers", "seed"),
     *("rank_timeout_seconds", "read_timeout_seconds"),
     *("synthetic_images", "synthetic_classes"),
 )
@@ -45,18 +45,19 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
 
     StopRequest()  # there is no state to save: a stop ends the process at once
     raise_on_interrupt()
-    result, class_names = evaluate_weights(config, ranks)
+    outcome = evaluate_weights(config, ranks)
     if ranks.rank == 0:
-        reporter.metrics(_line(config, result, class_names))
+        reporter.metrics(_line(outcome))
         if reporter.stdout_lost is not None:  # there is no other copy of the result
             what = f"the result cannot be written ({reporter.stdout_lost})"
             raise StorageError("stdout", what, "redirect stdout to a file or to a program that reads it")
 
 
-def _line(config: Config, result: Evaluation, class_names: list[str]) -> str:
-    names = class_names if config.per_class else None
-    head = {"model_type": config.model_type, "weights": config.pretrained_dir, "img_size": config.image_size}
-    return json.dumps({**head, **result.as_dict(names)}, allow_nan=False)
+def _line(outcome: Outcome) -> str:
+    config, names = outcome.config, outcome.class_names
+    head = {"model_type": config.model_name, "weights": config.pretrained_dir, "img_size": config.image_size}
+    head |= {"gelu": config.gelu_form, "model_classes": len(names), "data_classes": outcome.num_present}
+    return json.dumps({**head, **outcome.result.as_dict(names if config.per_class else None)}, allow_nan=False)
 
 
 if __name__ == "__main__":

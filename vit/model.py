@@ -61,7 +61,7 @@ class VisionTransformer(nn.Module):
     ) -> None:
         super().__init__()
         width, rate = variant.width, variant.dropout if dropout is None else dropout
-        self.num_heads, self.num_classes, self.gelu = variant.num_heads, num_classes, gelu
+        self.variant, self.num_heads, self.num_classes, self.gelu = variant, variant.num_heads, num_classes, gelu
         self.grid = variant.grid(img_size)
         self.patch_embed = HybridEmbed(variant) if variant.resnet else PatchEmbed(variant.patch, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))

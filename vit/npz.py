@@ -40,20 +40,35 @@ def read_arrays(path: Path) -> Arrays:
             _check_sizes(file, path)
             prefix = next((name for name in PREFIXES if any(key.startswith(name) for key in file.files)), "")
             wanted = [key for key in file.files if key.startswith(prefix)]  # beside it stands an optimizer's state
-            arrays = {key.removeprefix(prefix): np.asarray(file[key]) for key in wanted}
-    except Exception as error:  # numpy raises nearly anything on a damaged file, and on a .npy, which is no archive
-        reason = str(error).split(". ")[0]  # numpy goes on to recommend unpickling
-        what = f"cannot be read as an .npz of plain numbers ({reason})"
-        raise WeightsError(str(path), what, "it is cut off or no weights file: download it again") from error
+            arrays = {key.removeprefix(prefix): _widened(np.asarray(file[key])) for key in wanted}
+    except MemoryError:
+        raise
+    except Exception as error:  # numpy raises nearly anything on a damaged file
+        if "allow_pickle" in str(error):  # numpy's word for arrays of objects, which it does not load
+            what = "contains Python objects, which are not executed, and not only plain numbers"
+            raise WeightsError(str(path), what, "save it again with plain arrays in numpy.savez") from error
+        what = f"is not accepted: {error}" if isinstance(error, Bomb) else "is an .npz that is cut off or damaged"
+        raise WeightsError(str(path), what, "download it again") from error
     return published({key: array for key, array in arrays.items() if not key.startswith("pre_logits/")})
 
 
+class Bomb(ValueError):
+    """A file that would unpack to far more than its size."""
+
+
 def _check_sizes(file: Any, path: Path) -> None:
-    """Raise ValueError for a file that would unpack to far more than weights can: they hardly shrink when packed."""
+    """Raise Bomb for a file that would unpack to far more than weights can: they hardly shrink when packed."""
     num_bytes = sum(entry.file_size for entry in file.zip.infolist())
     most = max(LEAST_BOMB, MOST_RATIO * path.stat().st_size)
     if num_bytes > most:
-        raise ValueError(f"it would unpack to {num_bytes >> 20:,} MiB, {MOST_RATIO} times its size and more")
+        raise Bomb(f"it would unpack to {num_bytes >> 20:,} MiB, {MOST_RATIO} times its size and more")
+
+
+def _widened(array: Array) -> Array:
+    """bfloat16, which numpy reads as two bytes without meaning, as float32; other arrays as they are."""
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2 and array.dtype.fields is None:
+        return (np.ascontiguousarray(array).view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return array
 
 
 def published(arrays: Arrays) -> Arrays:

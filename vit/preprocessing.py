@@ -129,19 +129,3 @@ def _crop_advice(content: Mapping[str, Any], file: Path) -> Iterator[str]:
     share = content.get("crop_pct")
     if isinstance(share, float) and 0 < share < 1:
         yield f"preprocessing: {file} was evaluated with --eval_resize crop --crop_pct {share:g}"
-
-
-def saved_config(path: str | None) -> Mapping[str, Any] | None:
-    """The config of a run's best checkpoint, or of a checkpoint, at this path; None where it is neither."""
-    if path is None:
-        return None
-    place = Path(path)
-    try:
-        if (place / "best").is_file():
-            place = place / "checkpoints" / (place / "best").read_text(encoding="utf-8").strip()
-        if not (place / "model.pt").is_file():
-            return None
-        found: Any = json.loads((place / "state.json").read_text(encoding="utf-8"))["config"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # the weights' reader says what is wrong with it
-    return found if isinstance(found, dict) else None

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import logging
 import os
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from vit.checkpoint import Checkpoint, find_fault, last_checkpoint, pointed_at
+from vit.classes import by_position
 from vit.completion import leave_record
 from vit.config import Config
 from vit.cpus import CGROUP_ROOT, cpus_per_rank
@@ -24,22 +24,24 @@ from vit.distributed import Group
 from vit.ema import WeightAverage
 from vit.errors import ConfigError, DataError, StorageError, TrainError
 from vit.failures import named_failures
+from vit.identity import check_identity, identity_of
 from vit.loop import evaluate_session, evaluation_metrics, train
 from vit.meter import Meter
 from vit.metrics import metric_line
 from vit.model import VisionTransformer, create_model
 from vit.optim import create_optimizer
 from vit.order import TrainOrder
+from vit.own import FUNCTION, SETTINGS, Own, complete, find_own, own_of, with_classes_of
 from vit.packages import optional_package
 from vit.peaks import known_peak
-from vit.preprocessing import DEFAULTS, settle
+from vit.preprocessing import settle
 from vit.ranks import Ranks
 from vit.reporter import Reporter
 from vit.run_folder import RunFolder
 from vit.run_state import Session
 from vit.saving import restore
 from vit.stop import StopRequest
-from vit.weights import load_weights
+from vit.weights import load_own, load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,8 @@ class Frame:
     group: Group
     folder: RunFolder
     reporter: Reporter
+    own: Own | None = None
+    """The checkpoint of this trainer that gives the weights: the run's last one, or one named by --pretrained_dir."""
 
 
 def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
@@ -82,21 +86,24 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
 
 def _run_in_folder(frame: Frame, stop: StopRequest) -> int:
     """The step at which the run is complete."""
-    group, folder, given = frame.group, frame.folder, frame.config
+    given, group, folder = frame.config, frame.group, frame.folder
     checkpoint = group.on_rank0(lambda: _find_checkpoint(folder, given))
-    saved = None if checkpoint is None else checkpoint.state["config"]
-    config, remarks = group.on_rank0(lambda: settle(given, saved, evaluating=given.eval_only))
-    frame = dataclasses.replace(frame, config=config)
+    config, own, notes = group.on_rank0(lambda: _settle(given, checkpoint))
+    frame = dataclasses.replace(frame, config=config, own=own)
     data = open_data_once(config, group, with_train=not config.eval_only)
     check_same_files(group, data)
-    identity = _identity(config, group, data)
+    if own is not None and config.eval_only:
+        data, remarks = group.together(lambda: with_classes_of(own, data, config.classes))
+        notes = [*notes, *remarks]
+    identity = identity_of(config, data, world_size=group.world_size)
     if checkpoint is not None:
         found = checkpoint  # for the closure: mypy forgets the check above
-        group.together(lambda: _check_identity(found, identity, config))
+        longer = group.together(lambda: check_identity(found, identity, data.class_names, config))
+        notes = [*notes, *longer]
         if checkpoint.step >= config.num_steps and not config.eval_only:
             _say_complete(checkpoint, config)
             return checkpoint.step
-    session = _open_session(frame, data, identity, checkpoint, remarks)
+    session = _open_session(frame, data, identity, checkpoint, notes)
     if config.eval_only:
         _evaluate_only(session, 0.0 if checkpoint is None else checkpoint.state["epoch"])
         return session.step
@@ -106,6 +113,19 @@ def _run_in_folder(frame: Frame, stop: StopRequest) -> int:
     train(session, stop)
     group.on_rank0(lambda: _finish(session))
     return session.step
+
+
+def _settle(config: Config, checkpoint: Checkpoint | None) -> tuple[Config, Own | None, list[str]]:
+    """The config as the run's checkpoint or its initial weights complete it."""
+    own = own_of(checkpoint) or find_own(config.pretrained_dir)
+    if config.eval_only and checkpoint is not None:  # as training evaluates: the average, where the run has one
+        completed, notes = complete(config, own, fixed=SETTINGS, names=(*SETTINGS, "ema_decay"))
+    elif checkpoint is not None:  # all settings are compared once the data set is open
+        completed, notes = complete(config, own, fixed=())
+    else:
+        completed, notes = complete(config, own, fixed=SETTINGS if config.eval_only else FUNCTION)
+    settled, remarks = settle(completed, None if own is None else own.settings, evaluating=config.eval_only)
+    return settled, own, [*notes, *remarks]
 
 
 def _open_folder(folder: RunFolder, config: Config, reporter: Reporter) -> None:
@@ -143,43 +163,6 @@ def check_same_files(group: Group, data: Data) -> None:
         raise DataError("data", f"rank {group.rank} sees other files than rank 0", fix)
 
 
-def _identity(config: Config, group: Group, data: Data) -> dict[str, Any]:
-    return {
-        **config.identity(world_size=group.world_size),
-        "num_classes": data.num_classes,
-        "classes_crc": zlib.crc32("/".join(data.class_names).encode(errors="surrogateescape")),
-        "train_images": data.num_train,
-    }
-
-
-GO_ON = "set it back, use another --name, or start anew with --resume never"
-FLAG_OF = {
-    "global_batch": "--train_batch_size",
-    "num_classes": "--data_path",
-    "train_images": "--data_path",
-    "classes_crc": "--data_path",
-}
-"""The flag to name for settings that are no flag themselves."""
-
-
-def _settings_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the checkpoint was made with; made before there was a setting, it had the setting's default."""
-    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
-    return {**defaults, **DEFAULTS, **checkpoint.state["identity"]}
-
-
-def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any], config: Config) -> None:
-    """Raise ConfigError that names every setting in which the checkpoint was made otherwise."""
-    old = _settings_of(checkpoint)
-    names = [name for name in identity if identity[name] != old.get(name)]
-    if config.eval_only:  # how it was trained does not matter to an evaluation
-        names = [name for name in names if name in ("model_type", "img_size", "num_classes", "classes_crc")]
-    if names:
-        changes = "; ".join(f"{name} is {identity[name]} but was {old.get(name)}" for name in names)
-        flag = FLAG_OF.get(names[0], f"--{names[0]}")
-        raise ConfigError(flag, f"{checkpoint.path} was made with other settings: {changes}", GO_ON)
-
-
 def _say_complete(checkpoint: Checkpoint, config: Config) -> None:
     top1 = checkpoint.state["top1_percent"]
     accuracy = "" if top1 is None else f", top-1 {top1:.1f} %"
@@ -198,7 +181,7 @@ def _open_session(
     config, device, group = frame.config, frame.device, frame.group
     order = group.together(lambda: _order(config, group, data))
     model = build_model(config, device, data)
-    notes = group.on_rank0(lambda: _fill_model(model, checkpoint, config))
+    notes = group.on_rank0(lambda: _fill_model(model, checkpoint, frame, data.class_names))
     model.to(device.torch_device)
     group.broadcast_weights(model)
     if config.compile:
@@ -246,33 +229,41 @@ def build_model(config: Config, device: Device, data: Data) -> VisionTransformer
     """The model of the flags with a head for the data's classes, freshly initialised from the seed."""
     torch.manual_seed(config.seed)
     return create_model(
-        config.model_type,
+        config.model_name,
         config.image_size,
         data.num_classes,
         dropout=config.dropout_rate,
         attention=device.attention,
-        gelu=config.gelu,
+        gelu=config.gelu_form,
         grad_checkpointing=config.grad_checkpointing,
     )
 
 
-def _fill_model(model: VisionTransformer, checkpoint: Checkpoint | None, config: Config) -> list[str]:
+def _fill_model(
+    model: VisionTransformer, checkpoint: Checkpoint | None, frame: Frame, class_names: list[str]
+) -> list[str]:
     """Load the checkpoint's or the file's weights; returns where the weights come from, in sentences."""
+    config = frame.config
     if checkpoint is not None:
         model.load_state_dict(checkpoint.load("model.pt"))
         return [f"weights: checkpoint {checkpoint.path}, step {checkpoint.step}"]
     if config.pretrained_dir is None:
         return [f"weights: random, seed {config.seed}"]
-    return fill_from_file(model, config, config.pretrained_dir, whole=config.eval_only)
+    return fill_from_file(model, config, frame.own, class_names, whole=config.eval_only)
 
 
-def fill_from_file(model: VisionTransformer, config: Config, path: str, *, whole: bool) -> list[str]:
-    """Load a weights file; `whole` refuses one whose head does not fit. Returns what was done, in sentences."""
-    notes = load_weights(model, path, config.model_type)
+def fill_from_file(
+    model: VisionTransformer, config: Config, own: Own | None, class_names: list[str], *, whole: bool = False
+) -> list[str]:
+    """Load --pretrained_dir; `whole` rejects a head that does not fit. Returns what was done, in sentences."""
+    if own is not None:
+        return [f"weights: {own.file}", *load_own(model, own.file, own.class_names, class_names)]
+    place = str(config.pretrained_dir)
+    notes = load_weights(model, place, config.model_name)
     if whole and any(note.startswith("the head") for note in notes):
-        what = f"{path} cannot be evaluated on these images: {notes[0]}"
-        raise ConfigError("--pretrained_dir", what, "give a file that was fine-tuned on these classes")
-    return [f"weights: {path}", *notes]
+        what = f"{place} cannot be evaluated on these images: {notes[0]}"
+        raise ConfigError("--pretrained_dir", what, "give weights that were fine-tuned on these classes")
+    return [f"weights: {place}", *notes, *([by_position(class_names, place)] if whole else [])]
 
 
 def num_loader_workers(config: Config, ranks: Ranks, cgroup_root: Path = CGROUP_ROOT) -> int:

@@ -3,36 +3,52 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from dataclasses import dataclass
 
-from vit.checkpoint import find_fault, pointed_at
 from vit.config import Config
 from vit.data import DamageReport
 from vit.describe import data_lines, doubts
 from vit.device import open_device
 from vit.distributed import Group
-from vit.errors import ConfigError, StorageError
+from vit.errors import ConfigError
 from vit.evaluation import Evaluation, evaluate
 from vit.loader import open_loader
-from vit.model import VisionTransformer
 from vit.order import EvalBatches
-from vit.preprocessing import saved_config, settle
+from vit.own import SETTINGS, Own, complete, find_own, with_classes_of
+from vit.preprocessing import settle
 from vit.ranks import Ranks
 from vit.session import build_model, check_same_files, fill_from_file, num_loader_workers, open_data_once
 
 logger = logging.getLogger(__name__)
 
 
-def evaluate_weights(config: Config, ranks: Ranks) -> tuple[Evaluation, list[str]]:
-    """The result over all ranks, and the classes' names. Raises TrainError."""
-    device = open_device(config.device, ranks)
-    group = Group(ranks, device, timeout_seconds=config.rank_timeout_seconds)
-    given = config  # for the closure
-    config, remarks = group.on_rank0(lambda: settle(given, saved_config(given.pretrained_dir), evaluating=True))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What was evaluated, and what came out."""
+
+    config: Config
+    """The flags, completed by the checkpoint."""
+    result: Evaluation
+    class_names: list[str]
+    """The model's classes."""
+    num_present: int
+    """Classes of the data set; fewer than the model's with --classes subset."""
+
+
+def evaluate_weights(given: Config, ranks: Ranks) -> Outcome:
+    """The result over all ranks. Raises TrainError."""
+    device = open_device(given.device, ranks)
+    group = Group(ranks, device, timeout_seconds=given.rank_timeout_seconds)
+    config, own, notes = group.on_rank0(lambda: _settle(given))
     data = open_data_once(config, group, with_train=False)
     check_same_files(group, data)
+    present = data.num_classes
+    if own is not None:
+        data, remarks = group.together(lambda: with_classes_of(own, data, config.classes))
+        notes = [*notes, *remarks]
     model = build_model(config, device, data)
-    for note in (*group.on_rank0(lambda: _fill(model, config)), *data_lines(data), *remarks):
+    loaded = group.on_rank0(lambda: fill_from_file(model, config, own, data.class_names, whole=True))
+    for note in (*notes, *loaded, *data_lines(data)):
         logger.info("%s", note)
     for doubt in doubts(config, data) if group.rank == 0 else ():
         logger.warning("%s", doubt)
@@ -64,24 +80,14 @@ def evaluate_weights(config: Config, ranks: Ranks) -> tuple[Evaluation, list[str
         damage=DamageReport(),
     )
     group.barrier()  # the first rank to leave makes mpirun end ranks that still work
-    return result, data.class_names
+    return Outcome(config=config, result=result, class_names=data.class_names, num_present=present)
 
 
-def _fill(model: VisionTransformer, config: Config) -> list[str]:
+def _settle(config: Config) -> tuple[Config, Own | None, list[str]]:
+    """The config as the checkpoint completes it, and the checkpoint, if it is one of this trainer's."""
     if config.pretrained_dir is None:
         raise ConfigError("--pretrained_dir", "is not given", "give a weights file, a checkpoint or a run's folder")
-    path = checkpoint_file(Path(config.pretrained_dir))
-    return fill_from_file(model, config, str(path), whole=True)
-
-
-def checkpoint_file(path: Path) -> Path:
-    """The weights of a run's folder (its best checkpoint) or of a checkpoint's; other paths as they are."""
-    if (path / "best").is_file():
-        path = path / "checkpoints" / pointed_at(path / "best")
-    if not (path / "model.pt").is_file():
-        return path
-    fault = find_fault(path)
-    if fault is not None:
-        raise StorageError(str(path), f"is damaged ({fault})", "take another checkpoint of that run")
-    averaged = path / "ema.pt"
-    return averaged if averaged.is_file() else path / "model.pt"
+    own = find_own(config.pretrained_dir)
+    completed, notes = complete(config, own, fixed=SETTINGS)
+    settled, remarks = settle(completed, None if own is None else own.settings, evaluating=True)
+    return settled, own, [*notes, *remarks]

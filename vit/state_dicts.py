@@ -1,55 +1,53 @@
-"""State dicts of the PyTorch ports: timm's and Hugging Face's files, .pt or .safetensors, under timm's keys."""
+"""State dicts in files of torch.save or .safetensors: timm's, Hugging Face's, and those of training programs."""
 
 from __future__ import annotations
 
 import pickle
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from vit import safe_pickle
 from vit.errors import WeightsError
+from vit.file_kinds import AGAIN, CONVERT, Kind
 from vit.npz import Arrays
 from vit.packages import optional_package
+from vit.ports import HF_MARK, from_hugging_face, without_prefixes
 
-WRAPPERS = ("state_dict", "model")  # keys under which training programs keep the weights
-UNUSED = ("pre_logits.", "pooler.")  # of 21k files and of Hugging Face's base model; fine-tuning drops them
-HF_MARK = "embeddings.patch_embeddings.projection.weight"
-HF_NAMES = {
-    "embeddings.cls_token": "cls_token",
-    "embeddings.position_embeddings": "pos_embed",
-    "embeddings.patch_embeddings.projection": "patch_embed.proj",
-    "layernorm": "norm",
-    "classifier": "head",
-    "layernorm_before": "norm1",
-    "layernorm_after": "norm2",
-    "attention.output.dense": "attn.proj",
-    "intermediate.dense": "mlp.fc1",
-    "output.dense": "mlp.fc2",
-}
-HF_LAYER = re.compile(r"encoder\.layer\.(\d+)\.(.+)")
-HF_PARTS = ("query", "key", "value")
-SAFETENSORS_HEADER = 8  # bytes that hold the length of its JSON
+AVERAGES = ("state_dict_ema", "model_ema")
+"""Keys under which training programs keep an average of the weights; timm takes it where there is one."""
+WRAPPERS = (*AVERAGES, "state_dict", "model", "model_state_dict", "teacher")
+"""Keys under which they keep weights, the first that is there counts."""
+MOST_WRAPPERS = 4
+LOAD_ERRORS = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    pickle.UnpicklingError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
 
 
-def is_safetensors(path: Path) -> bool:
-    """Whether the file begins as a .safetensors does: a length, then JSON."""
-    with path.open("rb") as file:
-        start = file.read(SAFETENSORS_HEADER + 1)
-    return len(start) > SAFETENSORS_HEADER and start[4:SAFETENSORS_HEADER] == bytes(4) and start[-1:] == b"{"
-
-
-def read_state(path: Path) -> tuple[Arrays, str]:
-    """The file's arrays under timm's keys, and whose file it is: "timm" or "Hugging Face". Raises WeightsError."""
-    state = _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
-    named = {key.removeprefix("module.").removeprefix("vit."): tensor for key, tensor in state.items()}
-    arrays = {key: tensor.detach().cpu().float().numpy() for key, tensor in named.items() if not key.startswith(UNUSED)}
+def read_state(path: Path, kind: Kind) -> tuple[Arrays, str, list[str]]:
+    """The file's arrays under timm's keys, "timm" or "Hugging Face", and what was chosen. Raises WeightsError."""
+    found, notes = (_read_safetensors(path), []) if kind == "safetensors" else _read_torch(path)
+    arrays = {key: _array(tensor, key, path) for key, tensor in without_prefixes(found).items()}
     if HF_MARK in arrays:
-        return from_hugging_face(arrays, str(path)), "Hugging Face"
-    return arrays, "timm"
+        return from_hugging_face(arrays, str(path)), "Hugging Face", notes
+    return arrays, "timm", notes
+
+
+def _array(tensor: torch.Tensor, key: str, path: Path) -> Any:
+    """A tensor as numpy's; floating-point numbers become float32, others stay what they are."""
+    if tensor.is_quantized or tensor.layout != torch.strided or tensor.is_meta:
+        raise WeightsError(str(path), f'key "{key}" is quantised or sparse', "give weights in floating-point numbers")
+    plain = tensor.detach().cpu()
+    return plain.float().numpy() if plain.is_floating_point() else plain.numpy()
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -63,44 +61,50 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         found: dict[str, torch.Tensor] = load_file(str(path))
         return found
     except (SafetensorError, OSError) as error:
-        raise _unreadable(path, error) from error
+        raise WeightsError(str(path), "is a damaged .safetensors file", AGAIN) from error
 
 
-def _read_torch(path: Path) -> dict[str, torch.Tensor]:
+def _read_torch(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
+    found, notes = _load(path), []
+    for _ in range(MOST_WRAPPERS):
+        name = next(
+            (key for key in WRAPPERS if isinstance(found, Mapping) and isinstance(found.get(key), Mapping)), None
+        )
+        if name is None:
+            break
+        if name in AVERAGES:
+            notes.append(f"the file has an average of the weights, {name}: it is used, as timm does")
+        found = found[name]
+    if isinstance(found, Mapping) and found and all(isinstance(value, torch.Tensor) for value in found.values()):
+        return {str(key): value for key, value in found.items()}, notes
+    raise WeightsError(str(path), _not_weights(found), CONVERT)
+
+
+def _not_weights(found: object) -> str:
+    """What an object is that has no state dict."""
+    if isinstance(found, safe_pickle.Placeholder):
+        return "is a whole Python object, such as a model, whose code is not executed"
+    if not isinstance(found, Mapping):
+        return "has no state dict of tensors"
+    objects = [str(key) for key, value in found.items() if isinstance(value, safe_pickle.Placeholder)]
+    if objects and any(isinstance(value, torch.Tensor) for value in found.values()):
+        return f"has Python objects among its tensors ({', '.join(objects[:3])}); they are not executed"
+    return f"has no state dict of tensors, but {', '.join(map(str, list(found)[:5])) or 'nothing'}"
+
+
+def _load(path: Path) -> Any:
+    """The file's object: by torch's safe loader, else by ours, which skips what is not a tensor."""
     try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, ValueError, KeyError, AttributeError) as error:
-        raise _unreadable(path, error) from error
-    for name in WRAPPERS:
-        if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
-            found = found[name]
-    if not isinstance(found, Mapping) or not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise WeightsError(str(path), "holds no state dict of tensors", "give a file of torch.save(model.state_dict())")
-    return dict(found)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        pass
+    except LOAD_ERRORS as error:
+        raise _damaged(path) from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=safe_pickle)
+    except LOAD_ERRORS as error:
+        raise _damaged(path) from error
 
 
-def _unreadable(path: Path, error: Exception) -> WeightsError:
-    reason = (str(error).splitlines() or ["it ends too soon"])[0].split(". ")[0]
-    what = f"cannot be read as a state dict of plain tensors ({reason})"
-    return WeightsError(str(path), what, "it is cut off or no weights file: download it again")
-
-
-def from_hugging_face(arrays: Arrays, path: str) -> Arrays:
-    """Hugging Face's keys (without "vit.") as timm's; query, key and value become one matrix. Raises WeightsError."""
-    state: Arrays = {}
-    for key, array in arrays.items():
-        module, _, end = key.rpartition(".")
-        layer = HF_LAYER.fullmatch(module)
-        if key in HF_NAMES:
-            state[HF_NAMES[key]] = array
-        elif layer is None:
-            state[f"{HF_NAMES.get(module, module)}.{end}"] = array
-        elif layer[2].rpartition(".")[2] not in HF_PARTS:
-            state[f"blocks.{layer[1]}.{HF_NAMES.get(layer[2], layer[2])}.{end}"] = array
-        elif layer[2].endswith(HF_PARTS[0]):
-            keys = [f"{module.removesuffix(HF_PARTS[0])}{part}.{end}" for part in HF_PARTS]
-            missing = [name for name in keys if name not in arrays]
-            if missing:
-                raise WeightsError(path, f'key "{missing[0]}" is missing beside "{key}"', "download the file again")
-            state[f"blocks.{layer[1]}.attn.qkv.{end}"] = np.concatenate([arrays[name] for name in keys])
-    return state
+def _damaged(path: Path) -> WeightsError:
+    return WeightsError(str(path), "is a damaged or cut off file of torch.save", AGAIN)

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import math
-import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
+from vit.classes import match_names, quoted
 from vit.errors import WeightsError
+from vit.file_kinds import file_of, kind_of
 from vit.model import VisionTransformer
 from vit.npz import POS_EMBED, Array, Arrays, count_layers, read_arrays, to_npz, to_state
-from vit.state_dicts import is_safetensors, read_state
+from vit.ports import plain
+from vit.state_dicts import read_state
 from vit.variants import VARIANTS, Size, Variant
 
 NPZ_HEAD = ("head/kernel", "head/bias")
 STATE_HEAD = ("head.weight", "head.bias")
 Shapes = dict[str, tuple[int, ...]]
-
-PUBLISHED_NAMES = {"R50-ViT-B_16": "R50+ViT-B_16"}
-"""Files in Google's bucket that are not named as their model_type."""
 
 
 def save_npz(model: VisionTransformer, path: str | Path) -> None:
@@ -33,21 +32,19 @@ def save_npz(model: VisionTransformer, path: str | Path) -> None:
         np.savez(file, **plain)  # type: ignore[arg-type]  # numpy's stub sees allow_pickle in the keywords
 
 
-def load_weights(model: VisionTransformer, path: str | Path, model_type: str = "") -> list[str]:
-    """Fill the model from any file that load_npz or load_state reads; a folder stands for <model_type>.npz in it.
+def load_weights(model: VisionTransformer, place: str | Path, model_type: str = "") -> list[str]:
+    """Fill the model from any file that load_npz or load_state reads, or from a folder with such a file.
 
     Returns what was adapted, one sentence each. Raises WeightsError.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = file / f"{PUBLISHED_NAMES.get(model_type, model_type)}.npz"
-    _refuse_other_things(file)
-    return load_state(model, file) if is_state_dict(file) else load_npz(model, file)
+    path = file_of(place, model_type)
+    return load_npz(model, path) if kind_of(path) == "npz" else load_state(model, path)
 
 
 def load_npz(model: VisionTransformer, path: str | Path) -> list[str]:
     """Fill the model from Google's .npz; returns what was adapted, one sentence each. Raises WeightsError."""
-    _refuse_other_things(Path(path))
+    if kind_of(Path(path)) != "npz":
+        raise WeightsError(str(path), "is a state dict, not an .npz", "give Google's .npz")
     arrays = read_arrays(Path(path))
     gammas = [array.ndim for key, array in arrays.items() if key == "gn_root/scale"]
     model.group_norm_axes = gammas[0] if gammas else model.group_norm_axes
@@ -55,41 +52,45 @@ def load_npz(model: VisionTransformer, path: str | Path) -> list[str]:
     wanted = {
         key: array.shape for key, array in to_npz(names, model.num_heads, group_norm_axes=model.group_norm_axes).items()
     }
-    compare(arrays, _loosened(wanted, arrays, NPZ_HEAD, POS_EMBED), str(path), _advice_npz(arrays))
+    compare(arrays, _loosened(wanted, arrays, NPZ_HEAD, POS_EMBED), str(path), _advice_npz(arrays, model))
     return _fill(model, to_state(arrays, names))
 
 
 def load_state(model: VisionTransformer, path: str | Path) -> list[str]:
     """Fill the model from timm's or Hugging Face's state dict; returns what was adapted. Raises WeightsError."""
-    arrays, whose = read_state(Path(path))
+    arrays, whose, notes = read_state(Path(path), kind_of(Path(path)))
+    arrays, changes = plain(arrays, str(path), num_positions=model.pos_embed.shape[1])
     wanted: Shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
-    compare(arrays, _loosened(wanted, arrays, STATE_HEAD, "pos_embed"), str(path), _advice_state(arrays))
-    port = [f"the file is {whose}'s: such weights mostly were trained with --gelu erf"] if model.gelu == "tanh" else []
-    return [*_fill(model, arrays), *port]
+    compare(arrays, _loosened(wanted, arrays, STATE_HEAD, "pos_embed"), str(path), _advice_state(arrays, model))
+    port = f"the file has {whose}'s keys and does not say its GELU: weights that a PyTorch port trained need --gelu erf"
+    return [*_fill(model, arrays), *notes, *changes, *([port] if model.gelu == "tanh" else [])]
 
 
-def is_state_dict(path: Path) -> bool:
-    """Whether the file is torch.save's or a .safetensors, and no .npz. Raises WeightsError for a damaged archive."""
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            start = file.read(2)
-        return is_safetensors(path) or start == b"\x80\x02"  # a pickle of torch's old format
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/data.pkl") for name in archive.namelist())
+def load_own(
+    model: VisionTransformer, path: Path, file_classes: Sequence[str], data_classes: Sequence[str]
+) -> list[str]:
+    """Fill the model from a checkpoint of this trainer; the head's rows go by class name. Raises WeightsError."""
+    arrays, _whose, _notes = read_state(path, kind_of(path))
+    notes = _place_head(arrays, file_classes, data_classes)
+    wanted: Shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    compare(arrays, _loosened(wanted, arrays, STATE_HEAD, "pos_embed"), str(path), _advice_state(arrays, model))
+    return [*notes, *_fill(model, arrays)]
 
 
-def _refuse_other_things(path: Path) -> None:
-    """Raise WeightsError for a missing file, a folder and a web page."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(256).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    except FileNotFoundError:
-        raise WeightsError(str(path), "there is no such file", "give --pretrained_dir the path of the .npz") from None
-    except OSError as error:
-        what = f"cannot be read as an .npz ({error.strerror})"
-        raise WeightsError(str(path), what, "give --pretrained_dir the path of a readable file") from error
-    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--")):
-        raise WeightsError(str(path), "is a web page, not an .npz", "the download was answered by HTML: get it again")
+def _place_head(arrays: Arrays, file_classes: Sequence[str], data_classes: Sequence[str]) -> list[str]:
+    """Put the head's rows in the order of the data's classes, in place; unknown classes leave no head."""
+    if list(file_classes) == list(data_classes):
+        return []
+    match = match_names(data_classes, file_classes)
+    if match.unknown:
+        for key in STATE_HEAD:
+            del arrays[key]
+        what = f"{len(match.unknown):,} of {len(data_classes):,} classes are new: {quoted(match.unknown)}"
+        return [f"the checkpoint's head is not used: {what}"]
+    rows = [match.numbers[name] for name in data_classes]
+    for key in STATE_HEAD:
+        arrays[key] = arrays[key][rows]
+    return [f"the head has the checkpoint's rows of these {len(rows):,} classes, matched by name"]
 
 
 def _fill(model: VisionTransformer, state: Arrays) -> list[str]:
@@ -155,37 +156,43 @@ def compare(arrays: Arrays, wanted: Mapping[str, tuple[int, ...]], path: str, fi
         raise WeightsError(path, what, fix)
 
 
-def _advice_npz(arrays: Arrays) -> str:
+def _advice_npz(arrays: Arrays, model: VisionTransformer) -> str:
     kernel = arrays.get("embedding/kernel")
     if kernel is None or kernel.ndim != 4:
         return "give an .npz in Google's published layout"
     if "cls" not in arrays:
         return "the file has no class token (it averages over tokens): give one with classifier=token"
     resnet = tuple(_count_units(arrays, block) for block in (1, 2, 3, 4) if _count_units(arrays, block))
-    return _advice(kernel.shape[3], count_layers(arrays), kernel.shape[0], resnet)
+    return _advice((kernel.shape[3], count_layers(arrays), kernel.shape[0], resnet), model)
 
 
 def _count_units(arrays: Arrays, block: int) -> int:
     return len({key.split("/")[1] for key in arrays if key.startswith(f"block{block}/")})
 
 
-def _advice_state(arrays: Arrays) -> str:
+def _advice_state(arrays: Arrays, model: VisionTransformer) -> str:
     kernel = arrays.get("patch_embed.proj.weight")
     if kernel is None or kernel.ndim != 4:
         return "give a state dict with timm's or Hugging Face's keys of a Vision Transformer"
     num_layers = len({key.split(".")[1] for key in arrays if key.startswith("blocks.")})
     resnet = VARIANTS["R50-ViT-B_16"].resnet if any("backbone.stages.2" in key for key in arrays) else ()
-    return _advice(kernel.shape[0], num_layers, kernel.shape[2], resnet)
+    return _advice((kernel.shape[0], num_layers, kernel.shape[2], resnet), model)
 
 
-def _advice(width: int, num_layers: int, patch: int, resnet: Iterable[int]) -> str:
-    """The variant that the file looks like, as a fix."""
+Looks = tuple[int, int, int, tuple[int, ...]]
+"""Width, layers, side of the embedding's kernel and ResNet units."""
+
+
+def _advice(looks: Looks, model: VisionTransformer) -> str:
+    """What to do about a file that looks like this: its variant's name, unless the model is that already."""
+    width, num_layers, patch, _ = looks
+    if looks == _looks(model.variant):
+        return "the file is damaged or was made by another program: give an unchanged file of this model"
     for name, variant in VARIANTS.items():
-        if (width, num_layers, patch, tuple(resnet)) == _looks(variant):
+        if looks == _looks(variant):
             return f"the file looks like {name}: set --model_type {name} or give another file"
-    return f"the file has width {width}, {num_layers} layers, patch {patch}: no --model_type fits, give another"
+    return f"the file has width {width}, {num_layers} layers, patch {patch}: no --model_type fits, give another file"
 
 
-def _looks(variant: Variant) -> tuple[int, int, int, tuple[int, ...]]:
-    """Width, layers, side of the embedding's kernel and ResNet units."""
+def _looks(variant: Variant) -> Looks:
     return variant.width, variant.num_layers, 1 if variant.resnet else variant.patch, variant.resnet

@@ -350,12 +350,12 @@ def test_damaged_lines_are_dropped_and_the_run_goes_on(here: Here, tmp_path: Pat
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe\n", b"../../x\n", b"\0", b"step_1"])
 def test_a_pointer_that_names_no_checkpoint_is_exit_7(here: Here, tmp_path: Path, text: bytes) -> None:
-    from vit.standalone import checkpoint_file
+    from vit.own import find_own
 
     assert here("--name", "a", *SYNTHETIC).code == 0
     (tmp_path / "a/best").write_bytes(text)
     with pytest.raises(Exception, match="does not name a checkpoint") as found:
-        checkpoint_file(tmp_path / "a")
+        find_own(tmp_path / "a")
     assert found.value.exit_code == 7  # type: ignore[attr-defined]  # a StorageError
 
 

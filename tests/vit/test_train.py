@@ -134,7 +134,10 @@ def test_other_settings_than_the_checkpoints_are_refused_by_name(here: Here) -> 
     result = here("--name", "a", "--seed", "1", "--learning_rate", "0.1", "--num_workers", "1")
     assert result.code == 2
     assert "vit.train: --learning_rate: " in result.err
-    assert "learning_rate is 0.1 but was 0.05; seed is 1 but was 0, set it back, use another --name" in result.err
+    assert (
+        "learning_rate is 0.1 but was 0.05; seed is 1 but was 0, set --learning_rate 0.05 --seed 0, use another"
+        in result.err
+    )
 
 
 def test_a_checkpoint_from_before_a_setting_existed_counts_as_having_its_default(here: Here, tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def test_the_ports_state_dicts_are_read(tmp_path: Path, name: str, port: str) ->
     torch.nn.init.normal_(source.head.weight)
     state = source.state_dict() if port == "timm" else hugging_face(source.state_dict())
     notes = load_weights(model, write_state(tmp_path / name, state))
-    assert notes == [f"the file is {port}'s: such weights mostly were trained with --gelu erf"]
+    assert [note for note in notes if note.startswith(f"the file has {port}'s keys") and "--gelu erf" in note] == notes
     assert all(torch.equal(a, b) for a, b in zip(source.parameters(), model.parameters(), strict=True))
 
 
@@ -211,7 +211,7 @@ class Evil:
 def test_a_pickle_with_code_in_it_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"cls_token": Evil()}, tmp_path / "w.pt")
-    with pytest.raises(WeightsError, match="cannot be read as a state dict of plain tensors"):
+    with pytest.raises(WeightsError, match="has no state dict of tensors, but cls_token"):
         load_weights(tiny(), tmp_path / "w.pt")
     assert not (tmp_path / "ran").exists()
 
@@ -219,7 +219,9 @@ def test_a_pickle_with_code_in_it_is_never_run(tmp_path: Path, monkeypatch: pyte
 def test_a_folder_stands_for_the_published_file_in_it(tmp_path: Path) -> None:
     write(tmp_path / "tiny.npz", random_npz())
     assert load_weights(tiny(), tmp_path, "tiny") == []
-    with pytest.raises(WeightsError, match=r"R50\+ViT-B_16.npz: there is no such file"):
+    with pytest.raises(
+        WeightsError, match=r"has no R50\+ViT-B_16.npz, model.safetensors or pytorch_model.bin, give .*/tiny.npz"
+    ):
         load_weights(tiny(), tmp_path, "R50-ViT-B_16")
 
 
@@ -301,7 +303,7 @@ NORM = "Transformer/encoderblock_1/LayerNorm_2/scale"
         ({**random_npz(), NORM: np.ones(5, np.float32)}, f'key "{NORM}" has shape (5,), the model needs (64,)'),
         ({**random_npz(), NORM: np.ones(D, np.int64)}, f'key "{NORM}" holds int64'),
         ({**random_npz(), "extra": np.ones(2, np.float32)}, 'key "extra" with shape (2,) has no place in the model'),
-        ({**random_npz(), "cls": np.array([{}])}, "cannot be read as an .npz of plain numbers"),
+        ({**random_npz(), "cls": np.array([{}])}, "contains Python objects, which are not executed"),
     ],
 )
 def test_a_wrong_file_names_the_key_and_both_shapes(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
@@ -322,9 +324,9 @@ def test_another_variant_is_recognised(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"<!DOCTYPE html><html>404</html>", "is a web page, not an .npz"),
-        (b"PK\x03\x04 cut off", "cannot be read as an .npz"),
-        (b"", "cannot be read as an .npz"),
+        (b"<!DOCTYPE html><html>404</html>", "is a web page, not weights"),
+        (b"PK\x03\x04 cut off", "is cut off: it begins as a zip archive"),
+        (b"", "is empty"),
         (None, "there is no such file"),
     ],
 )
