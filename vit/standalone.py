@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from vit.agreement import facts_of
 from vit.checkpoint import find_fault
 from vit.config import Config
 from vit.data import DamageReport
@@ -26,7 +27,8 @@ logger = logging.getLogger(__name__)
 def evaluate_weights(config: Config, ranks: Ranks) -> tuple[Evaluation, list[str]]:
     """The result over all ranks, and the classes' names. Raises TrainError."""
     device = open_device(config.device, ranks)
-    group = Group(ranks, device, timeout_seconds=config.rank_timeout_seconds)
+    facts = facts_of(config, device, ranks.world_size)
+    group = Group(ranks, device, timeout_seconds=config.rank_timeout_seconds, facts=facts)
     given = config  # for the closure
     config, remarks = group.on_rank0(lambda: settle(given, saved_config(given.pretrained_dir), evaluating=True))
     data = open_data_once(config, group, with_train=False)
