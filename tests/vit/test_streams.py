@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from vit.streams import Stream  # noqa: E402
 
 CASES = int(os.environ.get("STREAM_CASES", "4"))
 SEED = int(os.environ.get("STREAM_SEED", "0"))
+EVALUATION = "--model_type tiny --img_size 16 --dataset imagefolder --device cpu --num_workers 0"
 WHOLE = {"code": 0, "left": [], "locked": False, "complete": True, "metrics": 4}
 
 
@@ -126,20 +128,7 @@ def test_an_evaluation_whose_result_nobody_gets_is_exit_7(images: Path, tmp_path
     model = create_model("tiny", img_size=16, num_classes=3)
     torch.nn.init.normal_(model.head.weight)
     save_npz(model, tmp_path / "w.npz")
-    flags = [
-        "--model_type",
-        "tiny",
-        "--img_size",
-        "16",
-        "--dataset",
-        "imagefolder",
-        "--device",
-        "cpu",
-        "--num_workers",
-        "0",
-        "--data_path",
-    ]
-    flags += [str(images), "--pretrained_dir", str(tmp_path / "w.npz")]
+    flags = [*shlex.split(EVALUATION), "--data_path", str(images), "--pretrained_dir", str(tmp_path / "w.npz")]
     done = run_shell("RUN >/dev/full", tmp_path, "vit.evaluate", *flags)
     assert done.returncode == 7
     assert done.stderr.splitlines()[-1] == (
