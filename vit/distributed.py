@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from vit.agreement import agree
 from vit.device import Device
 from vit.errors import HangError, IncompleteError, TrainError
 from vit.ranks import Ranks
@@ -24,19 +26,30 @@ T = TypeVar("T")
 class Group:
     """All ranks of the run; `control` is a gloo group on the CPU for what must not touch the device."""
 
-    def __init__(self, ranks: Ranks, device: Device, *, timeout_seconds: int) -> None:
+    def __init__(
+        self, ranks: Ranks, device: Device, *, timeout_seconds: int, facts: Mapping[str, Any] | None = None
+    ) -> None:
+        """Connect the ranks once their `facts` agree (vit.agreement). Raises ConfigError if they do not."""
         self.rank, self.world_size = ranks.rank, ranks.world_size
         self.timeout = timedelta(seconds=timeout_seconds)
         self.control: Any = None
         if self.world_size > 1:
-            self._connect(device)
+            self._connect(device, facts or {"number of ranks": self.world_size})
 
-    def _connect(self, device: Device) -> None:
+    def _connect(self, device: Device, facts: Mapping[str, Any]) -> None:
         with named_faults():
             device.prepare_distributed()
             # An accelerator's backend kills the process when it times out: the control group must be first to tell.
             patience = self.timeout if device.backend == "gloo" else 2 * self.timeout
-            dist.init_process_group(device.backend, rank=self.rank, world_size=self.world_size, timeout=patience)
+            store = _open_store(self.rank, self.timeout)
+            agree(store, self.rank, facts)
+            dist.init_process_group(
+                device.backend,
+                store=store,
+                rank=self.rank,
+                world_size=self.world_size,
+                timeout=patience,
+            )
             self.control = dist.new_group(backend="gloo", timeout=self.timeout)
 
     def on_rank0(self, work: Callable[[], T]) -> T:
@@ -64,13 +77,7 @@ class Group:
             result = work()
         except TrainError as error:
             mine = error
-        if self.world_size == 1:
-            errors: list[TrainError | None] = [mine]
-        else:
-            errors = [None] * self.world_size
-            with named_faults():
-                dist.all_gather_object(errors, mine, group=self.control)
-        for rank, found in enumerate(errors):
+        for rank, found in enumerate(self.gather_objects(mine)):
             if found is not None:
                 found.shared = rank != self.rank
                 raise found
@@ -88,6 +95,15 @@ class Group:
     def gather(self, value: float) -> list[float]:
         """`value` of every rank, in rank order, on every rank."""
         return self.sum([value if rank == self.rank else 0.0 for rank in range(self.world_size)])
+
+    def gather_objects(self, mine: T) -> list[T]:
+        """`mine` of every rank, in rank order, on every rank."""
+        if self.world_size == 1:
+            return [mine]
+        found: list[Any] = [None] * self.world_size
+        with named_faults():
+            dist.all_gather_object(found, mine, group=self.control)
+        return found
 
     def barrier(self) -> None:
         """Wait for all ranks."""
@@ -108,6 +124,20 @@ class Group:
             return model
         with named_faults():
             return nn.parallel.DistributedDataParallel(model, **device.ddp_options())
+
+
+def _open_store(rank: int, timeout: timedelta) -> Any:
+    """The store at MASTER_ADDR, which torchrun or else rank 0 serves; it does not wait for other ranks to connect."""
+    elastic = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    store = dist.TCPStore(  # type: ignore[attr-defined]  # torch does not list it as exported
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        is_master=rank == 0 and not elastic,
+        timeout=timeout,
+        wait_for_workers=False,
+    )
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return dist.PrefixStore(f"vit {attempt}", store)  # type: ignore[attr-defined]  # neither this
 
 
 class StopAgreement:

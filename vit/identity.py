@@ -24,9 +24,14 @@ def identity_of(config: Config, data: Data, *, world_size: int) -> dict[str, Any
     return {
         **config.identity(world_size=world_size),
         "num_classes": data.num_classes,
-        "classes_crc": zlib.crc32("/".join(data.class_names).encode(errors="surrogateescape")),
+        "classes_crc": classes_crc(data),
         "train_images": data.num_train,
     }
+
+
+def classes_crc(data: Data) -> int:
+    """Return a checksum of the classes' names in their order."""
+    return zlib.crc32("/".join(data.class_names).encode(errors="surrogateescape"))
 
 
 def check_identity(

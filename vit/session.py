@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from vit.agreement import compare, facts_of, host_name
 from vit.checkpoint import Checkpoint, find_fault, last_checkpoint, pointed_at
 from vit.classes import by_position
 from vit.completion import leave_record
@@ -24,7 +25,7 @@ from vit.distributed import Group
 from vit.ema import WeightAverage
 from vit.errors import ConfigError, DataError, StorageError, TrainError
 from vit.failures import named_failures
-from vit.identity import check_identity, identity_of
+from vit.identity import check_identity, classes_crc, identity_of
 from vit.loop import evaluate_session, evaluation_metrics, train
 from vit.meter import Meter
 from vit.metrics import metric_line
@@ -66,7 +67,8 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
     """The whole run of this rank; returns when it is complete. Raises TrainError."""
     stop = StopRequest()
     device = open_device(config.device, ranks)
-    group = Group(ranks, device, timeout_seconds=config.rank_timeout_seconds)
+    facts = facts_of(config, device, ranks.world_size)
+    group = Group(ranks, device, timeout_seconds=config.rank_timeout_seconds, facts=facts)
     folder = RunFolder(Path(config.output_dir) / config.name)
     frame = Frame(config=config, ranks=ranks, device=device, group=group, folder=folder, reporter=reporter)
     group.on_rank0(lambda: _open_folder(folder, config, reporter))
@@ -156,11 +158,23 @@ def open_data_once(config: Config, group: Group, *, with_train: bool) -> Data:
 
 
 def check_same_files(group: Group, data: Data) -> None:
-    """Every rank must see the same files, or ranks would train on other images than the order says."""
-    mine = data.fingerprint()
-    if group.on_rank0(lambda: mine) != mine:
-        fix = "make --data_path the same shared folder on all nodes"
-        raise DataError("data", f"rank {group.rank} sees other files than rank 0", fix)
+    """Raise DataError on every rank unless all see the same files, in the order that the labels and samples assume."""
+    train, val = data.fingerprint()
+    mine = {
+        "training images": data.num_train,
+        "validation images": len(data.val.source),
+        "classes": data.num_classes,
+        "checksum of the class names": classes_crc(data),
+        "checksum of the training files": train,
+        "checksum of the validation files": val,
+    }
+    found = group.gather_objects((host_name(), mine))
+    fault, _ = compare([host for host, _ in found], [facts for _, facts in found])
+    if fault is not None:
+        what = f"the ranks see different files: {fault[0]}: {fault[1]}"
+        error = DataError("data", what, "make --data_path the same data set on all nodes")
+        error.shared = True
+        raise error
 
 
 def _say_complete(checkpoint: Checkpoint, config: Config) -> None:
