@@ -51,6 +51,8 @@ def parse(data: bytes) -> Object:
         raise ValueError("it is not JSON") from None
     if not isinstance(found, dict):
         raise Strange("it is not an object")
+    if b"\\ud" in data.lower() and not _is_text(found):
+        raise Strange("it contains half of a UTF-16 pair, which is not a character")
     if fault := next(_faults(found), None):
         raise Strange(fault)
     return found
@@ -58,6 +60,15 @@ def parse(data: bytes) -> Object:
 
 def _no_number(word: str) -> float:
     raise Strange(f"it contains {word}, which is not a JSON number")
+
+
+def _is_text(value: Object) -> bool:
+    """Whether all of its text can be written; JSON's escapes can name halves of characters."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _faults(answer: Object) -> Iterator[str]:

@@ -244,7 +244,9 @@ class Cluster:
                 while piece := response.read1(CHUNK_BYTES):
                     pieces.append(piece)
                     size += len(piece)
-                    if self.clock() > deadline or size > MOST_BODY_BYTES:
+                    if size > MOST_BODY_BYTES:
+                        raise _Broken(f"the answer is larger than {MOST_BODY_BYTES >> 20} MiB", hopeless=True)
+                    if self.clock() > deadline:
                         raise _Broken("the answer does not end")
             if over.is_set():  # half a text looks whole where the connection's end is the text's
                 raise _Broken("the answer does not end")

@@ -48,6 +48,10 @@ WHOLE: dict[str, bytes] = {
     "NaN": b'{"kind": "MPIJob", "spec": {"x": NaN}}',
     "a number of 5,000 digits": b'{"kind": "MPIJob", "spec": ' + b"9" * 5000 + b"}",
     "not UTF-8": b'{"kind": "\xff"}',
+    "a lone surrogate": json.dumps({**LIST, "items": [{"metadata": {"name": "a\ud800"}}]}).encode(),
+    "a lone surrogate in a reason": json.dumps(
+        {**JOB, "kind": "MPIJob", "status": {"conditions": [{"type": "Failed", "status": "True", "message": "\ud800"}]}}
+    ).encode(),
     "half": b'{"kind": "MPIJob"',
     "no kind": b"{}",
     "metadata is a list": json.dumps({**LIST, "metadata": []}).encode(),
@@ -64,7 +68,15 @@ WHOLE: dict[str, bytes] = {
 }
 
 
-EVERY_VERB = ("null", "nested 100,000 deep", "items is a map", "null items", "names are numbers", "no time")
+EVERY_VERB = (
+    "null",
+    "a lone surrogate",
+    "nested 100,000 deep",
+    "items is a map",
+    "null items",
+    "names are numbers",
+    "no time",
+)
 
 
 @pytest.fixture
@@ -163,6 +175,19 @@ def test_a_wait_ends_in_its_time_whatever_part_of_a_watch_drips(world: World, pa
     with pytest.raises((Timeout, Unreachable)):
         wait_for(cluster, NAMESPACE, "job", "succeeded", 1.0, lambda status: None)
     assert time.monotonic() - began < 1.0 + 0.5 + 4.0  # the wait, one request, and a busy machine
+
+
+def test_a_body_of_100_mb_is_refused_while_it_comes(world: World, generate: Command) -> None:
+    def large(request: Request, handler: Handler) -> bool:
+        handler.head(200, {"Content-Type": "application/json", "Content-Length": str(100 << 20)})
+        for _ in range(100):
+            handler.wfile.write(b" " * (1 << 20))
+        return True
+
+    world.server.answer = large
+    done = generate("status", "job", "--kubeconfig", str(world.kubeconfig), "-n", NAMESPACE, "--request-timeout", "3")
+    assert done.returncode == 3
+    assert "the answer is larger than 64 MiB" in done.stderr
 
 
 def test_many_small_values_are_refused_before_they_are_made() -> None:
