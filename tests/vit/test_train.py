@@ -259,7 +259,7 @@ def test_a_wrong_weights_file_is_exit_2(here: Here, tmp_path: Path) -> None:
     (tmp_path / "w.npz").write_text("<!DOCTYPE html>")
     result = here("--name", "a", "--pretrained_dir", str(tmp_path / "w.npz"))
     assert result.code == 2
-    assert "w.npz: is a web page, not an .npz" in result.err
+    assert "w.npz: is a web page, not weights" in result.err
 
 
 def test_adamw_bfloat16_and_synthetic_images_run(here: Here) -> None:
