@@ -6,11 +6,14 @@ import io
 import stat
 import sys
 from pathlib import Path
+from typing import TextIO
+from weakref import WeakKeyDictionary
 
 from mpikit.errors import ValuesError, one_fault
 
 MAX_BYTES = 1 << 20  # a values file is a page of text; more is a mistake, such as a dataset's own file
 STDIN = "-"
+_STDIN: WeakKeyDictionary[TextIO, bytes] = WeakKeyDictionary()
 
 
 def read_text(name: str | Path, shown: str, missing: str = "give a file that is there") -> str:
@@ -36,10 +39,14 @@ def _file_bytes(path: Path, shown: str) -> bytes:
 
 
 def _stdin_bytes() -> bytes:
+    """What standard input says; it can be read once, and a command may load its values several times."""
     stream = sys.stdin
     if stream is None:  # closed by whoever started us
         return b""
-    return stream.buffer.read(MAX_BYTES + 1) if isinstance(stream, io.TextIOWrapper) else stream.read().encode()
+    if stream not in _STDIN:
+        wrapped = isinstance(stream, io.TextIOWrapper)
+        _STDIN[stream] = stream.buffer.read(MAX_BYTES + 1) if wrapped else stream.read().encode()
+    return _STDIN[stream]
 
 
 def _decoded(content: bytes, shown: str) -> str:
