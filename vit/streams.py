@@ -19,8 +19,9 @@ class Stream(io.TextIOBase):
     The descriptor itself is redirected, so what libraries write in C++ has a target, too. Nothing is buffered.
     """
 
-    def __init__(self, descriptor: int, encoding: str, lost: str | None = None) -> None:
-        self.descriptor, self.text_encoding, self.lost = descriptor, encoding, lost
+    def __init__(self, descriptor: int, encoding: str, lost: str | None = None, *, old: object = None) -> None:
+        """Keep `old`, whose end could close the descriptor."""
+        self.descriptor, self.text_encoding, self.lost, self.old = descriptor, encoding, lost, old
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # an attribute in the base
@@ -69,7 +70,7 @@ def keep_streams() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # Python's own choice, which a parent or a library may have changed
     closed = [descriptor for descriptor in range(3) if _opened(descriptor)]
     streams = [
-        Stream(descriptor, getattr(old, "encoding", None) or "utf-8", CLOSED if descriptor in closed else None)
+        Stream(descriptor, getattr(old, "encoding", None) or "utf-8", CLOSED if descriptor in closed else None, old=old)
         for descriptor, old in ((1, sys.stdout), (2, sys.stderr))
     ]
     for old in (sys.stdout, sys.stderr):

@@ -39,7 +39,7 @@ def start(case: dict[str, Any], root: Path) -> tuple[int, dict[str, int]]:
         for ends in pipes.values():
             for end in ends:
                 os.close(end)
-        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
         sys.argv = ["train", *FLAGS, "--num_workers", str(case["loaders"]), "--output_dir", str(root), "--name", "a"]
         run_process(main)
     for _, end in pipes.values():
