@@ -209,10 +209,12 @@ def open_source(config: Config, split: str) -> Source:
 
 
 def _check_empty(train: Source, root: str) -> None:
-    """Every class must have training images; without validation images it is only said (vit.describe)."""
+    """Every class of a folder must have training images; without validation images it is only said (vit.describe)."""
+    if not isinstance(train, FolderSource):
+        return
     empty = [name for name, count in zip(train.class_names, class_counts(train), strict=True) if not count]
     if empty:
-        skipped = skipped_text(train.index.skipped) if isinstance(train, FolderSource) else ""
+        skipped = skipped_text(train.index.skipped)
         what = f"holds no images ({len(empty)} such classes){skipped}"
         raise DataError(f"{root}/train/{empty[0]}", what, "put images there, or remove the folder from train/ and val/")
 
