@@ -2,7 +2,7 @@
 
 Run it with the Python that the file is for, after a change of pyproject.toml or constraints.txt:
 .venv/bin/python scripts/lock.py. It asks the package index of pip for the files that this Python on this machine
-would install, and installs nothing. Each line of the file names the URL that its hash was read for.
+would install, and installs nothing. Each line of the file names the file that its hash was read for.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def locked(packages: list[dict[str, Any]]) -> Iterator[str]:
         if "dir_info" in source:
             continue
         name, version = normal(item["metadata"]["name"]), item["metadata"]["version"]
-        yield f"# {source['url']}"
+        yield f"# {source['url'].rpartition('/')[2]}"
         yield f"{name}=={version} --hash=sha256:{source['archive_info']['hashes']['sha256']}"
 
 
