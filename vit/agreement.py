@@ -9,6 +9,7 @@ the card's name, and how JPEG files are decoded, since every way gives the same 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.resources
 import json
@@ -73,6 +74,11 @@ def facts_of(config: Config, device: Device, world_size: int) -> dict[str, Any]:
         "OpenCV": "used" if has_opencv() else "not used",
         **{name: os.environ.get(name) for name in ENVIRONMENT},
     }
+
+
+def with_own_flags(common: Config, given: Config) -> Config:
+    """Return rank 0's config with this rank's own values of the flags that may differ between nodes."""
+    return dataclasses.replace(common, **{name: getattr(given, name) for name in LOCAL_FLAGS})
 
 
 def code_hash(package: Traversable) -> str:

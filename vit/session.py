@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from vit.agreement import compare, facts_of, host_name
+from vit.agreement import compare, facts_of, host_name, with_own_flags
 from vit.checkpoint import Checkpoint, find_fault, last_checkpoint, pointed_at
 from vit.classes import by_position
 from vit.completion import leave_record
@@ -91,6 +91,7 @@ def _run_in_folder(frame: Frame, stop: StopRequest) -> int:
     given, group, folder = frame.config, frame.group, frame.folder
     checkpoint = group.on_rank0(lambda: _find_checkpoint(folder, given))
     config, own, notes = group.on_rank0(lambda: _settle(given, checkpoint))
+    config = with_own_flags(config, given)
     frame = dataclasses.replace(frame, config=config, own=own)
     data = open_data_once(config, group, with_train=not config.eval_only)
     check_same_files(group, data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from vit.agreement import facts_of
+from vit.agreement import facts_of, with_own_flags
 from vit.config import Config
 from vit.data import DamageReport
 from vit.describe import data_lines, doubts
@@ -42,6 +42,7 @@ def evaluate_weights(given: Config, ranks: Ranks) -> Outcome:
     facts = facts_of(given, device, ranks.world_size)
     group = Group(ranks, device, timeout_seconds=given.rank_timeout_seconds, facts=facts)
     config, own, notes = group.on_rank0(lambda: _settle(given))
+    config = with_own_flags(config, given)
     data = open_data_once(config, group, with_train=False)
     check_same_files(group, data)
     present = data.num_classes
