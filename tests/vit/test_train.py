@@ -280,7 +280,7 @@ def test_every_augmentation_and_average_at_once_and_each_is_said(here: Here, tmp
     result = here("--name", "a", *EVERYTHING.split())
     assert result.code == 0
     assert (
-        "augment inception, rand-m9-mstd0.5-inc1, 50% erased with pixel, mixup 0.8, labels smoothed by 0.1"
+        "augment: inception, rand-m9-mstd0.5-inc1, 50% erased with pixel, mixup 0.8, labels smoothed by 0.1"
         in result.err
     )
     averaged = torch.load(last_file(tmp_path / "a", "ema.pt"), weights_only=True)
