@@ -53,9 +53,17 @@ def parse(data: bytes) -> Object:
         raise Strange("it is not an object")
     if b"\\ud" in data.lower() and not _is_text(found):
         raise Strange("it contains half of a UTF-16 pair, which is not a character")
-    if fault := next(_faults(found), None):
+    if fault := next(_faults(_object_of(found)), None):
         raise Strange(fault)
     return found
+
+
+def _object_of(answer: Object) -> Object:
+    """The Kubernetes object in an answer: itself, or that of an event of a watch; empty for a document of the server."""
+    if "kind" in answer:
+        return answer
+    inner = answer.get("object")
+    return inner if isinstance(inner, dict) else {}
 
 
 def _no_number(word: str) -> float:
@@ -81,7 +89,7 @@ def _faults(answer: Object) -> Iterator[str]:
             continue
         if not isinstance(value, dict):
             continue
-        if value.get("kind") in _OPAQUE:
+        if isinstance(value.get("kind"), str) and value["kind"] in _OPAQUE:
             left.append((f"{path}.metadata", {"metadata": value.get("metadata")}))
             continue
         for name, item in value.items():
