@@ -59,7 +59,7 @@ def parse(data: bytes) -> Object:
 
 
 def _object_of(answer: Object) -> Object:
-    """The Kubernetes object in an answer: itself, or that of an event of a watch; empty for a document of the server."""
+    """The Kubernetes object in an answer: itself, or that of an event of a watch; empty for other documents."""
     if "kind" in answer:
         return answer
     inner = answer.get("object")

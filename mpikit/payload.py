@@ -12,6 +12,19 @@ from pathlib import Path
 from mpikit.errors import KitError
 
 ZIP_MAX_BYTES = 190 << 10  # as base64 beside the rest it must stay below the 256 KiB of client-side kubectl apply
+PREPARATION: tuple[str, ...] = (
+    "checksums",
+    "devkit",
+    "download",
+    "fetch",
+    "imagefolder",
+    "imagenet",
+    "matfile",
+    "pins",
+    "prepare",
+)
+PREPARATION += ("program", "remote", "small_sets", "staging", "tarballs", "unpacking")
+"""Modules of vit.fetch and vit.prepare alone. The pods of an MPIJob train, and have no use for them."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
 
@@ -20,6 +33,11 @@ class Payload:
     """Files of the trainer by their path, such as vit/train.py."""
 
     files: Mapping[str, bytes]
+
+    def training(self) -> Payload:
+        """What training and evaluation need."""
+        left_out = {f"vit/{name}.py" for name in PREPARATION}
+        return Payload({name: content for name, content in self.files.items() if name not in left_out})
 
     def zipped(self) -> bytes:
         """A zip of the files that Python can import from; the same bytes for the same files and zlib."""

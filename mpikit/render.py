@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -29,6 +30,8 @@ from mpikit.tasks import Task
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 TASK_BACKOFF_LIMIT = 2  # an evicted pod is followed by another; what is wrong with the files stays wrong
 KIT_NAME_MAX = 200  # of the task's name; a ConfigMap's may have 253 characters
+CONFIG_MAP_MAX = 262_144  # bytes of all annotations of an object; kubectl apply keeps the whole object in one
+CONFIG_MAP_HEAD = 4096  # names, labels and annotations, at their longest
 SCRIPTS = ("rank.sh", "run_vit.sh", "setup.sh", "worker.sh")
 
 
@@ -55,6 +58,8 @@ class Rendered:
 
 def render(job: Job, payload: Payload) -> Rendered:
     """The manifests and scripts of a job."""
+    if job.delivery == "configmap":
+        payload = payload.training()
     environment = _environment()
     told = {"job": job, "exit_codes": EXIT_CODES}
     scripts = {name: _render(environment, f"{name}.j2", told) for name in SCRIPTS}
@@ -64,10 +69,21 @@ def render(job: Job, payload: Payload) -> Rendered:
     manifests = {}
     if job.delivery == "configmap":
         zipped = base64.b64encode(payload.zipped()).decode()
+        check_size(texts, zipped)
         words |= {"scripts": texts, "trainer_zip": zipped}
         manifests["configmap.yaml"] = _render(environment, "configmap.yaml.j2", words)
     manifests["mpijob.yaml"] = _render(environment, "mpijob.yaml.j2", words)
     return Rendered(manifests, scripts, payload)
+
+
+def check_size(texts: Mapping[str, str], zipped: str) -> None:
+    """Raise TemplateError for a ConfigMap that client-side kubectl apply cannot keep in its annotation."""
+    size = len(json.dumps(texts)) + len(zipped) + CONFIG_MAP_HEAD
+    if size > CONFIG_MAP_MAX:
+        fix = "shorten train: and env:, use delivery: mydir, or kubectl apply --server-side"
+        raise TemplateError(
+            f"the ConfigMap has {size >> 10} KiB, and kubectl apply takes {CONFIG_MAP_MAX >> 10}\n  fix: {fix}"
+        )
 
 
 def render_task(job: Job, task: Task, payload: Payload) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import difflib
 import io
@@ -17,8 +18,10 @@ from typing import Any
 import pytest
 import yaml
 
+from mpikit.errors import TemplateError
+from mpikit.job import Job
 from mpikit.payload import Payload, read_payload, sha256_of
-from mpikit.render import SCRIPTS, TEMPLATES, Rendered, _CompiledTemplates, render
+from mpikit.render import SCRIPTS, TEMPLATES, Rendered, _CompiledTemplates, check_size, render
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -272,3 +275,37 @@ def test_a_user_without_root_keeps_the_security_context_of_its_own_pod_spec(rend
     security = {role: replica["template"]["spec"]["securityContext"] for role, replica in replicas.items()}
     assert (security["Worker"]["fsGroup"], security["Worker"]["runAsUser"]) == (7, 1001)
     assert security["Launcher"]["fsGroup"] == 1001
+
+
+def imported(name: str) -> set[str]:
+    """Modules of vit that one of them imports, at its top or within a function."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / "vit" / f"{name}.py").read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "vit":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vit."):
+            found.add(str(node.module).split(".")[1])
+    return found
+
+
+def test_an_mpijob_carries_what_training_imports_and_nothing_else() -> None:
+    left, needed = {"train", "evaluate", "device"}, set()
+    while left:
+        name = left.pop()
+        needed.add(name)
+        left |= imported(name) - needed
+    carried = {Path(name).stem for name in read_payload(ROOT / "vit").training().files}
+    assert carried - {"__init__"} == needed
+
+
+def test_the_whole_config_map_fits_client_side_apply_with_room_to_spare(make_job: Callable[..., Job]) -> None:
+    manifest = render(make_job(), read_payload(ROOT / "vit")).manifest
+    config_map = next(yaml.safe_load_all(manifest))
+    assert config_map["kind"] == "ConfigMap"
+    assert len(json.dumps(config_map)) < 240 << 10
+
+
+def test_a_config_map_that_kubectl_cannot_apply_is_an_error_with_a_fix() -> None:
+    check_size({"run_vit.sh": "x" * 50_000}, "y" * 190_000)
+    with pytest.raises(TemplateError, match=r"and kubectl apply takes 256\n  fix: "):
+        check_size({"run_vit.sh": '"' * 50_000}, "y" * 190_000)
