@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Turns a small values file into an MPIJob that trains a Vision Transformer.
 
 python generate.py --nodes 2 | kubectl apply -f -

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """check on files that cost time or are no files beside check on a usual one, interleaved; prints what each takes more.
 
 python bench/hostile_files.py [ROUNDS]

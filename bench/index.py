@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The index of a folder of images against a bare walk of it, interleaved; and how long the kept index takes to
 open, with its checksum and its bounds checked.
 

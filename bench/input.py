@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images a second from JPEG file to batch, ours beside other loaders, on one core and on all; prints ratios.
 
 scripts/venv test, then: .venv/bin/python bench/input.py [--rounds 10] [--photographs 64] [--no-peers]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loaders of photographs, ours and others, each in a process of its own; bench/input.py starts them.
 
 python bench/input_sides.py SIDE FOLDER

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All cores: the loader's ring, torch's DataLoader over the same images, and bare processes, against one core alone.
 
 python bench/loader.py [--rounds 7] [--photographs 48] [--seconds 8] [--workers CORES]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One epoch's order of a million images on 1 to 336 ranks, computed as the trainer computes it; prints a table.
 
 python bench/order.py [IMAGES]: 1,000,000 unless told otherwise, 64 images a rank and step.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Photographs of ImageNet's usual size, cut out of those that packages ship."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rendering against the bare import of its four libraries, interleaved; prints the ratio and its spread.
 
 python bench/render.py [PAIRS]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Our training step against timm's model in a plain loop, interleaved; prints ratios with their spread.
 
 python bench/train_step.py [--model ViT-B_16] [--sizes 224 384] [--precisions fp32 bf16] [--pairs 10] [--batch 2]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an API server answers, as data of the form that Kubernetes' objects have.
 
 A server, or what stands in front of it, may send anything. The checks here make sure that the fields that the kit

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the kit asks of an API server, by kinds of objects: read, list, watch, apply, delete."""
 
 from __future__ import annotations

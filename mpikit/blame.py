@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pod Security's violations of a rendered job, each with the values key that causes it and its place."""
 
 from __future__ import annotations

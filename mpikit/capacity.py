@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a job needs and what a cluster has for it: nodes, what is free on them, quotas. Pure arithmetic.
 
 Sources: the scheduler's plugins NodeResourcesFit, NodeAffinity, TaintToleration and NodeUnschedulable; the quota

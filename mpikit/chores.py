@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The verbs before a job: weights and data. Each prints a command, runs it here, or prints a Job for the cluster."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The only user of the kubernetes client: its credentials and its connections, behind requests whose errors are ours.
 
 A request is repeated only where that is safe: what never left this machine, what the server refused to take up (429,

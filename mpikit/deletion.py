@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A job leaves the cluster with all that belongs to it. What it has written to output is never touched."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Statuses as people read them: a few lines for one job, a table for many; colours only where they were asked for.
 
 What a server wrote is escaped here, since colours pass the writer (terminal.show_painted).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What stands in the way of a job, found before it is submitted: one line for each thing that was looked at."""
 
 from __future__ import annotations

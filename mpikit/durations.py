@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Time spans as people write them on a command line."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The exceptions that reach a user, and the exit code of each.
 
 KitError                 1   the job, check or comparison says no

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Field types shared by the models: text that can be carried, paths, counts, quantities."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the kit writes to disk: the folder of --out, and a first values/user.yaml."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folders of this machine: temporary ones that do not pile up, and those that nothing is written into."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the MPI Operator adds to a job and overrides in it, and what of a manifest collides with that.
 
 Source: kubeflow/mpi-operator v0.8, mpi_job_controller.go: newWorker, newLauncherPodTemplate, setupSSHOnPod. It touches

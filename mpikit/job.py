@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model of a job: what the user says once, and every number that follows from it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kubernetes' own schema of a version, offline: types, unknown fields, what is required, duplicate keys of lists.
 
 The schemas come with the package kubernetes-validate. Its validator stops at the first fault and knows no nearest

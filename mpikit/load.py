@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values -> Job: every fault of the values at once, each with its place and the way to put it right."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run a job on this machine: the same scripts under real mpirun, with no cluster, no root and no ssh.
 
 Each "node" is a made-up name in the hostfile. mpirun reaches it through an agent that drops the name and runs the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lines of one container, each once and in order, whatever becomes of the connections that carry them.
 
 The kubelet stamps each line with a time and can start at a whole second, not at a line. So a new connection starts a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lines of a job: waited for, followed over restarts, and read from output/ once the pods are gone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Manifests read back: each object against its schema, the operator's and the API server's rules, and sense."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The MPIJob as its CRD and its operator have it: fields and types, since when, rules.
 
 The operator has no webhook: what breaks its rules passes `kubectl apply` and then shows nothing but one event.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What pods need to run without root, and so at the "restricted" Pod Security level.
 
 Source: the Pod Security Standards; the rest was measured in pods with Debian's OpenSSH 9.2.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Objects of the API server as the kit reads them: MPIJobs, pods and events, with the words of their own fields."""
 
 from __future__ import annotations

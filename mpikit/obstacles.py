@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What keeps the pods of a job from running. One function an obstacle; None if it is not in the way."""
 
 from __future__ import annotations

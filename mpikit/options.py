@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The options that all verbs share, and the job that they describe."""
 
 from __future__ import annotations

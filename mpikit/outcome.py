@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a job as a whole came to: its end, its stops, and that it runs. One function a verdict; None if it is not that."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which pods, Jobs and ConfigMaps belong to an MPIJob: by ownerReferences, never by a label alone.
 
 Other operators (PyTorchJob, TFJob) give their pods the same label `training.kubeflow.org/job-name`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The parts of a job: folders, the trainer's flags, what pods may be given, the run policy."""
 
 from __future__ import annotations

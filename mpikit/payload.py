@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The trainer as it travels: its sources, a deterministic zip of them, and a hash that names both."""
 
 from __future__ import annotations

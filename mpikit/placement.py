@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether the quotas and the nodes have place for a job, ever and now, in words."""
 
 from __future__ import annotations

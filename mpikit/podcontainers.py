@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the API server refuses of a pod's containers: names, variables, ports, probes and hooks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names as the API server wants them in pods, and the small looks into parsed YAML that its rules share."""
 
 from __future__ import annotations

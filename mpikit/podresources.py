@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the API server refuses of requests and limits, of a container and of a pod as a whole."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the API server refuses of a security context, of a pod or of a container, and of fields with few choices."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the API server refuses of a pod beyond its schema: names, references, duplicates, choices.
 
 Source: kubernetes/pkg/apis/core/validation/validation.go of 1.35; compared with a real server case by case

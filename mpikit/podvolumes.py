@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the API server refuses of a pod's volumes and of the mounts of its containers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What must hold before any job: an API server, a living MPI Operator, a CRD with its fields, the user's rights."""
 
 from __future__ import annotations

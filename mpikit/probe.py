@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small pod that looks at a job's folders from where its workers will be."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is known of SynapseAI releases and of devices. Facts of a site stand in values/, not here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far the training is: the trainer's metric lines, wherever they were read, as a few numbers."""
 
 from __future__ import annotations

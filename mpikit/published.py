@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Google's public weights: the file of each model and variant, as the authors list them.
 
 Sources, google-research/vision_transformer at c6de1e5: vit_jax.ipynb prints `gsutil ls -lh` of the folders imagenet21k

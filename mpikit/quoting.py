@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The `yaml` and `sh` filters: every value that reaches a manifest or a script passes through one of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Strict YAML: maps, lists and scalars that every YAML reader understands alike, with the place of each value."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Credentials never reach a terminal, a log or a traceback: every text that is printed passes through `redact`.
 
 A manifest on stdout is data and stays whole.

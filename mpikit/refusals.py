@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a server's refusal of a pod or a job means: one row for each of its sentences.
 
 Sources: mpi-operator v0.8.2 (events ValidationError and MPIJobFailed), the admission plugins of kube-apiserver, the

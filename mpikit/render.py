@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Job -> texts: the manifests and the scripts, by the templates. Pure: no clock, no randomness, no network."""
 
 from __future__ import annotations

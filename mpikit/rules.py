@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rules across values. Each yields (key, what is wrong, how to put it right, fault or warning)."""
 
 from __future__ import annotations

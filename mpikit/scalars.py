@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What YAML readers make of a word without quotes; the words that they take differently are traps, and are named.
 
 The readers: YAML 1.1 as PyYAML has it, and kubectl's Go reader, which takes the numbers of YAML 1.2 and y and n too.

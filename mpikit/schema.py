@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The JSON Schema of a values file, for editors: values/values.schema.json is what it gives."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What nobody refuses of an MPIJob and nobody means, and what it presumes to be on the cluster."""
 
 from __future__ import annotations

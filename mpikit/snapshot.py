@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All that the cluster says of a job at one moment, read in at most six requests."""
 
 from __future__ import annotations

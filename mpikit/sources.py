@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The text of a values file or a manifest: UTF-8, of a bounded length, out of a regular file or standard input."""
 
 from __future__ import annotations

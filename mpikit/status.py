@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What became of a job: everything the cluster says of it -> one verdict, why, and what to do next. Pure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A job reaches the cluster: all of its objects or none, and never twice. What applying it again would change."""
 
 from __future__ import annotations

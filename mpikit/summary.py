@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a person is told about a job before it is used: its numbers, and where its values came from."""
 
 from __future__ import annotations

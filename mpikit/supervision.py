@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A command that ends when this process does, with all that it started. Also a program: the supervisor in between.
 
 generate.py --pipe--> supervisor -> command -> its descendants

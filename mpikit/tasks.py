@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is done before a job: the download of weights and the preparation of data, as a command here or a Job there."""
 
 from __future__ import annotations

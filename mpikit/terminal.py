@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one writer of the kit: whatever reaches stdout or stderr passes through here.
 
 Talk on stderr is always escaped. stdout is data: into a pipe or a file it keeps its bytes, on a terminal it is escaped.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values: read the layers, merge them, and remember where each value came from.
 
 Layers, the later one wins: values/default.yaml, the named files in order, values/user.yaml, then --nodes, --cards and

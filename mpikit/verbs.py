@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The verbs that talk to a cluster. Nothing here runs before its verb is asked for: rendering needs no client."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Waiting for a job: a watch that survives what connections do, and no more than one request a second."""
 
 from __future__ import annotations

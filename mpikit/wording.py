@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What pydantic found wrong with a value, in our words: where, what, and what to write instead."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write scikit-learn's handwritten digits as an ImageFolder: train/<digit>/*.png and val/<digit>/*.png.
 
 1,797 real scans (Alpaydin and Kaynak, UCI, 1998), 8 x 8 pixels, enlarged to 32 x 32; a stratified fifth is held out.

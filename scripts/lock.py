@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write requirements/test-<python>-<platform>.txt: all packages of the test environment with their sha256.
 
 Run it with the Python that the file is for, after a change of pyproject.toml or constraints.txt:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mutation testing: mutmut changes a module in many small ways, and runs the tests of the kit that call what changed.
 
 python scripts/mutants.py quoting values --seconds 400

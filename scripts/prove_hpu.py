@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What scripts/prove-hpu does: five short runs on a Gaudi, each with a sentence of what was seen and a verdict.
 
 1. the cards are counted;  2. the same 20 steps in float32 on the card and on the CPU have the same losses;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cut a run of two ranks after every one of its 60 steps and resume it: how many end bit-identical to the run uncut?
 
 python scripts/soak_resume.py [sgd|adamw]    prints a line for each cut that differs, then the count; about ten minutes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the kit's tests share: values without anybody's own file, jobs made of settings, the real command."""
 
 from __future__ import annotations

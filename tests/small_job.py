@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One small MPIJob, the short names of its places, and all that `check` says of it when something is changed."""
 
 from __future__ import annotations

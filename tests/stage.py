@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rendered scripts laid out as the pods would see them, with stand-ins for mpirun, ssh and Python."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A command on a pseudo-terminal: the very bytes that a person's terminal would get."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a job needs and what nodes and quotas have for it, against numbers worked out by hand."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The connection to a cluster: kubectl's kubeconfig rules, repeats only where they are safe, and no secrets told."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """submit, wait, status and delete under a broken network: seeded schedules against the scripted server.
 
 More of them: scripts/soak faults --cases 1000. A schedule that fails names its seed; the same seed has the same faults.

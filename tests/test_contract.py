@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where kit and trainer meet: flags and their choices, and exit codes. The trainer's side is read without torch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """delete and status count only what an MPIJob owns: other operators use the same labels."""
 
 from __future__ import annotations

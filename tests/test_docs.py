@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the documents promise: every key explained, every file of the tree named, every values file with its result."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line as a user meets it: stdout is data, stderr is talk, exit codes mean what errors.py says."""
 
 from __future__ import annotations

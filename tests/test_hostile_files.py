@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files that cost time or memory, or are no files at all, in the place of values: each is named in a line.
 
 Most go through the command within this process; bench/hostile_files.py runs a process for each and shows the times.

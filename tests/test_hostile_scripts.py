@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rendered scripts under hostile values: what arrives is what the model has, and nothing in a value is run.
 
 Real bash runs worker.sh, run_vit.sh, setup.sh and rank.sh one after the other. mpirun, ssh, sshd and Python are

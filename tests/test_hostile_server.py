@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers that are valid HTTP and not what an API server says: one line and exit 3, whatever the verb."""
 
 from __future__ import annotations

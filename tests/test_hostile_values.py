@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hostile values files: each is refused with place and key, or every reader reads the manifest as the model has it.
 
 scripts/soak values --cases N [--seed S] [--server]; a failing case names its seed. VALUES_CASES, VALUES_SEED and

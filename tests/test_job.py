@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Numbers that follow from nodes and cards, and flags that follow from the values."""
 
 from __future__ import annotations

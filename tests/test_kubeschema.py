@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kubernetes' own schemas: types, unknown fields with the nearest known one, what is required, keys that are there twice."""
 
 # ruff: noqa: E501  # sentences for people, one a line, so that they can be searched for

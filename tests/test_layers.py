@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Imports point one way, and third parties live at one address."""
 
 from __future__ import annotations

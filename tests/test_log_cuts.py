@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """logs -f over streams that break off: each line once and in order. The server is scripted, its kubelet too.
 
 More of them: scripts/soak logs --cases 2000.

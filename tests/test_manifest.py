@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The operator's own rules, told before the operator can stay silent about them."""
 
 from __future__ import annotations

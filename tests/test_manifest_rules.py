@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every rule of `check` about an MPIJob itself, on one small job: what is changed, and all that is said of it.
 
 Where the API server or the operator has the rule, tests/cluster/test_agreement.py holds it against them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every rule of `check` about pods, on one small job: what is changed, and all that is said of it.
 
 The rules are the API server's; tests/cluster/test_agreement.py holds them against it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pod Security's sentences, as a real API server (1.35) has printed them, and the values keys behind them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every text comes back from YAML and from a shell as it went in, or is refused by name.
 
 scripts/soak quoting --cases N tries N texts for each property; the seed is printed at the end of every run.

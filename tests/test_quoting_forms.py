@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The exact text of each filter: what stands in manifests and scripts, and is compared with goldens."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The strict reader: what is one thing to every YAML reader is read, anything else is named with its line."""
 
 from __future__ import annotations

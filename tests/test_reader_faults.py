@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every fault of the strict reader as it is printed: place, key, message and fix; and the place of every value."""
 
 # ruff: noqa: E501  # sentences for people, one a line, so that they can be searched for

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What comes out: byte for byte against goldens, and read again by PyYAML and by kubectl's Go parser."""
 
 from __future__ import annotations

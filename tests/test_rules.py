@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rules across values: each fault names its key, its place and a fix that works."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rendered scripts under bash, on this machine.
 
 mpirun and ssh are stand-ins here: a stand-in can be made to fail at will and to show its argument list. tests/local

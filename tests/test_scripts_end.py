@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the rendered scripts end: success is proved by the completion record, and a rank ends with its daemon.
 
 mpirun, ssh and the trainer are stand-ins, which can be made to fail at will; tests/local and tests/cluster lose real

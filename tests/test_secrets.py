@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Secrets of the values, of addresses and of plug-ins reach no terminal, and files that may hold some are private."""
 
 from __future__ import annotations

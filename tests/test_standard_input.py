@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`-f -` gives every command the same job, however often it loads the values."""
 
 from __future__ import annotations

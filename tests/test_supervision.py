@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A command under supervision: its exit code, its end with its starter's, and folders that do not pile up."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What CI installs is what constraints.txt and the hash files say, and its actions are commits."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The verbs before a job: the command that is printed, the Job, what is done here, and what is refused."""
 
 from __future__ import annotations

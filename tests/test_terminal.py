@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """No control byte of a server, a name or a download reaches a terminal raw, by any verb or program."""
 
 from __future__ import annotations

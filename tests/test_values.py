@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layers: who wins, what is taken away, and where each value came from."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How layers of values are laid over each other: what stays, where each value was written, and each fault as printed."""
 
 # ruff: noqa: E501  # sentences for people, one a line, so that they can be searched for

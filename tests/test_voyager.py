@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """values/voyager.yaml against the files that it replaces: equal, but for the table in docs/voyager.md."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What all ranks must have in common before step 1: flags, versions, decoders, the trainer's code.
 
 Each rank puts its facts into the store of the rendezvous, rank 0 compares them, and every rank reads the verdict. No

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CIFAR-10, CIFAR-100 and Fashion-MNIST from the files that their authors publish, packed or unpacked."""
 
 from __future__ import annotations

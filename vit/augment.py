@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is done to one image: a picture (H, W, 3) and a generator, which is all the randomness -> pixels (S, S, 3)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packed data unpacked up to a limit: a few KiB can stand for as many GiB. Needs no torch. All raise ValueError."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints: folders step_<8 digits> with model.pt, optimizer.pt, state.json and MANIFEST.json (sha256, bytes).
 
 Where a run averages its weights, the average is in ema.pt.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SHA-256, MD5 and CRC32C of bytes that come in pieces. Needs no torch; CRC32C is faster where numpy is."""
 
 from __future__ import annotations

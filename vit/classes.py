@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Class names: those of a data set matched with those that a checkpoint was trained on. Needs no torch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The trainer's flags: one frozen Config, read from the command line once. Needs no torch."""
 
 from __future__ import annotations

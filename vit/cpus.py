@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many CPUs this process may use: the container's limit, shared by the ranks of the node. Needs no torch."""
 
 from __future__ import annotations

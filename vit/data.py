@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decoded uint8 batches of the training and validation images."""
 
 from __future__ import annotations

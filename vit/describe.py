@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every number that follows from the flags, as a sentence before step 1 and in config.json."""
 
 from __future__ import annotations

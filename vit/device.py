@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One small interface over HPU, CUDA and CPU. `python -m vit.device KIND` prints how many of that kind there are."""
 
 from __future__ import annotations

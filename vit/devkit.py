@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ImageNet's development kit of 2012: its classes, how many images each has, and the class of each validation image."""
 
 from __future__ import annotations

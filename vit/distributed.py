@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The process group and the few collectives that the trainer needs; every one is a no-op for a single process."""
 
 from __future__ import annotations

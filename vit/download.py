@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One file from a web server to one path: whole and checked, or not there. Resumed by ranges, locked, bounded in tries.
 
 <name>            only ever the whole, checked file

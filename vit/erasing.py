@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random erasing (arXiv:1708.04896) of a normalised image, as timm does it."""
 
 from __future__ import annotations

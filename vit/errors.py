@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exit codes and the exception tree of the trainer. Needs no torch.
 
 TrainError > ConfigError > WeightsError

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """python -m vit.evaluate: one weights file or run against the validation images; the result is one JSON object."""
 
 from __future__ import annotations

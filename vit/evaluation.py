@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exact evaluation: each validation image counted once over all ranks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Failures of the system and of libraries, named: exceptions that are not bugs of this program become a TrainError.
 
 Needs no torch: its exceptions are recognised by class name and text.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """python -m vit.fetch URL PATH: one file from a web server, whole and checked, or not there. Needs no torch.
 
 It goes on where it stopped, as often as it is started. Exit codes: vit/errors.py; 7 the disk, 8 what came is damaged or

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The images below root/<class>/ as one block of names and an array of labels: kept on disk, and mapped, not loaded.
 
 An index file is one line, then the ends of the names (uint64), the labels (int16 or int32) and the names joined. The

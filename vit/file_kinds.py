@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a file given as weights is, by its first bytes and its name: a kind that can be read, or a refusal with a fix.
 
 Nothing of the file is executed. Needs no torch.

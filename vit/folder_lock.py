@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who holds a run's folder, and whether it still is the folder that the run opened."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which files below root/<class>/ are images: one rule for training, evaluation and vit.prepare.
 
 * Hidden names (.x, ._x.png) and what systems leave behind (__MACOSX, lost+found) are skipped, folders and files alike.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lock of a run's folder on a mount without flock: a file `lock.<k>` that its owner rewrites every 10 seconds.
 
 Only contents are compared, never the clocks of two machines, and nobody is judged by host and pid alone. A contender

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Gaudi backend. The only module that imports habana_frameworks, and only when an HPU is asked for."""
 
 from __future__ import annotations

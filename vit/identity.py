@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What must not change when a run goes on: compared with its last checkpoint before any step. Needs no torch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tree of train/<class>/<image> and val/<class>/<image>, looked through where it lies and marked as whole."""
 
 from __future__ import annotations

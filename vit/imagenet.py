@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ILSVRC2012's archives -> train/<wnid>/*.JPEG and val/<wnid>/*.JPEG, read in place and written in parallel."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ctrl-C while modules are imported: exit code 130 at once. Imports nothing that takes time."""
 
 from __future__ import annotations

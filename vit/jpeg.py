@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """JPEG data -> RGB pixels by the fastest decoder that is there; all of them give Pillow's pixels to the bit."""
 
 from __future__ import annotations

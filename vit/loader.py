@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Batches in the order of their keys: decoded ahead by processes, or, where there are none, when they are asked for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The training loop: steps, metric lines, evaluations, checkpoints, stop."""
 
 from __future__ import annotations

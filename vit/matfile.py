@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MATLAB's file format, level 5, as far as ImageNet's devkit needs it: structs, texts and numbers.
 
 Source: "MAT-File Format", The MathWorks; every element is a type, a size, and bytes padded to 8.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What happened between two metric lines: sums on the device, read only when a line or a checkpoint needs them."""
 
 from __future__ import annotations

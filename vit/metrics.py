@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lines of metrics.jsonl: their keys, order and meaning. Needs no torch."""
 
 from __future__ import annotations

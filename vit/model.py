@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Vision Transformer (arXiv:2010.11929) with timm's state-dict keys and the numerics of Google's flax code.
 
 Shapes: B images, N tokens (class token first), D width, H heads, d = D / H, P patch side.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Google's .npz files: every layout in use brought to the published one, and that one to and from timm's state dict.
 
 An .npz holds float32, channels last, keys joined with "/"; D width, h heads, d = D / h. Source: vit_jax/checkpoint.py

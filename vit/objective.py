@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What training minimises: cross-entropy, with label smoothing and mixup (arXiv:1710.09412) if asked for."""
 
 from __future__ import annotations

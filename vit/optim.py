@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Learning-rate schedule and optimizer."""
 
 from __future__ import annotations

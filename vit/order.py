@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which images each rank sees when: pure functions of the seed, so that a resume needs no saved state."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """This trainer's own checkpoints, given as weights: what they were made with, and settings taken from them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Imports of packages that may be absent or broken: needed ones end the run, optional ones give one warning."""
 
 from __future__ import annotations

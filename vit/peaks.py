@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Peak rates of accelerators in bfloat16 with dense matrices, so that a rate can be told as a share. Needs no torch."""
 
 from __future__ import annotations

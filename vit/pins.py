@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SHA-256 of published files, where it is known. For Google's .npz weights no source was found, so it is unknown.
 
 Sources: tensorflow/datasets, tensorflow_datasets/url_checksums/{cifar10,cifar100,fashion_mnist,imagenet2012}.txt at

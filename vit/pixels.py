@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An image that Pillow opened -> RGB pixels of 8 bits, in every mode that has a known white; the others are refused.
 
 | mode of the file | becomes |

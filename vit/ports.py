@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """State dicts of the PyTorch ports under timm's keys, and in this trainer's form where the function stays the same."""
 
 from __future__ import annotations

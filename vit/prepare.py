@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """python -m vit.prepare DATASET --from DIR --to DIR: published archives -> what the trainer reads. Needs no torch.
 
 It goes on where it stopped, as often as it is started. The data set is whole when --to holds MANIFEST.json; until then

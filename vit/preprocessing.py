@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How images become a model's input, where no flag says it: from the checkpoint or a file beside the weights.
 
 Flags win, then what the checkpoint was made with, then timm's config.json or Hugging Face's preprocessor_config.json in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A process of the trainer from its first line to its end. Needs no torch."""
 
 from __future__ import annotations

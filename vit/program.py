@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the commands beside the trainer share: flags, lines on stderr, signals, and an exit code of the one table."""
 
 from __future__ import annotations

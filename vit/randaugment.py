@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """RandAugment (arXiv:1909.13719) with timm's operations, strengths and way to write it: rand-m9-mstd0.5-inc1."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who this process is among the ranks, read from mpirun's or torchrun's environment. Needs no torch."""
 
 from __future__ import annotations

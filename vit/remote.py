@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One file on a web server: what the server states of it, and its bytes from a given place on. No torch, no numpy."""
 
 from __future__ import annotations

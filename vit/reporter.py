@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one place that writes to stdout, stderr and the attempt's log: metric lines, sentences, the live line."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Resizing of uint8 pixels: antialiased to within one level of Pillow's, or as tf.image.resize does; and mirroring."""
 
 from __future__ import annotations

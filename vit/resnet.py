@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ResNet below the hybrid's transformer: weight-standardised convolutions, SAME padding, GroupNorm.
 
 As vit_jax/models_resnet.py computes it, under timm's module names (ResNetV2 with preact=False).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Batches in memory that processes share: loaders write pixels into its slots, and the rank reads them there.
 
 The memory is a file without a name (memfd_create), so it needs no /dev/shm, which has 64 MB in a pod unless more is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """output_dir/name: lock, attempt logs, metrics.jsonl, events.jsonl, last and best. Only global rank 0 opens it."""
 
 from __future__ import annotations

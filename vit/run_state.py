@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Everything that a run consists of while it runs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading torch.save's files without executing anything: tensors are rebuilt, other objects become placeholders.
 
 Training programs put their flags (argparse.Namespace), optimizers and numbers of numpy beside the weights; torch's own

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run's state into a checkpoint, and back."""
 
 from __future__ import annotations

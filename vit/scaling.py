@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a model's input is: (pixel / 255 - mean) / std in each channel. Needs no numpy."""
 
 from __future__ import annotations

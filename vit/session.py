@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From flags to a run: opens device, ranks, folder, data, model; says every derived number; trains or evaluates."""
 
 from __future__ import annotations

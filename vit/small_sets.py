@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CIFAR-10, CIFAR-100 and Fashion-MNIST: the published files copied to where the trainer reads them, and read once."""
 
 from __future__ import annotations

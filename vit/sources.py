@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lists of labelled images: folders, arrays in memory, invented ones; and the decoding of one file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A data set on its way: built in <to>/.preparing, then renamed into place, and only then marked as whole.
 
 MANIFEST.json      the data set is whole: what it holds, and out of which archives

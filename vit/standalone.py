@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An evaluation without a run: device, ranks, validation images and a file of weights, and no folder of output."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """State dicts in files of torch.save or .safetensors: timm's, Hugging Face's, and those of training programs."""
 
 from __future__ import annotations

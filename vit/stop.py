@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SIGTERM, SIGUSR1 and SIGHUP: a request to stop that the training loop reads."""
 
 from __future__ import annotations

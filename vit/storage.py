@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files that survive a crash: written whole or not at all, and errors of the disk named."""
 
 from __future__ import annotations

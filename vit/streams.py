@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """stdout and stderr whose loss costs no run: the lines are in the run's files too. Needs no torch."""
 
 from __future__ import annotations

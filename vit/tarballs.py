@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Members of a tar, or of a tar within a tar, by place and size; nothing is unpacked that is no plain file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the trainer writes to stdout, stderr and its logs: nothing in it can disturb a terminal or tell a password.
 
 It is escaped into pipes too: mpirun carries the lines of a rank to terminals that the rank cannot see. No torch.

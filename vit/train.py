@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m vit.train FLAGS`: reads the flags, runs, and ends the process with the contract's exit code."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A part of a JPEG decoded alone: the very pixels of the whole image at a fraction of the work, by libjpeg-turbo 3.
 
 The library is `libturbojpeg.so.0` as the system's loader finds it (2.x has that name too, but cannot crop). The

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Check that an archive is whole, within a limit: a bomb is refused by its declared sizes, or while it unpacks."""
 
 from __future__ import annotations

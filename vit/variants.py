@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sizes of each model_type, and what follows from them. Needs no torch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weights files read into a model, whoever wrote them, and written in Google's layout."""
 
 from __future__ import annotations

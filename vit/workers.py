@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes that decode images into a ring: pieces of work go out through one pipe, word of them comes back.
 
 Whatever happens to one of them ends in a DataError that names the file it had in hand: it is killed, the file crashes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cluster: the one that KUBECONFIG names, else this machine's, which scripts/cluster brings up and takes down."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every fault that a job can meet on a cluster, made for real, with the verdict and the advice that `status` owes.
 
 Most jobs here are the kit's own CPU job whose manifest was changed by hand: `check` refuses such values, and a user who

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MPIJobs as the tests use them: printed by the command line, applied by kubectl, watched until they end."""
 
 from __future__ import annotations

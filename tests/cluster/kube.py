@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """kubectl as the tests use it: the real program against a real API server."""
 
 from __future__ import annotations

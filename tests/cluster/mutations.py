@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Manifests with a mistake or two: fields deleted, added, renamed, retyped, values from pools of what people write."""
 
 from __future__ import annotations

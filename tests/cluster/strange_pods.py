@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pods that do what the values files do not, and what a real API server (1.35) has said of each, by level and version.
 
 strange_pods.json is what it said; PODSECURITY_RECORD=1 scripts/test --cluster -k strange writes it anew.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """check against the API server and the operator, mutant by mutant: both take a manifest, or both refuse it.
 
 Long: scripts/soak manifests --cases N. AGREEMENT_CASES and AGREEMENT_SEED choose the mutants, named by their seeds.

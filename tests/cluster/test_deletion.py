@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`delete` on a real API server, operator and garbage collector: what carries the same labels survives."""
 
 from __future__ import annotations

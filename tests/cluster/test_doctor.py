@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What doctor finds before a job is submitted: each fault, produced for real, must be told alone and with its fix."""
 
 from __future__ import annotations

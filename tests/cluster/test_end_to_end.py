@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole jobs on the real node: scheduler, kubelet, sshd, mpirun and the trainer all take part."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What goes wrong in pods, on the real node: late workers, dead ranks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pods' image: what it holds, and that the Dockerfile says the same."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Many jobs in one namespace, and what it costs to look at them."""
 
 from __future__ import annotations

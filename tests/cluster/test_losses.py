@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A node that is lost in mid-training, on real pods: the job Fails and says why; only a proved end Succeeds."""
 
 from __future__ import annotations

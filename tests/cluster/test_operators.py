@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Older and current MPI Operators: the same manifests against each one's CRD."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pod Security: jobs that really run in namespaces which enforce a level, judged by admission, operator and kubelet."""
 
 from __future__ import annotations

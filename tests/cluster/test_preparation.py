@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From nothing to a job that starts: weights and data are made by Jobs in real pods, then a training job uses them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """scripts/cluster itself: a second cluster beside the one in use, brought up, broken and taken down."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pod Security: check's list of violations against that of the API server's admission, sentence by sentence."""
 
 from __future__ import annotations

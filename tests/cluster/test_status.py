@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`status` on every fault that a cluster can show, each made for real; the table is in faults.py."""
 
 from __future__ import annotations

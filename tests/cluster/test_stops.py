@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A job that is asked to stop, in each way that a cluster asks: all ranks save, no step is lost.
 
 MPIKIT_STOPS=10 stops a job ten times in each way; once is the default.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every shipped values file against the API server, the operator and the scheduler, on simulated nodes."""
 
 from __future__ import annotations

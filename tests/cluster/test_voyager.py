@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Voyager in a box: 42 simulated nodes with 8 Gaudi cards, and users' namespaces as the site gives them out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The walk of docs/voyager.md on simulated Voyager: each of its commands, as they stand there, in their order."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values files that somebody could write by mistake or on purpose; the seed of a case says all of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The MPIJob that a job should come out as, built from the model without the templates: a second opinion on them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values files that cost time or memory, or are no files at all; each made in a folder by its name."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every place of a values file where a text may stand, out of the model's own JSON Schema."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """kubectl's Go reader and the API server as second readers of manifests, many in one call."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Strings that programs trip over, by kind. The kinds are well known; the list is our own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Jobs on this machine: the real scripts, real mpirun (Open MPI 4 and 5), the real trainer on the CPU."""
 
 from __future__ import annotations

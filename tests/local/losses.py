@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nodes to lose: which processes belong to one, and how a job of two of them ended."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real photographs through generate.py run, for a minute; scripts/fashion-mnist alone is the whole run."""
 
 from __future__ import annotations

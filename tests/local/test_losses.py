@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Daemons and whole nodes that are lost at random moments: never a success without the completion record.
 
 scripts/soak losses --cases N [--seed S] loses N of them; each case prints a line. The cases go through Open MPI 4 and

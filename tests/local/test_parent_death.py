@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """kill -9 of generate.py ends its job: ranks, daemons and loaders, under Open MPI 4 and 5."""
 
 from __future__ import annotations

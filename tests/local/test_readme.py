@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every command of the README that needs no cluster, run as it stands there in a copy of the project."""
 
 from __future__ import annotations

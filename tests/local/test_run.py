@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """generate.py run: to the end, through faults and stops, and on again."""
 
 from __future__ import annotations

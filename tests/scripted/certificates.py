@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Certificates of one test run: an authority, a server of it, and a server of an authority that nobody trusts."""
 
 from __future__ import annotations

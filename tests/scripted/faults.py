@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which fault befalls which request: the same seed, the same faults."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A pod whose log streams break off where a test says, and the lines that a container writes at worst."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tiny MPI Operator with a kubelet: jobs go Created, Running, then to the end that their seed decides."""
 
 from __future__ import annotations

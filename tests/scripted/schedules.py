@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A seeded schedule of faults, the commands that run in it, and the judge of what came of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The scripted API server: threads on 127.0.0.1, HTTP or TLS, real sockets, and a plan of what goes wrong.
 
 It stands in for a real API server because that one cannot be made to break off at a chosen byte. What it answers when

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Objects as an API server keeps them: uids, versions, apply, lists and deletion, true where the kit relies on it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One schedule's world: a server, a kubeconfig, and a clock that jumps over every pause."""
 
 from __future__ import annotations

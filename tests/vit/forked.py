@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs of the trainer whose stdout, stderr or both lose their reader: one process a run, forked after the imports.
 
 Reads cases as JSON lines, {seed, lines, streams, loaders}: the reader closes `streams` after so many lines. Answers

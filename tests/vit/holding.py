@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes that hold a run's folder, also on a mount without flock.
 
 No machine of the tests has such a mount. The stand-in is the kernel's own: a seccomp filter that makes the system call

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small archives in the format of ILSVRC2012's, out of real photographs and scans that packages ship."""
 
 from __future__ import annotations

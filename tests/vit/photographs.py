@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Photographs of every kind, made from the two that scikit-learn ships; and libjpeg-turbo 3, to crop them with."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run cut after any of its steps and resumed, against the run that nothing cut."""
 
 from __future__ import annotations

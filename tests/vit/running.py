@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ways to run the trainer: as ranks of its own or under mpirun; and to read what it wrote."""
 
 from __future__ import annotations

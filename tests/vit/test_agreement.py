@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ranks that disagree end before step 1, all of them, with one line that names what differs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small archives in the formats of CIFAR's and Fashion-MNIST's authors, written here byte by byte."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evaluations of own checkpoints: labels go by class name, settings come from the checkpoint."""
 
 from __future__ import annotations

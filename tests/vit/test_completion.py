@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The completion record: who writes it, where, and what it says."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Failures that are not bugs, driven through the command line: the documented exit code, one line, no traceback."""
 
 from __future__ import annotations

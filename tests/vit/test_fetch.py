@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """python -m vit.fetch against a server that breaks in every way: the file is whole, or not there and told why."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """python -m vit.fetch: files too large, bombs, changed under an ETag that stays, not the published ones."""
 
 from __future__ import annotations

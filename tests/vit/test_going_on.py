@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run that is resumed with other settings, or trained longer."""
 
 from __future__ import annotations

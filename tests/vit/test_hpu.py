@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole runs on the stand-in of tests/vit/standin: the calls are Habana's documented ones, in their order. No Gaudi."""
 
 from __future__ import annotations

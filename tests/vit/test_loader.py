@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real processes, files and signals. A file that never answers is a FIFO that nobody writes to."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """python -m vit.prepare: archives of the published formats become the verified tree, or one line says why not."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """timm is the second reader: the same operation at the same strength gives the same bytes."""
 
 from __future__ import annotations

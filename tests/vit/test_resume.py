@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A few of the cuts that scripts/soak_resume.py makes after every step."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faults of mounts that no local disk shows: a stand-in raises them where the trainer calls the system."""
 
 from __future__ import annotations

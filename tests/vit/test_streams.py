@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Streams that lose their reader, and the ways out of the process."""
 
 from __future__ import annotations

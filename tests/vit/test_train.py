@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole runs: exit codes, texts, files, resume, ranks."""
 
 from __future__ import annotations

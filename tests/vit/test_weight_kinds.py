@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each kind of file that is given as weights loads as the reference has it, or is rejected with a fix that is true."""
 
 from __future__ import annotations

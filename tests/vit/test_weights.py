@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The reference here is written from the paper and the .npz layout in numpy; it shares nothing with vit.model."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real HTTP server on loopback that holds one file as Google's storage does, and breaks as it is told to."""
 
 from __future__ import annotations

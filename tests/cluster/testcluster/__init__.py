@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A whole Kubernetes with the MPI Operator on one machine, and nothing of it left afterwards.
 
 Every daemon and every pod runs in one set of namespaces (processes, mounts, network) whose first process is inside.py:

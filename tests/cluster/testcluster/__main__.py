@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m testcluster`, which scripts/cluster calls."""
 
 import sys

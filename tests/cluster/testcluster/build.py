@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds the programs of the cluster, and builds those that are not there yet."""
 
 from __future__ import annotations

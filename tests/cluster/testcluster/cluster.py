@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Up, down and status of the cluster, as seen from this machine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands of etcd, the API server, the controller manager, the scheduler and the MPI Operator."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lets this machine's loopback into the cluster's own network: python -m testcluster.doorway FD PORT
 
 FD is a listening socket that was opened outside, PORT the API server's inside.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one exception of these modules, and the exit codes: 0 done, 1 it failed, 2 usage or something missing here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes the image of the pods without a registry, and the Python that is mounted into them.
 
 images/cpu/Dockerfile states the same packages; tests/cluster/test_image.py keeps the two in step.

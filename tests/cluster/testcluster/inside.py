@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The first process of the cluster's namespaces: starts everything in order, then looks after what it started.
 
     python -m testcluster.inside STATE_FOLDER LISTENING_FD

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keys, tokens and kubeconfigs: who is who in the cluster."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The real node: containerd, runc, a bridge between pods, kubelet and CoreDNS."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which programs the cluster is made of, and where the built ones are kept. go.mod and go.sum hold every version."""
 
 from __future__ import annotations

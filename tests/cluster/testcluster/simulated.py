@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nodes that exist only in the API, played by kwok: a Voyager in a box, and some nodes for the other values files."""
 
 from __future__ import annotations

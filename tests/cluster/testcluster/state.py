@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The folder that holds all of a running cluster, the lock on it, and the record of its processes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A stand-in for Habana's package on a machine without a Gaudi: it writes down calls and lets the CPU do the work.
 
 It holds the trainer to the documented contract: what is called, in which order, and what must not be called. It says

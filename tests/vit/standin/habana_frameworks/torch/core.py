@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """htcore: makes "hpu" mean the CPU, and writes down what a step does."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """hccl: gloo under Habana's name."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fused optimizers: torch's arithmetic under Habana's names and signatures."""
 
 import torch

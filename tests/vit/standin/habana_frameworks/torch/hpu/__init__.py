@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The card, as habana_frameworks.torch.hpu tells of it."""
 
 from habana_frameworks import note
