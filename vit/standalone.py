@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vit.agreement import facts_of, with_own_flags
 from vit.config import Config
-from vit.data import DamageReport
+from vit.data import Batch, DamageReport, Data
 from vit.describe import data_lines, doubts
-from vit.device import open_device
+from vit.device import Device, open_device
 from vit.distributed import Group
 from vit.errors import ConfigError
 from vit.evaluation import Evaluation, evaluate
@@ -60,22 +61,9 @@ def evaluate_weights(given: Config, ranks: Ranks) -> Outcome:
     group.broadcast_weights(model)
     if config.compile:
         device.compile(model)
-    keys = EvalBatches(
-        num_images=len(data.val.source),
-        rank=group.rank,
-        world_size=group.world_size,
-        batch_size=config.eval_batch_size,
-    )
-    loader = open_loader(
-        data.val,
-        keys,
-        device,
-        num_workers=num_loader_workers(config, ranks),
-        read_timeout_seconds=config.read_timeout_seconds,
-    )
     result = evaluate(
         model,
-        loader,
+        _open_loader(config, data, device, ranks),
         device,
         group,
         autocast=config.autocast,
@@ -85,6 +73,23 @@ def evaluate_weights(given: Config, ranks: Ranks) -> Outcome:
     )
     group.barrier()  # the first rank to leave makes mpirun end ranks that still work
     return Outcome(config=config, result=result, class_names=data.class_names, num_present=present)
+
+
+def _open_loader(config: Config, data: Data, device: Device, ranks: Ranks) -> Iterator[Batch]:
+    """Open the loader of this rank's share of the validation images."""
+    keys = EvalBatches(
+        num_images=len(data.val.source),
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        batch_size=config.eval_batch_size,
+    )
+    return open_loader(
+        data.val,
+        keys,
+        device,
+        num_workers=num_loader_workers(config, ranks),
+        read_timeout_seconds=config.read_timeout_seconds,
+    )
 
 
 def _settle(config: Config) -> tuple[Config, Own | None, list[str]]:
