@@ -22,7 +22,7 @@ YOUNG_SECONDS = 60.0  # a folder is made a moment before its lock
 
 # Folders of the system (Filesystem Hierarchy Standard 3.0): nothing of a job belongs into these or below them ...
 _SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr")
-# ... and these hold other people's: a job needs a folder of its own below.
+# ... and these contain other people's files: a job needs its own folder below them.
 _SHARED = (
     "home",
     "media",
@@ -42,7 +42,7 @@ _SHARED = (
 
 @contextlib.contextmanager
 def work_folder() -> Iterator[tuple[Path, int]]:
-    """A temporary folder, and the open file by which it is known to be in use; what dead runs left is removed first."""
+    """A temporary folder, and the open file that marks it as in use; leftovers of dead runs are removed first."""
     clear_stale(Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
         held = os.open(Path(name) / HELD, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -54,7 +54,7 @@ def work_folder() -> Iterator[tuple[Path, int]]:
 
 
 def clear_stale(parent: Path) -> list[Path]:
-    """Remove this user's work folders that nobody holds any more; returns them."""
+    """Remove this user's work folders that are no longer in use; return them."""
     removed = []
     for path in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
@@ -88,6 +88,6 @@ def refuse_system_folder(key: str, folder: str) -> None:
         any(place.is_relative_to(Path("/", name)) for name in _SYSTEM) and Path("/dev/shm") not in place.parents
     )
     if place in shared or below_system:
-        fix = f"--set {key}=/path of a folder for this job's results" if key == "output" else "give a folder of its own"
+        fix = f"--set {key}=/path of a folder for this job's results" if key == "output" else "give a separate folder"
         where, key = (key, "") if key.startswith("--") else ("", key)
         raise one_fault(key, f"{shown(folder)} belongs to the system or to others", fix, where)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The completion record, by which the launcher knows that the ranks ended complete. Needs no torch.
+"""The completion record, which proves to the launcher that the run is complete. Needs no torch.
 
 mpirun's exit code proves nothing: Open MPI 5 ends with 0 when it has lost the daemon of a node.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lock of a run's folder on a mount without flock: a file `lock.<k>` that its owner rewrites every 10 seconds.
 
-Only contents are compared, never the clocks of two machines, and nobody is judged by host and pid alone. A contender
+Only contents are compared, never the clocks of two machines, and host and pid alone decide nothing. A contender
 that finds lock files watches them for MISSED + 1 of its own intervals. If one changes, its owner lives. If none does,
 the owner missed MISSED beats or more, and the contender makes `lock.<k + 1>` with O_EXCL, which only one contender can.
 It then looks once more, and withdraws if anything changed. So no file of a living owner is ever deleted. An owner that
@@ -135,7 +135,7 @@ def read_files(folder: Path) -> Files:
 
 
 def remove_files(folder: Path, files: Files) -> None:
-    """Delete lock files that nobody writes any more. Raises OSError."""
+    """Delete lock files that are no longer written. Raises OSError."""
     for number in files:
         (folder / f"lock.{number}").unlink(missing_ok=True)
 
