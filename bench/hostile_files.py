@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.hostile.files import FILES  # noqa: E402  after the path
+from tests.support.hostile.files import FILES  # noqa: E402  after the path
 
 COMMAND = [sys.executable, "generate.py", "check", "--no-user-file", "-f", "cpu.yaml", "-f"]
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vit.file_index import make_index, read_index, write_index
+from vit.data.folder_index import make_index, read_index, write_index
 
 NUM_CLASSES = 100
 

@@ -23,7 +23,7 @@ import numpy as np
 from photographs import SIDE
 from PIL import Image
 
-from vit.turbojpeg import cropper
+from vit.images.turbojpeg import cropper
 
 BATCH = 32
 SCALE, RATIO = (0.05, 1.0), (3 / 4, 4 / 3)
@@ -52,9 +52,9 @@ def exhaust(batches: Iterator[object]) -> None:
 
 
 def ours(folder: Path) -> Callable[[], object]:
-    from vit.augment import inception
-    from vit.data import Batches
-    from vit.sources import FolderSource
+    from vit.data.batches import Batches
+    from vit.data.datasets import FolderSource
+    from vit.images.transforms import inception
 
     source = FolderSource(folder)
     source.cache_left = 0  # as in a set that is too large to be kept
@@ -66,8 +66,8 @@ def ours(folder: Path) -> Callable[[], object]:
 
 
 def ours_of(path: Path, box: Box) -> Any:
-    from vit.resize import resize
-    from vit.sources import open_image
+    from vit.data.datasets import open_image
+    from vit.images.resize import resize
 
     left, top, right, bottom = box
     return resize(open_image(path)[top:bottom, left:right], SIDE, SIDE)
@@ -136,7 +136,7 @@ def torchvision_v2_of(path: Path, box: Box) -> Any:
 
 def by_hand(crop: Callable[[Path, Box], Any], mirror: Callable[[Any], Any]) -> Callable[[Path], Callable[[], object]]:
     """A bare loop around a crop: boxes and flips are drawn once, before."""
-    from vit.augment import crop_box
+    from vit.images.transforms import crop_box
 
     def loader(folder: Path) -> Callable[[], object]:
         paths = sorted(folder.glob("one/*"))
@@ -265,7 +265,7 @@ def is_there(side: Side) -> bool:
 
 def largest_difference(side: Side, folder: Path) -> int:
     """From Pillow's pixels of 16 crops, in levels."""
-    from vit.augment import crop_box
+    from vit.images.transforms import crop_box
 
     random, most = np.random.RandomState(1), 0
     for path in sorted(folder.glob("one/*"))[:16]:

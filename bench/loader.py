@@ -30,13 +30,13 @@ from typing import Any
 import torch
 from photographs import SIDE, write_photographs
 
-from vit.augment import inception
-from vit.data import Batches
-from vit.device import Device
-from vit.loader import open_loader
-from vit.order import Key
-from vit.ranks import Ranks
-from vit.sources import FolderSource
+from vit.data.batches import Batches
+from vit.data.datasets import FolderSource
+from vit.data.loader import open_loader
+from vit.data.sampler import Key
+from vit.images.transforms import inception
+from vit.runtime.device import Device
+from vit.runtime.ranks import Ranks
 
 BATCH = 64
 WARM = 8  # batches

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from vit.order import MicroBatches, TrainOrder
+from vit.data.sampler import MicroBatches, TrainOrder
 
 RANKS = (1, 2, 8, 16, 64, 168, 336)
 BATCH = 64

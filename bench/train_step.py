@@ -5,7 +5,8 @@ python bench/train_step.py [--model ViT-B_16] [--sizes 224 384] [--precisions fp
                            [--threads 1]
 
 Both sides have the same weights, images, GELU, SGD with momentum and clipping by global norm; float32, then bfloat16
-autocast, on the CPU. `ours` is the loop's own step (vit.loop.take_step: micro-batches, rate, meter) with its batch at
+autocast, on the CPU. `ours` is the loop's own step (vit.training.loop.take_step: micro-batches, rate, meter) with its
+batch at
 hand; `timm` is forward, backward, clip, step; `model` is our model in that plain loop, so ours / model is what the loop
 costs. Memory is the largest resident size of a fresh process for each side. A CPU without AVX-512 or AMX multiplies
 bfloat16 matrices some 200 times slower than float32 ones: give it a small image.
@@ -27,15 +28,15 @@ import torch
 from torch.nn import functional as F
 
 from vit.config import Config
-from vit.data import Batch
-from vit.device import Device
-from vit.distributed import Group
-from vit.loop import take_step
-from vit.meter import Meter
-from vit.model import create_model
-from vit.optim import create_optimizer
-from vit.ranks import Ranks
-from vit.run_state import Session
+from vit.data.batches import Batch
+from vit.model.transformer import create_model
+from vit.runtime.device import Device
+from vit.runtime.distributed import Group
+from vit.runtime.ranks import Ranks
+from vit.training.loop import take_step
+from vit.training.meter import Meter
+from vit.training.optimizer import create_optimizer
+from vit.training.state import Session
 
 TIMM = {"ViT-B_16": "vit_base_patch16_224", "ViT-B_32": "vit_base_patch32_224", "ViT-S_16": "vit_small_patch16_224"}
 SIDES = ("ours", "model", "timm")

@@ -22,8 +22,9 @@ KitError                 1   the job, check or comparison says no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
+
+from mpikit.diagnostics import Fault
 
 EXIT_NO = 1
 EXIT_VALUES = 2
@@ -31,35 +32,6 @@ EXIT_CLUSTER = 3
 EXIT_TIMEOUT = 4
 EXIT_INTERNAL = 70  # sysexits.h EX_SOFTWARE
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
-KEY_SHOWN = 200  # characters of a key in a message
-
-
-def one_line(text: str) -> str:
-    """`text` with all escaped that could disturb a terminal: controls, line breaks, marks that turn the direction."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong: where (file, dotted key), what, and how to put it right."""
-
-    key: str
-    where: str
-    message: str
-    fix: str = ""
-    severity: Literal["fault", "warning"] = "fault"
-
-    def as_dict(self) -> dict[str, str]:
-        """The fields as `check -o json` prints them."""
-        return {name: str(value) for name, value in asdict(self).items()}
-
-    def __str__(self) -> str:
-        label = "warning" if self.severity == "warning" else ""
-        key = self.key if len(self.key) <= KEY_SHOWN else f"{self.key[:KEY_SHOWN]}..."
-        line = ": ".join(one_line(part) for part in (self.where, label, key, self.message) if part)
-        return line + (f"\n  fix: {one_line(self.fix)}" if self.fix else "")
 
 
 class KitError(Exception):
@@ -96,7 +68,7 @@ class JobError(KitError):
     """A job on the cluster that failed, or that stands in the way."""
 
     status: Any = None
-    """The mpikit.status.Status that tells more, for -o json; None if there is none."""
+    """The mpikit.lifecycle.status.Status that tells more, for -o json; None if there is none."""
 
 
 class ClusterError(KitError):

@@ -17,14 +17,15 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from mpikit.errors import Fault, Interrupted, RunError, ValuesError, one_fault
-from mpikit.folders import refuse_system_folder, work_folder
-from mpikit.job import Job
-from mpikit.parts import Claim
-from mpikit.profiles import EXIT_CODES
-from mpikit.render import Rendered
+from mpikit.config.job import Job
+from mpikit.config.prepare import Task
+from mpikit.config.sections import Claim
+from mpikit.diagnostics import Fault
+from mpikit.errors import Interrupted, RunError, ValuesError, one_fault
+from mpikit.render.folders import refuse_system_folder, work_folder
+from mpikit.render.renderer import Rendered
 from mpikit.supervision import run_supervised
-from mpikit.tasks import Task
+from mpikit.trainer import EXIT_CODES
 
 # ssh's place in mpirun and in run_vit.sh: options and the host are dropped, the rest is the command. Each node has a
 # folder for temporary files of its own: two daemons of Open MPI 4 that make one folder at once end the job (code 213).

@@ -21,26 +21,27 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "mutants"
-_MANIFEST_TESTS = ("test_manifest_rules", "test_pod_rules")
-# The fast tests that say what a module does.
+_MANIFEST_TESTS = ("validation/test_manifest_rules", "validation/test_pod")
+_LAYER_TESTS = ("config/test_layers", "config/test_layer_order")
+_YAML_TESTS = ("text/test_strict_yaml", "text/test_strict_yaml_faults")
+# The fast tests in tests/unit that say what a module does.
 TESTS: dict[str, tuple[str, ...]] = {
-    "quoting": ("test_quoting_forms",),
-    "values": ("test_values", "test_values_layers"),
-    "reader": ("test_reader", "test_reader_faults"),
-    "scalars": ("test_reader", "test_reader_faults"),
-    "sources": ("test_values", "test_values_layers"),
-    "manifest": _MANIFEST_TESTS,
-    "mpijob": _MANIFEST_TESTS,
-    "injected": _MANIFEST_TESTS,
-    "sense": _MANIFEST_TESTS,
-    "podsecurity": ("test_podsecurity",),
-    "podresources": _MANIFEST_TESTS,
-    "pods": _MANIFEST_TESTS,
-    "podcontainers": _MANIFEST_TESTS,
-    "podvolumes": _MANIFEST_TESTS,
-    "podrights": _MANIFEST_TESTS,
-    "podnames": _MANIFEST_TESTS,
-    "kubeschema": ("test_kubeschema", *_MANIFEST_TESTS),
+    "text/quoting": ("../fuzz/test_quoting",),
+    "text/strict_yaml": _YAML_TESTS,
+    "text/yaml_scalars": _YAML_TESTS,
+    "text/input": _LAYER_TESTS,
+    "config/layers": _LAYER_TESTS,
+    "validation/manifest": _MANIFEST_TESTS,
+    "validation/mpijob": _MANIFEST_TESTS,
+    "validation/lint": _MANIFEST_TESTS,
+    "validation/references": _MANIFEST_TESTS,
+    "validation/pod_security": ("validation/test_pod_security",),
+    "validation/resources": _MANIFEST_TESTS,
+    "validation/pod": _MANIFEST_TESTS,
+    "validation/containers": _MANIFEST_TESTS,
+    "validation/volumes": _MANIFEST_TESTS,
+    "validation/field_checks": _MANIFEST_TESTS,
+    "validation/schema": ("validation/test_schema", *_MANIFEST_TESTS),
 }
 SETTINGS = """
 [tool.mutmut]
@@ -71,7 +72,7 @@ def copy_of_the_tree(module: str) -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    tests = json.dumps([f"tests/{name}.py" for name in TESTS[module] if (ROOT / f"tests/{name}.py").exists()])
+    tests = json.dumps([f"tests/unit/{name}.py" for name in TESTS[module]])
     with (folder / "pyproject.toml").open("a") as file:
         file.write(SETTINGS.format(module=module, tests=tests))
     return folder

@@ -66,7 +66,7 @@ def compare(first: Rows, second: Rows, limit: float) -> float:
 
 def cards(wanted: int) -> str:
     """Count them."""
-    command = [sys.executable, "-m", "vit.device", "hpu"]
+    command = [sys.executable, "-m", "vit.runtime.devices", "hpu"]
     found = int(subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=True).stdout)
     if found < wanted:
         raise Failed(f"{found} cards answer, {wanted} are asked for: see hl-smi, and the pod's habana.ai/gaudi")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.vit.resuming import NUM_STEPS, Cuts
+from tests.support.resuming import NUM_STEPS, Cuts
 
 
 def main(optimizer: str) -> int:

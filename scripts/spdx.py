@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LINE = "# SPDX-License-Identifier: Apache-2.0"
 GO_LINE = LINE.replace("#", "//", 1)
-FOLDERS_LEFT_OUT = ("templates/", "tests/golden/", "requirements/", "tests/cluster/build/")
+FOLDERS_LEFT_OUT = ("templates/", "tests/contract/golden/", "requirements/", "tests/e2e/build/")
 """The last is what the cluster's programs are built from: a change there builds them anew."""
 
 

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from mpikit.job import Job
-from mpikit.load import load_job
-from mpikit.payload import Payload
-from mpikit.render import Rendered, render
-from mpikit.values import load_values
+from mpikit.config.job import Job
+from mpikit.config.layers import load_values
+from mpikit.config.loader import load_job
+from mpikit.render.payload import Payload
+from mpikit.render.renderer import Rendered, render
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 STUB = Payload({"vit/__init__.py": b""})
 """A trainer of one empty file: goldens must not change with every line of the real one."""
 
@@ -41,7 +41,9 @@ Command = Callable[..., Done]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden/ from what is rendered now")
+    parser.addoption(
+        "--update-golden", action="store_true", help="rewrite tests/contract/golden/ from what is rendered now"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from vit.interrupts import leave_on_interrupt, raise_on_interrupt
+from vit.runtime.process import leave_on_interrupt, raise_on_interrupt
 
 if __name__ == "__main__":
     leave_on_interrupt()
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from vit.config import Config, parse_args
 from vit.errors import StorageError
-from vit.process import run_process
-from vit.ranks import Ranks
-from vit.reporter import Reporter
-from vit.stop import StopRequest
-from vit.train import launch
+from vit.runtime.console import Reporter
+from vit.runtime.launcher import launch
+from vit.runtime.process import run_process
+from vit.runtime.ranks import Ranks
+from vit.runtime.signals import StopRequest
 
 if TYPE_CHECKING:
-    from vit.standalone import Outcome
+    from vit.training.evaluator import Outcome
 
 FLAGS = (
     *("dataset", "data_path", "model_type", "gelu", "pretrained_dir", "img_size", "eval_resize", "crop_pct"),
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
 
 def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
     """Evaluate on this rank; rank 0 prints the result. Raises TrainError."""
-    from vit.standalone import evaluate_weights
+    from vit.training.evaluator import evaluate_weights
 
     StopRequest()  # there is no state to save: a stop ends the process at once
     raise_on_interrupt()

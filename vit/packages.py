@@ -8,33 +8,11 @@ import importlib
 import logging
 import multiprocessing
 import os
-import sys
-from collections.abc import Sequence
 from types import ModuleType
-
-from vit.errors import ConfigError
-from vit.failures import name_failure
 
 logger = logging.getLogger(__name__)
 
-NEEDED = ("torch", "numpy", "PIL.Image")
 ORIGINAL = "Original error was: "  # numpy's text, which has a page of advice before it
-
-
-def import_needed(names: Sequence[str] = NEEDED) -> None:
-    """Import what every run needs. Raises ConfigError where a package is absent or broken."""
-    for name in names:
-        package = name.partition(".")[0]
-        try:
-            importlib.import_module(name)
-        except (Exception, SystemExit) as error:
-            if _is_absent(error, package):
-                what = f"this Python ({sys.executable}) has no {package}"
-                fix = "pip install torch numpy pillow, or use the right image"
-                raise ConfigError("python", what, fix) from error
-            what = f"{package} of this Python ({sys.executable}) cannot be imported ({reason_of(error)})"
-            fix = "install it again, or use the right image"
-            raise name_failure(error) or ConfigError("python", what, fix) from error
 
 
 @functools.cache
@@ -51,12 +29,12 @@ def optional_package(name: str, package: str = "", needs: tuple[str, ...] = ()) 
             getattr(module, attribute)
         return module
     except (Exception, SystemExit) as error:  # a package can raise anything while it is imported
-        if not _is_absent(error, package):
+        if not is_absent(error, package):
             _warn("%s is installed but cannot be imported (%s): going on without it", package, reason_of(error))
         return None
 
 
-def _is_absent(error: BaseException, package: str) -> bool:
+def is_absent(error: BaseException, package: str) -> bool:
     return isinstance(error, ModuleNotFoundError) and error.name == package
 
 

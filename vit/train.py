@@ -3,134 +3,30 @@
 
 from __future__ import annotations
 
-from vit.interrupts import leave_on_interrupt, raise_on_interrupt
+from vit.runtime.process import leave_on_interrupt, raise_on_interrupt
 
 if __name__ == "__main__":
     leave_on_interrupt()
 
-import logging
-import os
-import sys
-import time
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from vit.config import Config, parse_args
-from vit.errors import EXIT_CODES, ConfigError, TrainError
-from vit.failures import named_failures
-from vit.packages import import_needed
-from vit.process import run_process
-from vit.ranks import LAZY_MODE, Ranks, read_ranks
-from vit.reporter import Reporter
-from vit.terminal import write
-
-COMPILERS = ("torch._dynamo", "torch._inductor")
-RANK_0_SPEAKS_SECONDS = 1.0  # mpirun ends all ranks soon after the first failure: let rank 0's words out first
-
-
-Work = Callable[[Config, Ranks, Reporter], None]
+from vit.runtime.console import Reporter
+from vit.runtime.launcher import is_terminal, launch
+from vit.runtime.process import run_process
+from vit.runtime.ranks import Ranks
 
 
 def main(argv: Sequence[str]) -> int:
     """Run this rank; returns its exit code."""
-    return launch(argv, parse_args, _train, terminal=_is_terminal())
-
-
-def launch(
-    argv: Sequence[str],
-    parse: Callable[[Sequence[str]], Config],
-    work: Work,
-    *,
-    terminal: bool = False,
-    program: str = "vit.train",
-) -> int:
-    """Read flags and ranks, then do `work`, which imports torch; returns the exit code of how it ended."""
-    sys.excepthook = traceback.print_exception  # shows source lines from a zip too, unlike the default before 3.13
-    try:
-        _check_working_folder()
-        ranks = read_ranks(os.environ)
-        config = parse(argv)
-    except ConfigError as error:
-        return _refuse(error, program)
-    reporter = Reporter(rank=ranks.rank, terminal=terminal, stdout=sys.stdout, stderr=sys.stderr)
-    reporter.program = program
-    logging.basicConfig(level=logging.INFO, handlers=[reporter], force=True)
-    logging.captureWarnings(True)
-    if config.device in ("auto", "hpu"):  # from SynapseAI 1.18 on the import of torch itself reads this
-        os.environ.setdefault(LAZY_MODE, "1")
-    try:
-        return _run(work, config, ranks, reporter)
-    except SystemExit:  # a library's: only the end of the run is a success
-        reporter.say(traceback.format_exc().rstrip())
-        return EXIT_CODES["internal"]
-
-
-def _check_working_folder() -> None:
-    """Raise ConfigError where the current folder was removed: relative paths, and even torch, depend on it."""
-    try:
-        os.getcwd()  # noqa: PTH109  # the call that fails
-    except OSError as error:
-        what = f"cannot be read ({error.strerror})"
-        raise ConfigError("current folder", what, "cd to a folder that exists, then start again") from error
-
-
-def _is_terminal() -> bool:
-    """Whether a person watches stdout; mpirun gives ranks a pseudo-terminal even in a pod, so VIT_PROGRESS decides."""
-    wanted = os.environ.get("VIT_PROGRESS")
-    if wanted is not None or "OMPI_COMM_WORLD_RANK" in os.environ:
-        return wanted == "terminal"
-    return sys.stdout.isatty()
-
-
-def _run(work: Work, config: Config, ranks: Ranks, reporter: Reporter) -> int:
-    try:
-        _with_torch(work, config, ranks, reporter)
-    except TrainError as error:
-        if error.shared and ranks.rank != 0:
-            time.sleep(RANK_0_SPEAKS_SECONDS)
-        else:
-            reporter.fault(error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        reporter.say("vit.train: interrupted; the same command goes on from the last checkpoint")
-        return EXIT_CODES["interrupted"]
-    except Exception as error:  # a mistake of ours: show all of it, and end this rank so that mpirun ends the others
-        if type(error).__module__.startswith(COMPILERS):
-            return _say_uncompiled(error, reporter)
-        reporter.say(traceback.format_exc().rstrip())
-        return EXIT_CODES["internal"]
-    return EXIT_CODES["complete"]
-
-
-def _say_uncompiled(error: Exception, reporter: Reporter) -> int:
-    """torch's compiler failed, most often for want of a C++ compiler in the image."""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    fault = ConfigError("--compile", f"torch cannot compile here ({reason})", "leave --compile out, or install g++")
-    reporter.fault(fault)
-    return fault.exit_code
-
-
-def _with_torch(work: Work, config: Config, ranks: Ranks, reporter: Reporter) -> None:
-    """Import torch only now: a wrong flag is answered at once."""
-    import_needed()
-    with named_failures(config):
-        work(config, ranks, reporter)
+    return launch(argv, parse_args, _train, terminal=is_terminal())
 
 
 def _train(config: Config, ranks: Ranks, reporter: Reporter) -> None:
-    from vit.session import run
+    from vit.training.trainer import run
 
     raise_on_interrupt()
     run(config, ranks, reporter)
-
-
-def _refuse(error: ConfigError, program: str) -> int:
-    """Say what is wrong with the flags, once for all ranks."""
-    if os.environ.get("OMPI_COMM_WORLD_RANK", os.environ.get("RANK", "0")) == "0":
-        write(sys.stderr, f"{program}: {error}\n")
-    else:
-        time.sleep(RANK_0_SPEAKS_SECONDS)
-    return error.exit_code
 
 
 if __name__ == "__main__":

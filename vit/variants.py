@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 Size = tuple[int, int]
 """(height, width) in pixels or in tokens."""
@@ -79,3 +80,9 @@ VARIANTS: dict[str, Variant] = {
     ),
     "tiny": Variant(width=64, mlp_width=128, num_heads=4, num_layers=2, patch=8, dropout=0.0, img_size=32),
 }
+
+
+AttentionKind = Literal["fused", "explicit"]
+
+
+GeluKind = Literal["tanh", "erf"]

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: `main`, and the group that all commands belong to."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from mpikit.cli.jobs import VERBS
+from mpikit.cli.offline import OFFLINE, render_verb
+from mpikit.cli.options import OUT_OPTION, Options, shared_options
+from mpikit.cli.prepare import CHORES
+from mpikit.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NO, EXIT_VALUES, KitError
+from mpikit.text.terminal import talk
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@shared_options
+@OUT_OPTION
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Turn a small values file into an MPIJob that trains a Vision Transformer.
+
+    With no verb: render.
+
+    \b
+        python generate.py --nodes 2 | kubectl apply -f -
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(render_verb)
+
+
+for verb in (*OFFLINE, *CHORES, *VERBS):
+    cli.add_command(verb)
+
+
+def main() -> int:
+    """The exit code of a command line; errors.py has the table."""
+    options = Options()
+    try:
+        cli.main(obj=options, standalone_mode=False, prog_name="generate.py")
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+    except click.exceptions.Abort:
+        return EXIT_INTERRUPTED
+    except click.ClickException as error:
+        return _report(
+            error, f"{error.format_message()}\n  fix: {_help_of(error)} --help shows the options", EXIT_VALUES, options
+        )
+    except KitError as error:
+        return _report(error, str(error), error.exit_code, options)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of stdout has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_NO
+    except Exception as error:
+        text = f"internal error: {type(error).__name__}: {error}\n  fix: report it, with what --debug prints"
+        return _report(error, text, EXIT_INTERNAL, options)
+    return 0
+
+
+def _help_of(error: click.ClickException) -> str:
+    """The command whose help tells what was wrong."""
+    context = getattr(error, "ctx", None)
+    return f"python {context.command_path if context else 'generate.py'}"
+
+
+def _report(error: Exception, text: str, code: int, options: Options) -> int:
+    if options.debug:
+        import traceback
+
+        talk("".join(traceback.format_exception(error)))
+    talk(text)
+    return code

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands that need no cluster: render, init, check, schema, run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mpikit.cli.context import introduce, load, login, rendered_job
+from mpikit.cli.options import OUT_OPTION, Options, shared_options, target_options
+from mpikit.cli.view import all_values, headline, once_more
+from mpikit.diagnostics import Fault
+from mpikit.errors import EXIT_NO, EXIT_VALUES, ValuesError
+from mpikit.text.terminal import show, show_data, talk
+
+if TYPE_CHECKING:
+    from mpikit.validation.manifest import Target
+
+
+@click.command("render")
+@shared_options
+@OUT_OPTION
+@click.pass_obj
+def render_verb(options: Options) -> None:
+    """Print the manifests, or write them and the scripts to a folder."""
+    values, job, warnings = load(options)
+    rendered = rendered_job(job)
+    introduce(values, job, warnings)
+    if options.out is None:
+        show_data(rendered.manifest)
+        talk(once_more(job))
+        return
+    from mpikit.render.output import next_step, write_out
+
+    talk(*write_out(Path(options.out), job, rendered), next_step(Path(options.out), job))
+
+
+@click.command()
+@click.option("--site", default="voyager", show_default=True, help="Values file in values/ to start from.")
+@click.option("--user", default=None, help="Whose jobs these are.  [default: login name]")
+@shared_options
+@click.pass_obj
+def init(options: Options, site: str, user: str | None) -> None:
+    """Write values/user.yaml from a site's values and a user name."""
+    from mpikit.render.output import write_user_values
+
+    show(str(write_user_values(options.root, site, user or login())))
+
+
+@click.command()
+@shared_options
+@click.option("--manifest", metavar="FILE", help="Check this manifest instead of values. - is standard input.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Name every value and where it came from, and what the cluster must have."
+)
+@click.option("--strict", is_flag=True, help="Take warnings for faults.")
+@target_options
+@click.pass_obj
+def check(options: Options, /, manifest: str | None, output: str, verbose: bool, strict: bool, **target: Any) -> None:
+    """Find every fault of the values, or of a manifest, offline."""
+    from mpikit.text.input import read_text
+    from mpikit.validation.manifest import Target, check_manifest, needs
+
+    if manifest is None:
+        text, found, lines, bad = *_check_values(options, Target(**target)), EXIT_VALUES
+    else:
+        text, lines, bad = read_text(manifest, manifest), [], EXIT_NO
+        found = check_manifest(text, manifest, Target(**target))
+    if output == "json":
+        show(json.dumps([fault.as_dict() for fault in found], indent=2))
+    else:
+        verdicts = [str(fault) for fault in found] or ["no fault found"]
+        needed = [f"  the cluster must have {name}" for name in needs(text)]
+        show("\n".join([*([*lines, *needed] if verbose else lines[:1]), *verdicts]))
+    if any(strict or fault.severity == "fault" for fault in found):
+        raise SystemExit(bad)
+
+
+def _check_values(options: Options, target: Target) -> tuple[str, list[Fault], list[str]]:
+    """The manifest that the values make if any, what is wrong with them, and the values one a line."""
+    from mpikit.validation.manifest import check_manifest
+    from mpikit.validation.provenance import security_faults
+
+    try:
+        values, job, warnings = load(options)
+    except ValuesError as error:
+        return "", list(error.faults), []
+    lines = [headline(job), *(f"  {key}: {value}  ({where})" for key, value, where in all_values(values))]
+    manifest = rendered_job(job).manifest
+    found = check_manifest(manifest, "the rendered manifest", target.without_pod_security())
+    violations = security_faults(manifest, target.pod_security, values, target.version)
+    return manifest, [*warnings, *found, *violations], lines
+
+
+@click.command()
+@shared_options
+def schema() -> None:
+    """Print the JSON Schema of a values file, for editors."""
+    from mpikit.config.json_schema import values_schema
+
+    show(json.dumps(values_schema(), indent=2))
+
+
+@click.command()
+@shared_options
+@click.pass_obj
+def run(options: Options) -> None:
+    """Run the same scripts on this machine under real mpirun: no cluster, no root, no ssh."""
+    from mpikit.local import run_job
+
+    values, job, warnings = load(options)
+    introduce(values, job, [fault for fault in warnings if fault.key != "output"])  # it is a folder of this machine
+    run_job(job, rendered_job(job), Path.cwd())
+
+
+OFFLINE = (render_verb, init, check, schema, run)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs before a job: weights and data. Each prints a command, runs it here, or prints a Job for the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mpikit.cli.context import load
+from mpikit.cli.options import ROOT, Options, shared_options
+from mpikit.errors import one_fault
+from mpikit.text.terminal import show, show_data, talk
+from mpikit.trainer import DATASETS
+
+if TYPE_CHECKING:
+    from mpikit.config.prepare import Task
+
+_here = click.option("--here", is_flag=True, help="Do it on this machine instead of printing the command.")
+_job = click.option(
+    "--job", "as_job", is_flag=True, help="Print a batch/v1 Job that does it on the cluster, for kubectl."
+)
+
+
+def _to(key: str) -> Callable[..., Any]:
+    text = f"Folder for it, in place of `{key}` of the values; a path, or {{pvc: ...}} as --set takes it."
+    return click.option("--to", "target", metavar="PATH", help=text)
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option("--variant", default="imagenet21k", show_default=True, help="Or augreg, or imagenet21k+imagenet2012.")
+@_to("pretrained")
+@click.option("--mirror", metavar="URL", help="Server that holds the bucket's files under the same paths.")
+@_here
+@_job
+@shared_options
+@click.pass_obj
+def weights(
+    options: Options,
+    model: str | None,
+    variant: str,
+    target: str | None,
+    mirror: str | None,
+    here: bool,
+    as_job: bool,
+) -> None:
+    """Download Google's weights of MODEL, checked and whole, to where training looks for them.
+
+    Without MODEL: that of the values. Without --here or --job the command is printed, to be run where the folder is.
+
+    \b
+        python generate.py weights ViT-B_16 --job | kubectl apply -f -
+    """
+    from mpikit.config.prepare import weights_task
+    from mpikit.config.pretrained import VARIANTS, published_file
+
+    if variant not in VARIANTS:
+        raise one_fault("", f"there is no variant {variant}", f"one of {', '.join(VARIANTS)}", "--variant")
+    _store_target(options, "pretrained", target)
+    _, job, _ = load(options)
+    model = model or job.train.model_type
+    task = weights_task(job, model, variant, mirror)
+    talk(f"{model}, {variant}: about {published_file(model, variant).mib} MiB")
+    _do(options, task, here=here, as_job=as_job)
+
+
+@click.command()
+@click.argument("dataset", type=click.Choice(DATASETS))
+@click.option(
+    "--from", "archives", required=True, metavar="PATH", help="Folder with the published archives, or of the images."
+)
+@_to("dataset")
+@click.option(
+    "--allow-subset", is_flag=True, help="Take archives that are not the full data set; the manifest says so."
+)
+@_here
+@_job
+@shared_options
+@click.pass_obj
+def data(
+    options: Options, dataset: str, archives: str, target: str | None, allow_subset: bool, here: bool, as_job: bool
+) -> None:
+    """Turn the published archives of a data set into what training reads, verified and marked as whole.
+
+    imagenet1K takes ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz; imagefolder
+    checks a tree of train/<class>/ and val/<class>/ where it lies. Without --here or --job the command is printed.
+
+    \b
+        python generate.py data imagenet1K --from /voyager/ceph/users/me/archives --job | kubectl apply -f -
+    """
+    from mpikit.config.prepare import data_task, source_of
+
+    if dataset == "imagefolder" and target:
+        raise one_fault("", "an imagefolder is checked where it lies", "leave --to out", "--to")
+    _store_target(options, "dataset", target)
+    _, job, _ = load(options)
+    source = source_of(archives if archives.startswith("{") or as_job else str(Path(archives).absolute()), "--from")
+    flags = ("--allow_subset",) if allow_subset else ()
+    _do(options, data_task(job, dataset, source, flags), here=here, as_job=as_job)
+
+
+def _store_target(options: Options, key: str, target: str | None) -> None:
+    """--to is the setting of its key; a relative path is one of this machine."""
+    if target is not None:
+        place = target if target.startswith("{") else str(Path(target).absolute())
+        options.settings.append(("--to", f"{key}={place}"))
+
+
+def _do(options: Options, task: Task, *, here: bool, as_job: bool) -> None:
+    """Run the task, or print it as a Job or as a command."""
+    if here and as_job:
+        raise one_fault("", "--here and --job exclude each other", "give one of them", "--here")
+    if here:
+        from mpikit.local import run_task
+
+        run_task(task, ROOT)
+        return
+    if as_job:
+        _print_job(options, task)
+        return
+    if not task.here:
+        raise one_fault("", "a folder is on a claim, so there is no command for a machine", "--job", "--to")
+    show(task.command_line)
+    talk("next: run this where the folder is, in the project's folder; --here does it now, --job prints a Job")
+
+
+def _print_job(options: Options, task: Task) -> None:
+    from mpikit.render.payload import read_payload
+    from mpikit.render.renderer import render_task
+
+    _, job, warnings = load(options)
+    show_data(render_task(job, task, read_payload(ROOT / "vit")))
+    talk(*(fault for fault in warnings), task.after_it(job.namespace))
+
+
+CHORES = (weights, data)

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Statuses as people read them: a few lines for one job, a table for many; colours only where they were asked for.
+
+What a server wrote is escaped here, since colours pass the writer (terminal.show_painted).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from mpikit.config.job import Job
+from mpikit.config.layers import DEFAULT_LAYER, Values
+from mpikit.diagnostics import one_line
+from mpikit.text.nested import Key, dotted
+from mpikit.text.quoting import shown
+from mpikit.text.redaction import masked
+from mpikit.text.terminal import show, show_painted
+from mpikit.text.units import duration
+
+if TYPE_CHECKING:
+    from mpikit.lifecycle.status import Status
+
+GOOD, BUSY, BAD = "32", "33", "31"  # ECMA-48 colours: green, yellow, red
+_COLOURS = {
+    **dict.fromkeys(("Running", "Succeeded"), GOOD),
+    **dict.fromkeys(("Rejected", "ImagePullFailed", "Stalled", "Failed", "Evicted", "Unknown"), BAD),
+}
+MAX_WIDTH = 120
+
+
+def painted(text: str, colour: str | None) -> str:
+    """The text in a colour; None leaves it as it is."""
+    return f"\x1b[{colour}m{text}\x1b[0m" if colour else text
+
+
+def colour_of(verdict: str) -> str:
+    """Colour of a verdict."""
+    return _COLOURS.get(verdict.partition(" ")[0], BUSY)
+
+
+def ago(moment: datetime | None, now: datetime) -> str:
+    """How long ago; a dash if it is not known."""
+    return duration((now - moment).total_seconds()) if moment else "-"
+
+
+def status_text(status: Status, now: datetime, *, colour: bool, width: int = MAX_WIDTH) -> str:
+    """One job in a few lines."""
+    verdict = painted(status.verdict, colour_of(status.verdict) if colour else None)
+    head = f"{one_line(status.name)}  {verdict}"
+    if status.since:
+        head += f"  for {ago(status.since, now)} (since {status.since:%Y-%m-%d %H:%M:%S} UTC)"
+    rows = [("why", f"{status.reason}: {status.message}" if status.reason else status.message)]
+    if status.progress:
+        rows.append(("done", str(status.progress)))
+    if status.pods[1] and not (status.finished and not status.held_cards):
+        rows.append(("pods", f"{status.pods[0]} of {status.pods[1]} run, {status.held_cards} cards held"))
+    rows += [("log" if number == 0 else "", line) for number, line in enumerate(status.last_lines)]
+    rows.append(("next", status.advice))
+    return "\n".join([head, *(_row(name, text, width) for name, text in rows)])
+
+
+def _row(name: str, text: str, width: int) -> str:
+    """A named line, folded under itself."""
+    clean = "".join(char if char.isprintable() else " " for char in text)
+    indent = " " * 8
+    folded = textwrap.wrap(clean, max(40, width) - 8, break_long_words=False, break_on_hyphens=False) or [""]
+    return "\n".join(f"{indent if number else f'  {name:<6}'}{line}" for number, line in enumerate(folded))
+
+
+def status_line(status: Status) -> str:
+    """One job in one line, for a log that grows."""
+    done = f" ({status.progress})" if status.progress else ""
+    return one_line(f"{status.name}: {status.verdict}{done}: {status.message}")
+
+
+def table(statuses: Sequence[Status], now: datetime, *, colour: bool, namespaces: bool) -> str:
+    """Jobs as kubectl would list them."""
+    heads = ["NAME", "VERDICT", "NODES", "CARDS", "HOLDS", "AGE", "USER"]
+    rows = [
+        [s.name, s.verdict, str(s.workers), str(s.cards), str(s.held_cards), ago(s.created, now), s.user or "-"]
+        for s in statuses
+    ]
+    if namespaces:
+        heads.insert(0, "NAMESPACE")
+        for row, status in zip(rows, statuses, strict=True):
+            row.insert(0, status.namespace)
+    rows = [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
+    column = heads.index("VERDICT")
+    lines = []
+    for row in [heads, *rows]:
+        cells = [cell.ljust(size) for cell, size in zip(row, widths, strict=True)]
+        if colour and row is not heads:
+            cells[column] = painted(cells[column], colour_of(row[column]))
+        lines.append("   ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def wasted(statuses: Sequence[Status]) -> list[str]:
+    """What holds cards although it is finished, and how to free them."""
+    return [
+        one_line(f"{s.name} is {s.verdict} and still holds {s.held_cards} cards")
+        + f"\n  fix: {one_line(f'python generate.py delete {s.name} -n {s.namespace}')}"
+        for s in statuses
+        if s.held_cards and (s.finished or s.verdict == "Deleted")
+    ]
+
+
+MOST_LINES = 8  # more would push the command's own line off a small terminal; `check -v` has them all
+
+
+def headline(job: Job) -> str:
+    """The job in one sentence with every number that was derived."""
+    ranks = f"{job.nodes} nodes x {job.cards} {job.device} = {job.num_ranks} ranks".replace("1 nodes", "1 node")
+    parts = f"{job.num_ranks} ranks x {job.rank_batch} images"
+    if job.train.gradient_accumulation_steps > 1:
+        parts += f", in {job.train.gradient_accumulation_steps} micro-batches of {job.micro_batch}"
+    return f"{job.job_name}: {ranks}; global batch {job.real_global_batch} = {parts}"
+
+
+def notes(job: Job, values: Values) -> Iterator[str]:
+    """Choices that the user should know of."""
+    if job.train.train_batch_size and values.where(("train", "train_batch_size")) != "--smoke":
+        batch = job.real_global_batch
+        yield f"train.train_batch_size is set by hand: the global batch is {batch} and changes with nodes and cards"
+    if job.synapse and job.release and job.release != job.synapse and not job.image:
+        yield f'synapse "{job.synapse}" names no patch release: {job.release} is taken'
+
+
+def once_more(job: Job) -> str:
+    """What `kubectl apply` will not do by itself."""
+    return f"A finished job of this name is not run again by kubectl apply: delete it, or --set name={job.another_name}"
+
+
+def changed_values(values: Values) -> list[str]:
+    """The values that differ from default.yaml, those of the flags first, each with the place where it was written."""
+    rank = {layer.source: number for number, layer in enumerate(values.layers)}
+    changed = [item for item in all_values(values) if _source(item[2]) != DEFAULT_LAYER]
+    changed.sort(key=lambda item: -rank.get(_source(item[2]), 0))
+    lines = [f"  {key}: {value}  ({where})" for key, value, where in changed]
+    if len(lines) > MOST_LINES:
+        more = len(lines) - MOST_LINES + 1
+        lines = [*lines[: MOST_LINES - 1], f"  and {more} more: python generate.py check -v shows all"]
+    return lines
+
+
+def _source(where: str) -> str:
+    """The file or flag of a place."""
+    return re.sub(r":\d+:\d+$", "", where)
+
+
+def all_values(values: Values) -> Iterator[tuple[str, str, str]]:
+    """Every value as (dotted key, value, place)."""
+    for key, value in _leaves(values.data, ()):
+        yield one_line(dotted(key)), _told(masked(value)), one_line(values.where(key))
+
+
+def _leaves(value: Any, prefix: Key) -> Iterator[tuple[Key, Any]]:
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            yield from _leaves(item, (*prefix, name))
+    elif value not in ({}, []):
+        yield prefix, value
+
+
+def _told(value: Any) -> str:
+    text = shown(value) if isinstance(value, str) and not value.isprintable() else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def coloured() -> bool:
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+def _width() -> int:
+
+    return min(MAX_WIDTH, shutil.get_terminal_size((MAX_WIDTH, 24)).columns)
+
+
+def show_result(
+    output: str, value: Any, text: Callable[[], str], names: Iterable[str], show_text: Callable[[str], None] = show
+) -> None:
+    """Print a result in the form that -o asks for."""
+    from mpikit.text.quoting import yaml_filter
+
+    match output:
+        case "json":
+            show(json.dumps(value, indent=2))
+        case "yaml":
+            show(yaml_filter(value))
+        case "name":
+            show("\n".join(f"mpijob.kubeflow.org/{name}" for name in names))
+        case _:
+            show_text(text())
+
+
+def show_status(status: Status, now: datetime, output: str) -> None:
+
+    def text() -> str:
+        return status_text(status, now, colour=coloured(), width=_width())
+
+    show_result(output, status.as_dict(), text, [status.name], show_painted)
+
+
+def check_text(check: Any) -> str:
+
+    colours = {"ok": GOOD, "warning": BUSY, "fault": BAD}
+    label = f"{check.result.upper() if check.result == 'fault' else check.result:<7}"
+    head = painted(label, colours[check.result] if coloured() else None)
+    said = one_line(f"{check.check}: {check.message}")
+    return f"{head}  {said}" + (f"\n         fix: {one_line(check.fix)}" if check.fix else "")

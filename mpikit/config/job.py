@@ -1,0 +1,406 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model of a job: what the user says once, and every number that follows from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from mpikit.config.nonroot import NONROOT_SSH_PORT, SSH_PORT, pod_security
+from mpikit.config.sections import Claim, EnvVar, Host, Launcher, Pod, Resources, RunPolicy, Source, Train, Worker
+from mpikit.config.types import (
+    LABEL_MAX,
+    AnyText,
+    Batch,
+    Count,
+    Gib,
+    Kube,
+    Label,
+    Name,
+    PlainPath,
+    Quantity,
+    Subdomain,
+    Text,
+    TreeMap,
+)
+from mpikit.devices import DEVICES, Device, release_named, synapse_image
+from mpikit.text.units import amount
+from mpikit.trainer import MEGA_PARAMETERS, PUBLISHED_NAMES
+
+GRACE_SECONDS = 45  # the step in flight, an evaluation's batch, and the end of ranks and pod
+GRACE_SECONDS_PER_GIB = 20  # shared storage on a bad day: 50 MiB/s
+SMOKE_STEPS = 20  # enough to see data, cards, all-reduce and a checkpoint at work, a minute's charge
+
+
+FOLDERS = ("mydir", "scratch", "dataset", "pretrained", "output")  # the order of the upstream file
+
+# In the order of the upstream script, then the rest of Train in its own order.
+_UPSTREAM_ORDER = (
+    *("name", "dataset", "model_type", "num_steps", "eval_every"),
+    *("train_batch_size", "gradient_accumulation_steps", "img_size", "learning_rate", "autocast"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One folder of a pod: where it is mounted and what is behind it."""
+
+    name: str
+    path: str
+    source: str | Claim | None
+    """hostPath, claim, or None for an emptyDir."""
+    host_path_type: Literal["Directory", "DirectoryOrCreate"] = "Directory"
+    read_only: bool = False
+
+    @property
+    def host_path(self) -> str | None:
+        """The path on the node, if that is the source."""
+        return self.source if isinstance(self.source, str) else None
+
+    @property
+    def claim(self) -> Claim | None:
+        """The claim, if that is the source."""
+        return self.source if isinstance(self.source, Claim) else None
+
+
+class Job(Kube):
+    """One training job. Frozen; every other number of the manifest and of the scripts is a property of it."""
+
+    user: Label
+    """Whose job it is: names, labels and, on a site that works so, namespace and paths follow from it."""
+    namespace: Label | None = None
+    """Namespace of the job; unset, kubectl's own context decides."""
+    site: Text | None = None
+    """Name of the site whose paths and names these values hold."""
+    device: Literal["gaudi", "gaudi2", "gaudi3", "nvidia", "cpu"]
+    """Kind of accelerator."""
+    nodes: Count
+    """Nodes, one worker pod each (spec.mpiReplicaSpecs.Worker.replicas)."""
+    cards: Count
+    """Accelerators per node, one MPI rank each (spec.slotsPerWorker)."""
+    synapse: Text | None = None
+    """SynapseAI release, which picks the image on Gaudi."""
+    os: Text = "ubuntu22.04"
+    """Operating system of the SynapseAI image."""
+    image: Text | None = None
+    """Image of both pods, instead of the one that `synapse` picks."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    """When the nodes ask the registry for the image; unset: Kubernetes' own rule."""
+    image_pull_secrets: list[dict[Name, Text]] = []
+    """Secrets for the registry, as in a PodSpec."""
+    python: Text = "python3"
+    """The interpreter in the image that runs the trainer."""
+    run_as_user: Count | None = None
+    """User id of all processes of both pods; unset: root, or the image's own user."""
+    name: Label | None = None
+    """Name of the MPIJob; unset: <user>-vit-<ranks>cards."""
+    mydir: Source | None = None
+    """Shared folder with the scripts and vit/, for `delivery: mydir`; mounted at /mydir if set."""
+    dataset: Source | None = None
+    """Folder of the dataset, mounted at /dataset."""
+    pretrained: Source | None = None
+    """Folder of the pretrained .npz files, mounted at /pretrained; unset: training from scratch."""
+    output: Source | None = None
+    """Folder of the results, mounted at /output; unset: an emptyDir, gone with the pod."""
+    delivery: Literal["configmap", "mydir"] = "configmap"
+    """How scripts and trainer reach the pods: in a ConfigMap, or copied by the user to `mydir`."""
+    global_batch: Batch = 512
+    """Images of one optimizer step over all ranks, kept when the number of nodes changes."""
+    service_account_name: Subdomain | None = None
+    """Service account of both pods; unset: the namespace's default."""
+    host_ipc: Annotated[bool, Field(alias="hostIPC")] = False
+    """Use the node's shared memory; else /dev/shm is an emptyDir of `shmSize`."""
+    shm_size: Quantity = "16Gi"
+    """Size of /dev/shm without hostIPC; it counts as memory of the pod."""
+    output_free_gib: Annotated[Gib, Field(alias="outputFreeGiB")] = 10.0
+    """Free space on output that setup.sh asks for before the job starts."""
+    termination_grace_period_seconds: Count | None = None
+    """Time to save a checkpoint when a pod is told to stop; unset, it follows from the model's size."""
+    launcher_creation_policy: Literal["AtStartup", "WaitForWorkersReady"] = "AtStartup"
+    """When the operator starts the launcher; it waits for the workers in either case."""
+    ssh_auth_mount_path: PlainPath = "/root/.ssh"
+    """Where the operator mounts the job's ssh keys."""
+    labels: dict[Name, AnyText] = {}
+    """More labels of the MPIJob, such as kueue.x-k8s.io/queue-name."""
+    annotations: dict[Name, AnyText] = {}
+    """Annotations of the MPIJob."""
+    env: list[EnvVar] = []
+    """Variables of the ranks, as in a container."""
+    env_from: list[TreeMap] = []
+    """Whole Secrets or ConfigMaps as variables of the ranks, as in a container."""
+    resources: Resources = Resources()
+    """Of each worker, beside its cards; requests equal limits unless they are set."""
+    host: Host | None = None
+    """Processors of a node; known, they let each rank be bound to cores of its own."""
+    launcher: Launcher = Launcher()
+    """The pod that starts mpirun."""
+    worker: Worker = Worker()
+    """The pods of the ranks."""
+    run_policy: RunPolicy = RunPolicy()
+    """spec.runPolicy of the MPIJob."""
+    train: Train = Train()
+    """The trainer's flags."""
+
+    @property
+    def profile(self) -> Device:
+        """What is known of the device."""
+        return DEVICES[self.device]
+
+    @property
+    def job_name(self) -> str:
+        """Name of the MPIJob: `name`, else <user>-vit-<ranks>cards."""
+        return self.name or f"{self.user}-vit-{self.num_ranks}cards"
+
+    @property
+    def longest_name(self) -> int:
+        """Characters that the name of the MPIJob may have, so that its last worker's name fits a DNS label."""
+        return LABEL_MAX - len(f"-worker-{self.nodes - 1}")
+
+    @property
+    def another_name(self) -> str:
+        """A name for the same job once more."""
+        return f"{self.job_name[: self.longest_name - 2]}-2"
+
+    @property
+    def own_labels(self) -> dict[str, str]:
+        """Labels of everything that belongs to the job."""
+        return {
+            "app.kubernetes.io/name": "vit",
+            "app.kubernetes.io/instance": self.job_name,
+            "app.kubernetes.io/managed-by": "mpikit",
+            "mpikit/user": self.user,
+        }
+
+    @property
+    def own_annotations(self) -> dict[str, str]:
+        """What `status` and `logs` need to know of a job that they find on a cluster."""
+        source = self.output
+        place = (
+            source
+            if isinstance(source, str)
+            else f"claim {source.pvc} {source.sub_path or ''}".strip()
+            if source
+            else None
+        )
+        run = {"mpikit/num-steps": str(self.train.num_steps), "mpikit/run": self.train.name}
+        return run | ({"mpikit/output": place} if place else {})
+
+    @property
+    def num_ranks(self) -> int:
+        """nodes x cards."""
+        return self.nodes * self.cards
+
+    @property
+    def rank_batch(self) -> int:
+        """Images of one rank in one optimizer step: train.train_batch_size, else globalBatch / ranks."""
+        return self.train.train_batch_size or self.global_batch // self.num_ranks
+
+    @property
+    def real_global_batch(self) -> int:
+        """rank_batch x ranks; equals globalBatch unless train.train_batch_size is set by hand."""
+        return self.rank_batch * self.num_ranks
+
+    @property
+    def micro_batch(self) -> int:
+        """Images that a rank holds at a time: rank_batch / gradient_accumulation_steps."""
+        return self.rank_batch // self.train.gradient_accumulation_steps
+
+    @property
+    def release(self) -> str | None:
+        """The SynapseAI release that `synapse` means; None if it is unset or unknown."""
+        return release_named(self.synapse) if self.synapse else None
+
+    @property
+    def image_reference(self) -> str:
+        """`image`, else the public image of the SynapseAI release with its build."""
+        if self.image:
+            return self.image
+        assert self.release, "the rules refuse a job without an image"
+        return synapse_image(self.release, self.os)
+
+    @property
+    def cores_per_rank(self) -> int | None:
+        """Physical cores of a node / cards, rounded down (PE); None if the host is not known or splits unevenly."""
+        if not self.host or self.cards % self.host.sockets:
+            return None
+        return self.host.sockets * self.host.cores_per_socket // self.cards or None
+
+    @property
+    def ranks_per_socket(self) -> int:
+        """cards / sockets; only asked for when cores_per_rank is known."""
+        assert self.host
+        return self.cards // self.host.sockets
+
+    @property
+    def num_threads(self) -> int | None:
+        """Threads of a rank (OMP_NUM_THREADS): its cores, else its share of the CPU limit; None: torch decides."""
+        cpu = self.resources.limits.get("cpu")
+        if self.cores_per_rank or not cpu:
+            return self.cores_per_rank
+        return max(1, int(amount(cpu)) // self.cards)
+
+    @property
+    def worker_limits(self) -> dict[str, int | str]:
+        """Limits of a worker: its cards, then `resources`."""
+        device: dict[str, int | str] = {self.profile.resource: self.cards} if self.profile.resource else {}
+        return device | self.resources.limits
+
+    @property
+    def worker_requests(self) -> dict[str, int | str]:
+        """Requests of a worker: its limits, unless `resources.requests` says otherwise."""
+        return self.worker_limits | self.resources.requests
+
+    @property
+    def scripts_folder(self) -> str:
+        """Where the pods find setup.sh, run_vit.sh and the trainer."""
+        return "/mydir" if self.delivery == "mydir" else "/kit"
+
+    @property
+    def folders(self) -> tuple[Mount, ...]:
+        """The workers' folders, in the order of the upstream file."""
+        inputs = (("mydir", self.mydir), ("dataset", self.dataset), ("pretrained", self.pretrained))
+        mounts = {name: Mount(name, f"/{name}", source, read_only=True) for name, source in inputs if source}
+        mounts["scratch"] = Mount("scratch", "/scratch", None)
+        mounts["output"] = Mount("output", "/output", self.output, host_path_type="DirectoryOrCreate")
+        return tuple(mounts[name] for name in FOLDERS if name in mounts)
+
+    @property
+    def launcher_folders(self) -> tuple[Mount, ...]:
+        """The launcher's folders: the scripts, and output for its log."""
+        wanted = ("mydir", "output") if self.delivery == "mydir" else ("output",)
+        return tuple(mount for mount in self.folders if mount.name in wanted and mount.source)
+
+    @property
+    def pretrained_file_name(self) -> str | None:
+        """The .npz of the model in `pretrained`, named as in Google's bucket; None trains from scratch."""
+        model = self.train.model_type
+        return f"{PUBLISHED_NAMES.get(model, model)}.npz" if self.pretrained else None
+
+    @property
+    def trainer_flags(self) -> tuple[tuple[str, ...], ...]:
+        """The trainer's flags, each with its value; the three paths are the script's own."""
+        flags: dict[str, Any] = self.train.model_dump(exclude_none=True) | {"train_batch_size": self.rank_batch}
+        ordered = [name for name in _UPSTREAM_ORDER if name in flags]
+        ordered += [name for name in flags if name not in ordered]
+        return (*(_flag(name, flags[name]) for name in ordered), ("--device", self.profile.trainer))
+
+    @property
+    def placement_unbound(self) -> tuple[str, ...]:
+        """The one form that Open MPI 4 and 5 both understand on any machine."""
+        return ("--map-by", f"ppr:{self.cards}:node", "--bind-to", "none")
+
+    @property
+    def placement_4(self) -> tuple[str, ...]:
+        """Each rank on cores of its own, as upstream asks Open MPI 4 for it."""
+        pattern = f"ppr:{self.ranks_per_socket}:socket:PE={self.cores_per_rank}"
+        return ("--bind-to", "core", "--map-by", pattern, "--rank-by", "core", "--report-bindings")
+
+    @property
+    def placement_5(self) -> tuple[str, ...]:
+        """The same for Open MPI 5, which says package for socket and cannot rank by core."""
+        pattern = f"ppr:{self.ranks_per_socket}:package:PE={self.cores_per_rank}"
+        return ("--bind-to", "core", "--map-by", pattern, "--rank-by", "slot", "--report-bindings")
+
+    @property
+    def own_key_folder(self) -> str | None:
+        """sshAuthMountPath, if ssh and sshd do not look there by themselves."""
+        return None if self.ssh_auth_mount_path == "/root/.ssh" else self.ssh_auth_mount_path
+
+    @property
+    def ssh_port(self) -> int:
+        """Port of the workers' sshd."""
+        return NONROOT_SSH_PORT if self.run_as_user else SSH_PORT
+
+    def pod_spec(self, pod: Pod) -> dict[str, Any]:
+        """More fields of a PodSpec: no token of the API server, what runAsUser asks for, then the user's own.
+
+        Nothing in the pods calls the API server: mpirun reaches the workers by ssh.
+        """
+        fields: dict[str, Any] = {"automountServiceAccountToken": False} | pod.pod_spec
+        if self.run_as_user:
+            fields["securityContext"] = pod_security(self.run_as_user) | (pod.pod_spec.get("securityContext") or {})
+        return fields
+
+    @property
+    def launcher_command(self) -> tuple[str, ...]:
+        """Command of the launcher's container."""
+        return ("bash", f"{self.scripts_folder}/run_vit.sh")
+
+    @property
+    def worker_command(self) -> tuple[str, ...]:
+        """Command of a worker's container."""
+        return ("bash", f"{self.scripts_folder}/worker.sh")
+
+    @property
+    def stop_command(self) -> tuple[str, ...]:
+        """Command of a worker's preStop hook."""
+        return (*self.worker_command, "stop")
+
+    @property
+    def checkpoint_gib(self) -> float:
+        """Size of a checkpoint: weights and SGD's momentum, or AdamW's two moments, 4 bytes each."""
+        copies = (3 if self.train.optimizer == "adamw" else 2) + (self.train.ema_decay is not None)
+        return MEGA_PARAMETERS[self.train.model_type] * 1e6 * 4 * copies / 2**30
+
+    @property
+    def grace_seconds(self) -> int:
+        """terminationGracePeriodSeconds, else GRACE_SECONDS + GRACE_SECONDS_PER_GIB x checkpoint_gib."""
+        derived = GRACE_SECONDS + math.ceil(GRACE_SECONDS_PER_GIB * self.checkpoint_gib)
+        return self.termination_grace_period_seconds or derived
+
+    @property
+    def stop_seconds(self) -> int:
+        """How long preStop waits for the ranks: the grace period less 5 s for sshd to end."""
+        return max(1, self.grace_seconds - 5)
+
+    @property
+    def trainer_location(self) -> str:
+        """Where below the scripts' folder Python finds the package vit."""
+        return "." if self.delivery == "mydir" else "vit.zip"
+
+    @property
+    def output_free_bytes(self) -> int:
+        """outputFreeGiB x 2^30."""
+        return int(self.output_free_gib * 2**30)
+
+    @property
+    def launcher_log(self) -> str:
+        """File in output/logs/ that keeps what the launcher said."""
+        return f"{self.job_name}.launcher.log"
+
+    @property
+    def literal_env(self) -> dict[str, str]:
+        """Variables whose values stand in the manifest: the device's and the user's."""
+        own = {item.name: item.value or "" for item in self.env if item.value_from is None}
+        return dict(self.profile.environment) | own
+
+
+def _flag(name: str, value: object) -> tuple[str, ...]:
+    """A flag of the trainer as words: --autocast or --no-autocast for a boolean, --name value for the rest."""
+    match value:
+        case True:
+            return (f"--{name}",)
+        case False:
+            return (f"--no-{name}",)
+        case float():
+            return (f"--{name}", f"{value:g}" if float(f"{value:g}") == value else repr(value))
+        case _:
+            return (f"--{name}", str(value))
+
+
+def smoke_settings(job: Job) -> dict[str, str]:
+    """Settings that turn a job into a short one on one node, with the same images a card, before many are charged."""
+    return {
+        "nodes": "1",
+        "name": f"{job.user}-vit-smoke",
+        "train.name": f"{job.train.name}-smoke",
+        "train.num_steps": str(SMOKE_STEPS),
+        "train.eval_every": str(SMOKE_STEPS),
+        "train.train_batch_size": str(job.rank_batch),
+        "train.warmup_steps": "5",
+        "train.log_every": "5",
+        "train.resume": "never",
+    }

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is done before a job: the download of weights and the preparation of data, as a command here or a Job there."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from mpikit.config.job import Job, Mount
+from mpikit.config.pretrained import published_file
+from mpikit.config.sections import Claim, Source
+from mpikit.config.types import LABEL_MAX
+from mpikit.errors import one_fault
+from mpikit.trainer import PUBLISHED_NAMES
+
+ARCHIVES = "/archives"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One of the trainer's commands beside training, with its folders."""
+
+    name: str
+    """Of the Job, and of its objects' label."""
+    module: str
+    here: tuple[str, ...]
+    """Arguments on a machine that has the folders under their own paths; empty if a folder is on a claim."""
+    inside: tuple[str, ...]
+    """Arguments in the pod."""
+    folders: tuple[Mount, ...]
+
+    @property
+    def role(self) -> str:
+        """Name of the container: fetch or prepare."""
+        return self.module.rpartition(".")[2]
+
+    @property
+    def command_line(self) -> str:
+        """The command for a shell, to be run in the project's folder."""
+        return shlex.join(["python", "-m", self.module, *self.here])
+
+    def after_it(self, namespace: str | None) -> str:
+        """How to follow the Job, and how to clear it away."""
+        kubectl = f"kubectl -n {namespace}" if namespace else "kubectl"
+        label = f"app.kubernetes.io/instance={self.name}"
+        return f"next: {kubectl} logs -f job/{self.name}; afterwards {kubectl} delete job,configmap -l {label}"
+
+
+def weights_task(job: Job, model: str, variant: str, mirror: str | None = None) -> Task:
+    """The download of a model's weights into `pretrained`, under the name that training looks for there."""
+    url = published_file(model, variant).url(mirror)
+    if job.pretrained is None:
+        raise one_fault("pretrained", "is null, so there is no folder for the file", "--to FOLDER")
+    name = f"{PUBLISHED_NAMES.get(model, model)}.npz"
+    flags = ("--model_type", model)
+    mount = Mount("pretrained", "/pretrained", job.pretrained, host_path_type="DirectoryOrCreate")
+    here = () if isinstance(job.pretrained, Claim) else (url, str(Path(job.pretrained) / name), *flags)
+    inside = (url, f"/pretrained/{name}", *flags)
+    return Task(_name(job, "weights", model), "vit.fetch", here, inside, (mount,))
+
+
+def data_task(job: Job, dataset: str, archives: str | Claim, flags: Sequence[str] = ()) -> Task:
+    """The preparation of a data set out of its published archives into `dataset`; an imagefolder where it lies."""
+    target = archives if dataset == "imagefolder" else job.dataset
+    if target is None:
+        raise one_fault("dataset", "is null, so there is no folder to prepare", "--to FOLDER")
+    kind = dataset.replace("-", "_")
+    there = Mount("dataset", "/dataset", target, host_path_type="DirectoryOrCreate")
+    if dataset == "imagefolder":
+        folders: tuple[Mount, ...] = (Mount("dataset", "/dataset", target),)
+        inside: tuple[str, ...] = (kind, "--from", "/dataset", *flags)
+    else:
+        folders = (Mount("archives", ARCHIVES, archives, read_only=True), there)
+        inside = (kind, "--from", ARCHIVES, "--to", "/dataset", *flags)
+    here: tuple[str, ...] = ()
+    if isinstance(archives, str) and isinstance(target, str):
+        to = () if dataset == "imagefolder" else ("--to", target)
+        here = (kind, "--from", archives, *to, *flags)
+    return Task(_name(job, "data", dataset), "vit.prepare", here, inside, folders)
+
+
+def source_of(text: str, flag: str) -> str | Claim:
+    """A path, or {"pvc": NAME, "subPath": FOLDER} as --set takes it. Raises ValuesError."""
+    try:
+        value = json.loads(text) if text.startswith("{") else text
+        found: str | Claim = TypeAdapter(Source).validate_python(value)
+    except (ValueError, ValidationError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        fix = 'an absolute path, or {"pvc": "NAME", "subPath": "FOLDER"}'
+        raise one_fault("", f"{text} is no folder ({reason})", fix, flag) from None
+    return found
+
+
+def _name(job: Job, kind: str, what: str) -> str:
+    """A DNS label: <user>-weights-vit-b-16."""
+    return f"{job.user}-{kind}-{what.lower().replace('_', '-')}"[:LABEL_MAX].rstrip("-")

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What pydantic found wrong with a value, in our words: where, what, and what to write instead."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from mpikit.config.job import Job
+from mpikit.config.layers import LOGIN, USER_LAYER, Values
+from mpikit.config.sections import CLAIM, PATH
+from mpikit.config.types import FieldError
+from mpikit.diagnostics import Fault
+from mpikit.text.nested import Key, dotted
+from mpikit.text.quoting import shown
+
+# What the old 139-line YAML and other trainers call things that have another name here.
+OTHER_WORDS = {
+    "replicas": "nodes",
+    "num_nodes": "nodes",
+    "slotsperworker": "cards",
+    "batch_size": "globalBatch",
+    "num_epochs": "train.num_steps",
+    "epochs": "train.num_steps",
+    "serviceaccount": "serviceAccountName",
+    "data_path": "dataset",
+    "output_dir": "output",
+    "pretrained_dir": "pretrained",
+}
+_SECTIONS: tuple[Key, ...] = ((), ("train",), ("launcher",), ("worker",), ("runPolicy",))
+_KINDS = {
+    "model_type": "a map of KEY: VALUE lines",
+    "dict_type": "a map of KEY: VALUE lines",
+    "list_type": "a list, one item a line after -",
+    "string_type": "text in quotes",
+}
+
+
+def written_key(values: Values, loc: Key) -> Key:
+    """The part of an error's place that the user wrote; pydantic adds the names of union members and of dict keys."""
+    plain = without_members(loc)
+    end = max((end for end in range(1, len(plain) + 1) if plain[:end] in values.origins), default=1)
+    return plain[:end]
+
+
+def without_members(loc: Key) -> Key:
+    """An error's place without the names of the members of a union."""
+    return tuple(part for number, part in enumerate(loc) if number == 0 or part not in (CLAIM, PATH))
+
+
+def model_fault(values: Values, detail: Any) -> Fault:
+    """One of pydantic's errors as a fault."""
+    loc, key = without_members(detail["loc"]), written_key(values, detail["loc"])
+    origin, where = values.origin(key), values.where(key)
+    match detail["type"]:
+        case "extra_forbidden":
+            return Fault(dotted(loc), values.where(loc), "no such key", _nearest(loc))
+        case "missing":
+            return missing_fault(values, loc)
+    if key == ("user",) and where == LOGIN:
+        return login_fault(str(detail["input"]))
+    if PATH in detail["loc"] and detail["type"] == "string_type":
+        fix = "write a path that starts with /, or {pvc: NAME, subPath: FOLDER}"
+        return Fault(dotted(key), where, f"{detail['input']!r} is no folder", fix)
+    if origin and origin.plain and detail["type"] == "string_type" and not isinstance(detail["input"], (dict, list)):
+        kind = "boolean" if isinstance(detail["input"], bool) else "number"
+        message = f"YAML reads {origin.raw} as a {kind}, and text is wanted"
+        return Fault(dotted(key), where, message, f'write "{origin.raw}"')
+    return Fault(dotted(loc if len(loc) > len(key) else key), where, _said(detail), _fix_for(detail))
+
+
+def login_fault(login: str) -> Fault:
+    """That nobody set a user, and the login name will not do."""
+    found = f'"{login}"' if login else "not known"
+    return Fault("user", "", f"your login name is {found}, which names nobody's job", "--set user=NAME (a-z, 0-9, -)")
+
+
+def missing_fault(values: Values, loc: Key) -> Fault:
+    """That a value is not set, and what took it away if something did."""
+    name = str(loc[0])
+    if name not in values.reset:
+        return Fault(dotted(loc), values.where(loc), "is missing", f"set {dotted(loc)}")
+    chooser, why = values.reset[name]
+    where = values.where((chooser,))
+    fix = f"set {name}, or add a values file that sets it (-f values/gaudi2.yaml, ...)"
+    if where.startswith(f"{USER_LAYER}:"):
+        fix = f"set {name}, or leave your own file out with --no-user-file"
+    return Fault(name, where, f"is missing: {why}", fix)
+
+
+def _said(detail: Any) -> str:
+    given = detail["input"]
+    value = shown(given) if isinstance(given, str) else shortened(repr(given))
+    message = str(detail["msg"])
+    match detail["type"]:
+        case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
+            return f"{value} is no whole number"
+        case "float_parsing" | "float_type" | "finite_number":
+            return f"{value} is no number"
+        case "bool_parsing" | "bool_type":
+            return f"{value} is neither true nor false"
+        case "greater_than_equal" | "greater_than":
+            return f"{value} is too small"
+        case "less_than_equal" | "less_than":
+            return f"{value} is too large"
+        case "literal_error":
+            return f"{value} is not one of the choices"
+        case "value_error":
+            return message.removeprefix("Value error, ")
+        case "model_type" | "dict_type" | "list_type" | "string_type":
+            return f"{value} is not of the right kind"
+        case _:
+            return f"{value}: {message[0].lower()}{message[1:]}"
+
+
+def shortened(text: str) -> str:
+    """At most 80 characters of a text."""
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _fix_for(detail: Any) -> str:
+    context = detail.get("ctx", {})
+    error = context.get("error")
+    match detail["type"]:
+        case "value_error" if isinstance(error, FieldError):
+            return error.fix
+        case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
+            return "write a whole number, such as 8"
+        case "float_parsing" | "float_type" | "finite_number":
+            return "write a number, such as 0.03"
+        case "bool_parsing" | "bool_type":
+            return "write true or false"
+        case "greater_than_equal" | "less_than_equal":
+            return f"write {context['ge']} or more" if "ge" in context else f"write {context['le']} or less"
+        case "greater_than" | "less_than":
+            return f"write more than {context['gt']}" if "gt" in context else f"write less than {context['lt']}"
+        case "literal_error":
+            return f"one of {context['expected']}"
+        case kind:
+            return f"write {_KINDS.get(kind, 'a value as values/default.yaml explains it')}"
+
+
+def _nearest(loc: Key) -> str:
+    """The nearest known key at the place of an unknown one."""
+    names = _names_at(loc[:-1])
+    word = str(loc[-1])
+    if word.lower() in OTHER_WORDS:
+        return f"here it is {OTHER_WORDS[word.lower()]}"
+    near = difflib.get_close_matches(word.lower(), [name.lower() for name in names], n=1, cutoff=0.5)
+    nearest = next((name for name in names if near and name.lower() == near[0]), None)
+    if nearest:
+        return f"did you mean {dotted((*loc[:-1], nearest))}?"
+    elsewhere = [dotted((*prefix, word)) for prefix in _SECTIONS if word in _names_at(prefix) and prefix != loc[:-1]]
+    return f"did you mean {elsewhere[0]}?" if elsewhere else f"known here: {', '.join(sorted(names))}"
+
+
+def _names_at(prefix: Key) -> list[str]:
+    """The keys that the model knows below `prefix`."""
+    model: type[BaseModel] = Job
+    for part in prefix:
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        if part in fields:
+            inner = fields[str(part)].annotation
+            model = next((item for item in (inner, *_members(inner)) if _is_model(item)), model)
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    for item in get_args(annotation):
+        yield item
+        yield from _members(item)
+
+
+def _is_model(item: Any) -> bool:
+    return isinstance(item, type) and issubclass(item, BaseModel)

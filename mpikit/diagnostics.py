@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong, where, and how to fix it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+KEY_SHOWN = 200  # characters of a key in a message
+
+
+def one_line(text: str) -> str:
+    """`text` with all escaped that could disturb a terminal: controls, line breaks, marks that turn the direction."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong: where (file, dotted key), what, and how to put it right."""
+
+    key: str
+    where: str
+    message: str
+    fix: str = ""
+    severity: Literal["fault", "warning"] = "fault"
+
+    def as_dict(self) -> dict[str, str]:
+        """The fields as `check -o json` prints them."""
+        return {name: str(value) for name, value in asdict(self).items()}
+
+    def __str__(self) -> str:
+        label = "warning" if self.severity == "warning" else ""
+        key = self.key if len(self.key) <= KEY_SHOWN else f"{self.key[:KEY_SHOWN]}..."
+        line = ": ".join(one_line(part) for part in (self.where, label, key, self.message) if part)
+        return line + (f"\n  fix: {one_line(self.fix)}" if self.fix else "")
+
+
+Found = Iterator[tuple[str, str, str, Literal["fault", "warning"]]]

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kit asks of an API server, by kinds of objects: read, list, watch, apply, delete."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mpikit.errors import Conflict, Gone, NotFound, Unreachable
+from mpikit.kube.answers import Lines, Object, parse
+from mpikit.kube.client import Call, Cluster
+from mpikit.text.redaction import redact
+
+MANAGER = "mpikit"  # the field manager of server-side apply
+LATE_SECONDS = 1.0  # a watch that a server does not end by itself is ended so much later
+PAGE = 200  # objects of one answer: a page of pods is about 2 MB
+APPLY = "application/apply-patch+yaml"  # JSON is YAML
+NO_VERSION = "1"  # of no object that lives: etcd's first revision is the server's own
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of object and where the server keeps it."""
+
+    name: str
+    plural: str
+    prefix: str
+    namespaced: bool = True
+
+    @property
+    def group(self) -> str:
+        """API group; empty for the core."""
+        return self.prefix.split("/")[2] if self.prefix.startswith("/apis/") else ""
+
+    def path(self, namespace: str | None = None, name: str | None = None, *more: str) -> str:
+        """Path of one object, or of all in a namespace, or in all namespaces."""
+        place = ("namespaces", namespace) if self.namespaced and namespace else ()
+        return "/".join([self.prefix, *place, self.plural, *((name,) if name else ()), *more])
+
+
+MPIJOB = Kind("MPIJob", "mpijobs", "/apis/kubeflow.org/v2beta1")
+JOB = Kind("Job", "jobs", "/apis/batch/v1")
+POD = Kind("Pod", "pods", "/api/v1")
+CONFIG_MAP = Kind("ConfigMap", "configmaps", "/api/v1")
+EVENT = Kind("Event", "events", "/api/v1")
+QUOTA = Kind("ResourceQuota", "resourcequotas", "/api/v1")
+SERVICE_ACCOUNT = Kind("ServiceAccount", "serviceaccounts", "/api/v1")
+SECRET = Kind("Secret", "secrets", "/api/v1")
+CLAIM = Kind("PersistentVolumeClaim", "persistentvolumeclaims", "/api/v1")
+NAMESPACE = Kind("Namespace", "namespaces", "/api/v1", namespaced=False)
+NODE = Kind("Node", "nodes", "/api/v1", namespaced=False)
+LEASE = Kind("Lease", "leases", "/apis/coordination.k8s.io/v1")
+DEPLOYMENT = Kind("Deployment", "deployments", "/apis/apps/v1")
+CRD = Kind("CustomResourceDefinition", "customresourcedefinitions", "/apis/apiextensions.k8s.io/v1", namespaced=False)
+
+
+def kind_of(manifest: Mapping[str, Any]) -> Kind:
+    """The kind of an object that the kit renders."""
+    return {"MPIJob": MPIJOB, "ConfigMap": CONFIG_MAP}[str(manifest["kind"])]
+
+
+def read(cluster: Cluster, kind: Kind, namespace: str | None, name: str) -> Object:
+    """One object; NotFound."""
+    return cluster.json(Call("GET", kind.path(namespace, name)))
+
+
+def find(cluster: Cluster, kind: Kind, namespace: str | None, name: str) -> Object | None:
+    """One object; None if there is none of that name."""
+    try:
+        return read(cluster, kind, namespace, name)
+    except NotFound as missing:
+        if missing.kind == "the API itself":  # the whole API group is missing, not the object
+            raise
+        return None
+
+
+def exists(cluster: Cluster, kind: Kind, namespace: str | None, name: str) -> bool:
+    """Whether there is such an object; its content, such as a Secret's, is not asked for."""
+    accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+    with contextlib.suppress(NotFound):
+        cluster.json(Call("GET", kind.path(namespace, name), accept=accept))
+        return True
+    return False
+
+
+def find_all(
+    cluster: Cluster, kind: Kind, namespace: str | None, labels: str = "", fields: str = ""
+) -> Iterator[Object]:
+    """All objects of a kind, page by page; once more from the start if the server forgets the list half-way."""
+    query = {"limit": str(PAGE)}
+    query |= {"labelSelector": labels} if labels else {}
+    query |= {"fieldSelector": fields} if fields else {}
+    seen: set[str] = set()
+    token, restarted = "", False
+    while True:
+        more = {"continue": token} if token else {}
+        try:
+            page = cluster.json(Call("GET", kind.path(namespace), {**query, **more}))
+        except Gone:
+            if restarted:
+                raise
+            token, restarted = "", True
+            continue
+        for item in page.get("items") or ():
+            metadata = item.setdefault("metadata", {})
+            if not metadata.get("name"):
+                raise Unreachable(f"{kind.path(namespace)}: an item has no name, so this is not an API server's list")
+            metadata.setdefault("namespace", namespace or "")
+            uid = str(metadata.get("uid") or metadata["name"])
+            if uid not in seen:
+                seen.add(uid)
+                yield item
+        token = str((page.get("metadata") or {}).get("continue") or "")
+        if not token:
+            return
+
+
+def list_with_version(cluster: Cluster, kind: Kind, namespace: str, fields: str) -> tuple[list[Object], str]:
+    """A short list and the version from which a watch goes on."""
+    page = cluster.json(Call("GET", kind.path(namespace), {"fieldSelector": fields}))
+    version = str((page.get("metadata") or {}).get("resourceVersion") or "")
+    if not version:
+        raise Unreachable(f"{kind.path(namespace)}: the list has no resourceVersion, so this is not an API server's")
+    return list(page.get("items") or ()), version
+
+
+def watch(
+    cluster: Cluster, kind: Kind, namespace: str, fields: str, version: str, seconds: int
+) -> Iterator[tuple[str, Object]]:
+    """(ADDED, MODIFIED, DELETED or BOOKMARK, object) until `seconds` are over; Gone if `version` is too old."""
+    until = cluster.clock() + seconds + LATE_SECONDS
+    query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, "fieldSelector": fields}
+    call = Call("GET", kind.path(namespace), query | {"timeoutSeconds": str(seconds)})
+    with cluster.stream(call, idle_seconds=seconds + cluster.request_seconds, until=until) as pieces:
+        for line in whole_lines(pieces, call.path):
+            try:
+                event = parse(line)
+                what, item = str(event["type"]), dict(event["object"])
+                if what != "ERROR":
+                    str(item["metadata"]["resourceVersion"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise Unreachable(f"{call.path}: the watch broke off") from error
+            if what == "ERROR":
+                if item.get("code") == 410:
+                    raise Gone(redact(str(item.get("message"))))
+                raise Unreachable(redact(f"{call.path}: {item.get('message')}"))
+            yield what, item
+
+
+def whole_lines(pieces: Iterator[bytes], path: str) -> Iterator[bytes]:
+    """Lines that are not blank; what follows the last line end is dropped, since it may be half a line."""
+    lines = Lines()
+    for piece in pieces:
+        try:
+            found = lines.add(piece)
+        except ValueError as error:
+            raise Unreachable(f"{path}: {error}") from error
+        yield from (line for line in found if line.strip())
+
+
+def apply(
+    cluster: Cluster, manifest: Object, namespace: str, *, dry_run: bool, create: bool, force: bool = False
+) -> Object:
+    """Server-side apply of one object as the field manager `mpikit`; the object as the server has it then.
+
+    With `create` it is made or refused with Conflict if there is one of that name, in one step of the server's: an
+    existing object never has NO_VERSION, and a new one has none yet.
+    """
+    body = with_metadata(manifest, namespace=namespace, **({"resourceVersion": NO_VERSION} if create else {}))
+    query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
+    query |= {"dryRun": "All"} if dry_run else {}
+    query |= {"force": "true"} if force else {}
+    path = kind_of(manifest).path(namespace, str(manifest["metadata"]["name"]))
+    return cluster.json(Call("PATCH", path, query, body, APPLY, repeatable=dry_run or not create))
+
+
+def with_metadata(manifest: Object, **fields: object) -> Object:
+    """The manifest with more metadata."""
+    return {**manifest, "metadata": {**manifest["metadata"], **fields}}
+
+
+def merge_patch(cluster: Cluster, kind: Kind, namespace: str, name: str, patch: Object) -> Object:
+    """What a JSON merge patch would make of an object; nothing is changed."""
+    query = {"dryRun": "All", "fieldManager": MANAGER}
+    return cluster.json(Call("PATCH", kind.path(namespace, name), query, patch, "application/merge-patch+json"))
+
+
+def create(cluster: Cluster, kind: Kind, namespace: str | None, body: Object, *, dry_run: bool = False) -> Object:
+    """Make an object, or ask whether the server would take it."""
+    query = {"dryRun": "All"} if dry_run else {}
+    return cluster.json(Call("POST", kind.path(namespace), query, body, repeatable=dry_run))
+
+
+def review(cluster: Cluster, attributes: Mapping[str, str]) -> bool:
+    """Whether the user may do this (SelfSubjectAccessReview)."""
+    body = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": dict(attributes)},
+    }
+    answer = cluster.json(Call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body))
+    return bool(answer.get("status", {}).get("allowed"))
+
+
+def delete(cluster: Cluster, kind: Kind, namespace: str, name: str, uid: str, version: str = "") -> bool:
+    """Delete this very object, not a later one of the same name; false if it is gone already.
+
+    With `version`, also false if somebody has changed it since.
+    """
+    preconditions = {"uid": uid, **({"resourceVersion": version} if version else {})}
+    body = {"propagationPolicy": "Background", "preconditions": preconditions}
+    try:
+        cluster.json(Call("DELETE", kind.path(namespace, name), body=body))
+    except (NotFound, Conflict) as error:  # Conflict: another object has the name by now
+        if isinstance(error, NotFound) and error.kind == "the API itself":
+            raise
+        return False
+    return True

@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Objects of the API server as the kit reads them: MPIJobs, pods and events, with the words of their own fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from mpikit.devices import cards_of
+from mpikit.text.nested import at
+
+Object = dict[str, Any]
+
+JOB_NAME = "training.kubeflow.org/job-name"  # labels that the operator gives to its pods
+JOB_ROLE = "training.kubeflow.org/job-role"
+REPLICA_INDEX = "training.kubeflow.org/replica-index"
+USER = "mpikit/user"
+QUEUE = "kueue.x-k8s.io/queue-name"
+DEFAULT_BACKOFF_LIMIT = 6  # batch/v1 Job
+DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"  # annotation; else the first container, as kubectl has it
+OVER = ("Succeeded", "Failed")  # phases of a pod that holds nothing any more
+
+
+def time_of(text: str | None) -> datetime | None:
+    """A time as Kubernetes writes it, with or without fractions."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition of an object's status."""
+
+    true: bool
+    reason: str
+    message: str
+    since: datetime | None
+
+
+def conditions_of(item: Mapping[str, Any] | None) -> dict[str, Condition]:
+    """Conditions by type."""
+    found = at(item, "status", "conditions") or ()
+    return {
+        one["type"]: Condition(
+            one.get("status") == "True",
+            one.get("reason") or "",
+            one.get("message") or "",
+            time_of(one.get("lastTransitionTime") or one.get("lastUpdateTime")),
+        )
+        for one in found
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class MPIJob:
+    """What the kit asks of an MPIJob."""
+
+    raw: Object
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(at(self.raw, "metadata", "name") or "")
+
+    @property
+    def namespace(self) -> str:
+        """Its namespace."""
+        return str(at(self.raw, "metadata", "namespace") or "")
+
+    @property
+    def uid(self) -> str:
+        """What tells it from a later one of the same name."""
+        return str(at(self.raw, "metadata", "uid") or "")
+
+    @property
+    def user(self) -> str:
+        """Whose it is, if the kit made it."""
+        return str(at(self.raw, "metadata", "labels", USER) or "")
+
+    @property
+    def created(self) -> datetime | None:
+        """When the server took it."""
+        return time_of(at(self.raw, "metadata", "creationTimestamp"))
+
+    @property
+    def deleted(self) -> datetime | None:
+        """When its deletion was asked for."""
+        return time_of(at(self.raw, "metadata", "deletionTimestamp"))
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """Its annotations."""
+        return at(self.raw, "metadata", "annotations") or {}
+
+    @property
+    def num_steps(self) -> int | None:
+        """Steps of the whole run, if the kit made it."""
+        text = self.annotations.get("mpikit/num-steps", "")
+        return int(text) if text.isdigit() else None
+
+    @property
+    def workers(self) -> int:
+        """Worker pods that it asks for."""
+        return int(at(self.raw, "spec", "mpiReplicaSpecs", "Worker", "replicas") or 0)
+
+    @property
+    def cards(self) -> int:
+        """Cards of all its workers."""
+        return self.workers * cards_of(self.template("Worker").get("spec"))
+
+    @property
+    def synced(self) -> bool:
+        """Whether the operator has ever written its status."""
+        return bool(at(self.raw, "status", "conditions"))
+
+    @property
+    def conditions(self) -> dict[str, Condition]:
+        """Conditions by type: Created, Running, Succeeded, Failed, Suspended."""
+        return conditions_of(self.raw)
+
+    @property
+    def finished(self) -> datetime | None:
+        """When it ended: Succeeded or Failed is True and completionTime is set; an eviction sets Failed alone."""
+        ended = any(self.holds(name) for name in ("Succeeded", "Failed"))
+        return time_of(at(self.raw, "status", "completionTime")) if ended else None
+
+    @property
+    def suspended(self) -> bool:
+        """Whether it is asked to hold no pods."""
+        return bool(at(self.raw, "spec", "runPolicy", "suspend"))
+
+    @property
+    def managed_by(self) -> str:
+        """Another controller than the operator; empty if none is named."""
+        named = str(at(self.raw, "spec", "runPolicy", "managedBy") or "")
+        return "" if named == "kubeflow.org/mpi-operator" else named
+
+    @property
+    def queue(self) -> str:
+        """Kueue's queue that admits it; empty if none."""
+        return str(at(self.raw, "metadata", "labels", QUEUE) or "")
+
+    @property
+    def backoff_limit(self) -> int:
+        """How many times the launcher may fail before the job does."""
+        limit = at(self.raw, "spec", "runPolicy", "backoffLimit")
+        return DEFAULT_BACKOFF_LIMIT if limit is None else int(limit)
+
+    def holds(self, name: str) -> bool:
+        """Whether a condition is True."""
+        condition = self.conditions.get(name)
+        return condition is not None and condition.true
+
+    def template(self, role: str) -> Object:
+        """The pod template of Launcher or Worker; empty if there is none."""
+        return at(self.raw, "spec", "mpiReplicaSpecs", role, "template") or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """What the kit asks of a pod."""
+
+    raw: Object
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(at(self.raw, "metadata", "name") or "")
+
+    @property
+    def uid(self) -> str:
+        """What tells it from a later one of the same name."""
+        return str(at(self.raw, "metadata", "uid") or "")
+
+    @property
+    def job(self) -> str:
+        """The MPIJob that it belongs to."""
+        return str(at(self.raw, "metadata", "labels", JOB_NAME) or "")
+
+    @property
+    def role(self) -> str:
+        """launcher or worker."""
+        return str(at(self.raw, "metadata", "labels", JOB_ROLE) or "")
+
+    @property
+    def created(self) -> datetime | None:
+        """When the server took it."""
+        return time_of(at(self.raw, "metadata", "creationTimestamp"))
+
+    @property
+    def phase(self) -> str:
+        """Pending, Running, Succeeded, Failed or Unknown."""
+        return str(at(self.raw, "status", "phase") or "Pending")
+
+    @property
+    def node(self) -> str:
+        """The node that it was given; empty if none yet."""
+        return str(at(self.raw, "spec", "nodeName") or "")
+
+    @property
+    def held_cards(self) -> int:
+        """Cards that nobody else can have now."""
+        return cards_of(self.raw.get("spec")) if self.node and self.phase not in OVER else 0
+
+    @property
+    def unschedulable(self) -> Condition | None:
+        """The scheduler's words, if it found no node."""
+        scheduled = conditions_of(self.raw).get("PodScheduled")
+        return scheduled if scheduled and not scheduled.true and scheduled.reason == "Unschedulable" else None
+
+    @property
+    def containers(self) -> list[Object]:
+        """Statuses of its containers, those that run before the others first."""
+        status = self.raw.get("status", {})
+        return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+    @property
+    def main(self) -> str:
+        """Name of its main container, which runs the job; others may stand beside it, such as a mesh's proxy."""
+        named = at(self.raw, "metadata", "annotations", DEFAULT_CONTAINER)
+        names = [str(one.get("name") or "") for one in at(self.raw, "spec", "containers") or ()]
+        return str(named) if named in names else names[0] if names else ""
+
+    @property
+    def main_status(self) -> Object:
+        """Status of its main container; the kubelet sorts them all by name. Empty if there is none yet."""
+        found: list[Object] = at(self.raw, "status", "containerStatuses") or []
+        own = [one for one in found if one.get("name") == self.main]
+        return (own or (found if len(found) == 1 else []) or [{}])[0]
+
+    @property
+    def waiting(self) -> tuple[str, str, str]:
+        """(reason, message, image) of the first container that does not run for a reason; empty strings if none."""
+        for container in self.containers:
+            reason = str(at(container, "state", "waiting", "reason") or "")
+            if reason not in ("", "PodInitializing"):
+                return (
+                    reason,
+                    str(at(container, "state", "waiting", "message") or ""),
+                    str(container.get("image") or ""),
+                )
+        return "", "", ""
+
+    @property
+    def started(self) -> bool:
+        """Whether its main container runs or has run."""
+        state = self.main_status.get("state") or {}
+        return bool(state.get("running") or state.get("terminated")) or self.restarts > 0
+
+    @property
+    def restarts(self) -> int:
+        """Times that its main container was started again."""
+        return int(at(self.main_status, "restartCount") or 0)
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code of its main container; None while it runs."""
+        code = at(self.main_status, "state", "terminated", "exitCode")
+        return None if code is None else int(code)
+
+    @property
+    def ended(self) -> datetime | None:
+        """When its main container ended."""
+        return time_of(at(self.main_status, "state", "terminated", "finishedAt"))
+
+    @property
+    def evicted(self) -> str:
+        """Why a node threw it out; empty if none did."""
+        status = self.raw.get("status", {})
+        return str(status.get("message") or "evicted") if status.get("reason") == "Evicted" else ""
+
+
+def ordered(pods: Iterable[Object]) -> tuple[Pod, ...]:
+    """Pods: launchers by age, then workers by their number."""
+
+    def place(pod: Pod) -> tuple[bool, int, str, str]:
+        index = str(at(pod.raw, "metadata", "labels", REPLICA_INDEX) or pod.name.rpartition("-")[2])
+        worker = pod.role == "worker"
+        return worker, int(index) if worker and index.isdigit() else 0, str(pod.created), pod.name
+
+    return tuple(sorted((Pod(item) for item in pods), key=place))
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What the kit asks of an event."""
+
+    raw: Object
+
+    @property
+    def about(self) -> str:
+        """Name of the object that it is about."""
+        return str(at(self.raw, "involvedObject", "name") or "")
+
+    @property
+    def kind(self) -> str:
+        """Kind of that object."""
+        return str(at(self.raw, "involvedObject", "kind") or "")
+
+    @property
+    def uid(self) -> str:
+        """That very object."""
+        return str(at(self.raw, "involvedObject", "uid") or "")
+
+    @property
+    def reason(self) -> str:
+        """Its short reason."""
+        return str(self.raw.get("reason") or "")
+
+    @property
+    def message(self) -> str:
+        """Its text."""
+        return str(self.raw.get("message") or "")
+
+    @property
+    def first(self) -> datetime | None:
+        """When it came first."""
+        return time_of(self.raw.get("firstTimestamp") or self.raw.get("eventTime")) or self.last
+
+    @property
+    def last(self) -> datetime | None:
+        """When it came last; events of the scheduler have a series and no lastTimestamp."""
+        texts = (
+            at(self.raw, "series", "lastObservedTime"),
+            self.raw.get("lastTimestamp"),
+            self.raw.get("eventTime"),
+            at(self.raw, "metadata", "creationTimestamp"),
+        )
+        return next((time_of(text) for text in texts if text), None)
+
+
+def another_name(name: str) -> str:
+    """The name with the next number: job -> job-2 -> job-3."""
+    stem, _, number = name.rpartition("-")
+    return f"{stem}-{int(number) + 1}" if stem and number.isdigit() else f"{name}-2"

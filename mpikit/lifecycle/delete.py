@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A job leaves the cluster with all that belongs to it. What it has written to output is never touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mpikit.errors import Forbidden, NotFound, Timeout, ValuesError, one_fault
+from mpikit.kube.answers import Object
+from mpikit.kube.api import CONFIG_MAP, JOB, MPIJOB, POD, Kind, delete, find, find_all
+from mpikit.kube.client import Cluster
+from mpikit.kube.resources import USER, MPIJob, Pod
+from mpikit.lifecycle.ownership import (
+    launcher_job_name,
+    mounted_config_maps,
+    owned_by_launcher,
+    owned_by_mpijob,
+    pods_of,
+)
+from mpikit.text.nested import at
+from mpikit.text.units import duration
+
+COLLECT_SECONDS = 5.0  # Kubernetes itself removes what a deleted job owned; what is left after this has no owner
+LOOK_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What was removed."""
+
+    lines: tuple[str, ...]
+    """As kubectl says it."""
+    freed_cards: int
+
+
+@dataclass(frozen=True, slots=True)
+class Belongings:
+    """What belongs to an MPIJob, the MPIJob itself included, and all of it by its owner."""
+
+    job: Object | None
+    launcher: Object | None
+    """The launcher's Job."""
+    pods: list[Pod]
+    configs: list[Object]
+
+    @property
+    def users(self) -> set[str]:
+        """Values of the label mpikit/user on what the kit made."""
+        items = [*([self.job] if self.job else []), *self.configs]
+        return {str(user) for item in items if (user := at(item, "metadata", "labels", USER))}
+
+
+def find_belongings(cluster: Cluster, namespace: str, name: str) -> Belongings:
+    """Look up what belongs to the MPIJob of this name; if it is gone, what it has left."""
+    job = find(cluster, MPIJOB, namespace, name)
+    uid = MPIJob(job).uid if job else ""
+    launcher, pods = _left(cluster, namespace, name, uid)
+    return Belongings(job, launcher, pods, _configs(cluster, namespace, name))
+
+
+def delete_job(
+    cluster: Cluster,
+    namespace: str,
+    name: str,
+    seconds: float,
+    wait: bool,
+    tell: Callable[[str], object],
+    user: str | None = None,
+) -> Deleted:
+    """Delete a job, its ConfigMaps and its pods; with `wait`, return once its cards are free, or raise Timeout.
+
+    What carries another user's label is refused unless `user` is None.
+    """
+    found = find_belongings(cluster, namespace, name)
+    if not (found.job or found.launcher or found.pods or found.configs):
+        fix = f"python generate.py list -n {namespace} shows what is there"
+        raise NotFound(f"there is no MPIJob {name} in namespace {namespace}, and nothing is left of one\n  fix: {fix}")
+    if user is not None and (others := sorted(found.users - {user})):
+        raise _not_yours(name, others[0], user)
+    held = sum(pod.held_cards for pod in found.pods)
+    lines = [_removed(cluster, MPIJOB, namespace, found.job)] if found.job else []
+    lines += [_removed(cluster, CONFIG_MAP, namespace, item) for item in found.configs]
+    if wait:
+        if found.pods:
+            tell(f"waiting until {len(found.pods)} pods have ended; they hold {held} cards")
+        lines += _await_pods(cluster, namespace, name, MPIJob(found.job).uid if found.job else "", seconds)
+    return Deleted(tuple(line for line in lines if line), held)
+
+
+def _not_yours(name: str, owner: str, user: str) -> ValuesError:
+    if not user:
+        fix = f"--set user={owner} if these are your jobs, or --force to delete it all the same"
+        return one_fault("", f"MPIJob {name} belongs to {owner}, and who you are is not known", fix, "NAME")
+    fix = f"--set user={owner} if that is you, or --force to delete it all the same"
+    return one_fault("", f"MPIJob {name} belongs to {owner}, not to {user}", fix, "NAME")
+
+
+def _configs(cluster: Cluster, namespace: str, name: str) -> list[Object]:
+    """The job's ConfigMaps, which have no owner; those that another MPIJob mounts are left."""
+    labels = f"app.kubernetes.io/managed-by=mpikit,app.kubernetes.io/instance={name}"
+    found = list(find_all(cluster, CONFIG_MAP, namespace, labels=labels))
+    if not found:
+        return []
+    others = [job for job in find_all(cluster, MPIJOB, namespace) if at(job, "metadata", "name") != name]
+    mounted = set().union(*(mounted_config_maps(job) for job in others))
+    return [item for item in found if at(item, "metadata", "name") not in mounted]
+
+
+def _pods(cluster: Cluster, namespace: str, name: str, uid: str, launcher: Object | None) -> list[Pod]:
+    """Pods that this very MPIJob or its launcher's Job owns; with no uid and no Job, by their names."""
+    job_uid = str(at(launcher, "metadata", "uid") or "")
+    return [
+        Pod(item)
+        for item in pods_of(cluster, namespace, name)
+        if owned_by_mpijob(item, name, uid) or owned_by_launcher(item, name, job_uid)
+    ]
+
+
+def _removed(cluster: Cluster, kind: Kind, namespace: str, item: Object) -> str:
+    """The line for a deletion; empty if it was gone already."""
+    name = str(item["metadata"]["name"])
+    if not delete(cluster, kind, namespace, name, str(item["metadata"]["uid"])):
+        return ""
+    address = kind.plural.removesuffix("s") + (f".{kind.group}" if kind.group else "")
+    return f'{address} "{name}" deleted'
+
+
+def _await_pods(cluster: Cluster, namespace: str, name: str, uid: str, seconds: float) -> list[str]:
+    """Wait for the job's pods to go; those whose owner is gone are deleted here."""
+    start = cluster.clock()
+    lines: list[str] = []
+    while True:
+        job = find(cluster, MPIJOB, namespace, name)
+        gone = job is None or at(job, "metadata", "uid") != uid
+        if gone and job is not None:
+            return lines  # a new job of the name exists by now; these pods are its own
+        launcher, pods = _left(cluster, namespace, name, uid)
+        if gone and not pods:
+            return lines
+        waited = cluster.clock() - start
+        if waited >= seconds:
+            raise _not_gone(namespace, name, pods, waited)
+        if gone and waited >= COLLECT_SECONDS:
+            lines += _orphans_removed(cluster, namespace, launcher, pods)
+        cluster.sleep(LOOK_SECONDS)
+
+
+def _left(cluster: Cluster, namespace: str, name: str, uid: str) -> tuple[Object | None, list[Pod]]:
+    """The launcher's Job, if the user may read it, and the pods that are left."""
+    try:
+        launcher = find(cluster, JOB, namespace, launcher_job_name(name))
+    except Forbidden:
+        launcher = None
+    pods = _pods(cluster, namespace, name, uid, launcher)
+    if launcher and not owned_by_mpijob(launcher, name, uid):  # somebody's own Job of this name, with its own pods
+        return None, [pod for pod in pods if owned_by_mpijob(pod.raw, name, uid)]
+    return launcher, pods
+
+
+def _orphans_removed(cluster: Cluster, namespace: str, launcher: Object | None, pods: list[Pod]) -> list[str]:
+    """Delete what still runs of a job that is gone, its launcher's Job first, which would make pods again."""
+    lines = [_removed(cluster, JOB, namespace, launcher)] if launcher else []
+    orphans = [pod.raw for pod in pods if not at(pod.raw, "metadata", "deletionTimestamp")]
+    return [*lines, *(_removed(cluster, POD, namespace, pod) for pod in orphans)]
+
+
+def _not_gone(namespace: str, name: str, pods: list[Pod], waited: float) -> Timeout:
+    left = ", ".join(f"{pod.name} on {pod.node or 'no node'}" for pod in pods) or f"MPIJob {name}"
+    fix = f"wait on: python generate.py wait {name} -n {namespace} --for deleted; a node that is lost keeps its pods"
+    return Timeout(f"deleted, but after {duration(waited)} there still is {left}\n  fix: {fix}")

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What submitting a job would change, by the server's own dry run."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mpikit.errors import ClusterError
+from mpikit.kube.answers import Object
+from mpikit.kube.api import CONFIG_MAP, MPIJOB, apply, find, kind_of, merge_patch, with_metadata
+from mpikit.kube.client import Cluster
+from mpikit.kube.resources import MPIJob
+from mpikit.text.nested import at
+from mpikit.text.quoting import yaml_filter
+
+SUBMISSION = "mpikit/submission"  # annotation that tells our own job, after a broken connection, from another's
+
+
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+# What the server itself writes, or what no manifest says.
+_SERVERS_OWN = ("managedFields", "resourceVersion", "generation", "creationTimestamp", "uid", "selfLink")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What applying one object would do."""
+
+    kind: str
+    name: str
+    live: Object | None
+    merged: Object
+
+    @property
+    def action(self) -> str:
+        """create, change or same."""
+        return "create" if self.live is None else "same" if self.live == self.merged else "change"
+
+    @property
+    def diff(self) -> str:
+        """Unified diff of both as YAML; empty if they are the same."""
+        before = _lines(self.live) if self.live else []
+        place = f"{self.kind}/{self.name}"
+        return "".join(difflib.unified_diff(before, _lines(self.merged), f"live/{place}", f"merged/{place}"))
+
+
+def explained(error: ClusterError, manifest: Object, namespace: str) -> ClusterError:
+    """The server's refusal with what can be done about it; nothing has been made yet."""
+    text, name = str(error), manifest["metadata"]["name"]
+    if "\n  fix:" in text:
+        return error
+    fix = "python generate.py doctor looks at everything that the job needs"
+    if "namespaces" in text and "not found" in text:
+        fix = f"set namespace: (now {namespace}), or have it made: kubectl create namespace {namespace}"
+    elif "cannot" in text:
+        fix = (
+            f"ask for the ClusterRole kubeflow-mpijobs-edit in namespace {namespace}; the built-in edit has no MPIJobs"
+        )
+    return type(error)(f"{manifest['kind']} {name} is refused: {text}\n  fix: {fix}; nothing was made")
+
+
+def changes(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> list[Change]:
+    """What applying the objects would change, by the server's own dry run."""
+    return [
+        change_of(cluster, manifest, namespace, _kit_in_use(cluster, manifests, namespace)) for manifest in manifests
+    ]
+
+
+def _kit_in_use(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> str:
+    """Name of the ConfigMap whose scripts the live job runs, empty if there is none; its hash is in its name."""
+    name = next(str(item["metadata"]["name"]) for item in manifests if item["kind"] == "MPIJob")
+    job = find(cluster, MPIJOB, namespace, name)
+    volumes = at(MPIJob(job).template("Launcher"), "spec", "volumes") if job else None
+    names = [str(at(volume, "configMap", "name")) for volume in volumes or () if volume.get("name") == "kit"]
+    return names[0] if names else ""
+
+
+def change_of(cluster: Cluster, manifest: Object, namespace: str, kit: str = "") -> Change:
+    """What applying one object would change; a new ConfigMap is compared with the `kit` in use."""
+    kind, name = kind_of(manifest), str(manifest["metadata"]["name"])
+    live = find(cluster, kind, namespace, name)
+    try:
+        if live is None:
+            merged = apply(cluster, manifest, namespace, dry_run=True, create=False)
+        elif last := at(live, "metadata", "annotations", LAST_APPLIED):
+            patch = _three_way(json.loads(last), with_metadata(manifest, namespace=namespace))
+            merged = merge_patch(cluster, kind, namespace, name, patch)
+        else:
+            mark = at(live, "metadata", "annotations", SUBMISSION)
+            notes = {**(at(manifest, "metadata", "annotations") or {}), **({SUBMISSION: mark} if mark else {})}
+            marked = with_metadata(manifest, annotations=notes) if notes else manifest
+            merged = apply(cluster, marked, namespace, dry_run=True, create=False, force=True)
+    except ClusterError as error:
+        raise explained(error, manifest, namespace) from error
+    if live is None and kit and kind is CONFIG_MAP:
+        live = find(cluster, kind, namespace, kit)
+    return Change(kind.name, name, _comparable(live) if live else None, _comparable(merged))
+
+
+def _three_way(last: Any, new: Any) -> Any:
+    """A merge patch that makes of an object what `kubectl apply` would: keys that are no longer said become null."""
+    if not isinstance(last, dict) or not isinstance(new, dict):
+        return new
+    gone = {key: None for key in last if key not in new and key not in ("status",)}
+    return gone | {key: _three_way(last.get(key), value) for key, value in new.items()}
+
+
+def _comparable(item: Object) -> Object:
+    """An object without what the server itself writes."""
+    kept = copy.deepcopy({key: value for key, value in item.items() if key != "status"})
+    for key in _SERVERS_OWN:
+        kept["metadata"].pop(key, None)
+    (kept["metadata"].get("annotations") or {}).pop(LAST_APPLIED, None)
+    return kept
+
+
+def _lines(item: Object) -> list[str]:
+    """An object as lines of YAML; scripts line by line, bytes as their size and hash."""
+    scripts = item.get("data") or {} if item.get("kind") == "ConfigMap" else {}
+    binary = {
+        name: f"{len(text)} characters of base64, sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        for name, text in (item.get("binaryData") or {}).items()
+    }
+    shown = {**item, **({"data": dict.fromkeys(scripts, "see below")} if scripts else {})}
+    lines = yaml_filter({**shown, **({"binaryData": binary} if binary else {})}).splitlines()
+    for name, text in sorted(scripts.items()):
+        lines += [f"# {name}", *text.splitlines()]
+    return [f"{line}\n" for line in lines]

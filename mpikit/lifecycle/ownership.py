@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which pods, Jobs and ConfigMaps belong to an MPIJob: by ownerReferences, never by a label alone.
+
+Other operators (PyTorchJob, TFJob) give their pods the same label `training.kubeflow.org/job-name`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from mpikit.kube.api import POD, find_all
+from mpikit.kube.client import Cluster
+from mpikit.kube.resources import JOB_NAME
+from mpikit.text.nested import at
+
+Object = Mapping[str, Any]
+MPIJOB_GROUP = "kubeflow.org/"
+JOB_GROUP = "batch/"
+
+
+def launcher_job_name(name: str) -> str:
+    """Name of the batch Job in which the operator runs the launcher of an MPIJob."""
+    return f"{name}-launcher"
+
+
+def owned_by_mpijob(item: Object, name: str, uid: str = "") -> bool:
+    """Whether an MPIJob of this name owns an object; with `uid`, that very MPIJob."""
+    return _owned(item, "MPIJob", MPIJOB_GROUP, name, uid)
+
+
+def owned_by_launcher(item: Object, name: str, uid: str = "") -> bool:
+    """Whether the launcher's Job of an MPIJob of this name owns a pod; with `uid`, that very Job."""
+    return _owned(item, "Job", JOB_GROUP, launcher_job_name(name), uid)
+
+
+def belongs(item: Object, name: str) -> bool:
+    """Whether a pod or Job belongs to an MPIJob of this name, an earlier one included."""
+    return owned_by_mpijob(item, name) or owned_by_launcher(item, name)
+
+
+def pods_of(cluster: Cluster, namespace: str, name: str) -> Iterator[dict[str, Any]]:
+    """The pods of an MPIJob of this name, one that is gone included."""
+    found = find_all(cluster, POD, namespace, labels=f"{JOB_NAME}={name}")
+    return (item for item in found if belongs(item, name))
+
+
+def mounted_config_maps(job: Object) -> set[str]:
+    """Names of the ConfigMaps that the pods of an MPIJob mount or take variables from."""
+    found: set[str] = set()
+    for replica in (at(job, "spec", "mpiReplicaSpecs") or {}).values():
+        _collect(at(replica, "template", "spec"), found)
+    return found
+
+
+def _collect(part: Any, found: set[str]) -> None:
+    if isinstance(part, Mapping):
+        for key, inner in part.items():
+            if key in ("configMap", "configMapRef", "configMapKeyRef") and isinstance(inner, Mapping):
+                found.add(str(inner.get("name")))
+            _collect(inner, found)
+    elif isinstance(part, (list, tuple)):
+        for inner in part:
+            _collect(inner, found)
+
+
+def _owned(item: Object, kind: str, group: str, name: str, uid: str) -> bool:
+    return any(
+        one.get("kind") == kind
+        and str(one.get("apiVersion") or "").startswith(group)
+        and one.get("name") == name
+        and (not uid or one.get("uid") == uid)
+        for one in _references(item)
+    )
+
+
+def _references(item: Object) -> Iterable[Object]:
+    found = at(item, "metadata", "ownerReferences")
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that the cluster says of a job at one moment, read in at most six requests."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from mpikit.errors import ClusterError, Forbidden
+from mpikit.kube.answers import Object
+from mpikit.kube.api import EVENT, JOB, MPIJOB, POD, QUOTA, find, find_all
+from mpikit.kube.client import Call, Cluster
+from mpikit.kube.resources import DEFAULT_CONTAINER, JOB_NAME, Event, MPIJob, Pod, ordered, time_of
+from mpikit.lifecycle.ownership import belongs, launcher_job_name, owned_by_mpijob, pods_of
+from mpikit.text.nested import at
+
+TAIL_LINES = 120  # metric lines come every ten steps or so; the reason of an end is among the last twenty
+TAIL_BYTES = 1 << 18
+_TIMED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d) ?(.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One moment of one job."""
+
+    name: str
+    namespace: str
+    now: datetime
+    """By the server's clock."""
+    job: MPIJob | None
+    pods: tuple[Pod, ...] = ()
+    launcher_job: Object | None = None
+    events: tuple[Event, ...] = ()
+    quotas: tuple[Object, ...] = ()
+    log: tuple[tuple[datetime | None, str], ...] = ()
+    """Last lines of the launcher with the time of each."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """What the user may not read, and the server's words for it."""
+
+    @property
+    def launcher(self) -> Pod | None:
+        """The newest launcher."""
+        launchers = [pod for pod in self.pods if pod.role == "launcher"]
+        return launchers[-1] if launchers else None
+
+    @property
+    def workers(self) -> tuple[Pod, ...]:
+        """The workers by their number."""
+        return tuple(pod for pod in self.pods if pod.role == "worker")
+
+    @property
+    def lines(self) -> list[str]:
+        """The launcher's last lines."""
+        return [text for _, text in self.log]
+
+    def events_of(self, *names: str) -> list[Event]:
+        """Events about objects of these names, the oldest first; those of an earlier job of the name left out."""
+        mine = {self.job.uid} if self.job else set()
+        found = [
+            event
+            for event in self.events
+            if event.about in names and not (event.kind == "MPIJob" and mine and event.uid not in mine)
+        ]
+        return sorted(found, key=lambda event: str(event.last))
+
+
+def read_snapshot(cluster: Cluster, namespace: str, name: str) -> Snapshot:
+    """What is known of one job now."""
+    unreadable: dict[str, str] = {}
+
+    def readable(what: str, items: Iterable[Object]) -> tuple[Object, ...]:
+        try:
+            return tuple(items)
+        except Forbidden as error:
+            unreadable[what] = str(error)
+            return ()
+
+    found = find(cluster, MPIJOB, namespace, name)
+    job = MPIJob(found) if found else None
+    pods = ordered(readable("pods", pods_of(cluster, namespace, name)))
+    launcher_job = None
+    if job and job.synced and not job.finished:
+        launcher_job = next(iter(readable("jobs", _launcher_job(cluster, namespace, name))), None)
+    events: list[Event] = []
+    for subject in _unclear(name, job, pods, launcher_job):
+        selector = f"involvedObject.name={subject}"
+        events += [Event(item) for item in readable("events", find_all(cluster, EVENT, namespace, fields=selector))]
+    quotas: tuple[Object, ...] = ()
+    if any("exceeded quota" in event.message for event in events):
+        quotas = readable("quotas", find_all(cluster, QUOTA, namespace))
+    snapshot = Snapshot(name, namespace, cluster.now(), job, pods, launcher_job, tuple(events), quotas, (), unreadable)
+    return _with_log(cluster, snapshot)
+
+
+def _launcher_job(cluster: Cluster, namespace: str, name: str) -> list[Object]:
+    found = find(cluster, JOB, namespace, launcher_job_name(name))
+    return [found] if found and owned_by_mpijob(found, name) else []
+
+
+def _unclear(name: str, job: MPIJob | None, pods: Sequence[Pod], launcher_job: Object | None) -> list[str]:
+    """Names of the objects, two at most, whose events tell what nothing else does."""
+    if job is None or not job.synced:
+        return [name]
+    if job.finished or job.suspended:
+        return []
+    slow = [pod for pod in pods if pod.node and not pod.started and not pod.waiting[0].startswith(("Err", "Image"))]
+    subjects = [pod.name for pod in slow[:1]]
+    if sum(pod.role == "worker" for pod in pods) < job.workers:
+        subjects.append(name)
+    if launcher_job and not any(pod.role == "launcher" for pod in pods):
+        subjects.append(f"{name}-launcher")
+    return subjects[:2]
+
+
+def _with_log(cluster: Cluster, snapshot: Snapshot) -> Snapshot:
+    """The snapshot with the launcher's last lines: from its pod, else from output/ where that can be read here."""
+    launcher = snapshot.launcher
+    lines: list[str] = []
+    if launcher and launcher.started:
+        path = POD.path(snapshot.namespace, launcher.name, "log")
+        query = {"tailLines": str(TAIL_LINES), "limitBytes": str(TAIL_BYTES), "timestamps": "true"}
+        query |= {"container": launcher.main} if launcher.main else {}
+        try:
+            answer = cluster.request(Call("GET", path, query, accept="*/*", patient=False))
+            lines = answer.data.decode(errors="replace").splitlines()
+        except ClusterError as error:  # a lost node or a pod on its way out: not the job's fault
+            snapshot.unreadable["log"] = str(error)
+    if not lines:
+        lines = kept_lines(snapshot.job, "metrics.jsonl") if snapshot.job else []
+    return replace(snapshot, log=tuple(_timed(line) for line in lines))
+
+
+def kept_lines(job: MPIJob, name: str) -> list[str]:
+    """Last lines of a file of the run, where output is a folder of this machine; none elsewhere."""
+    folder = job.annotations.get("mpikit/output", "")
+    if not folder.startswith("/"):
+        return []
+    try:
+        with (Path(folder) / job.annotations.get("mpikit/run", "") / name).open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - TAIL_BYTES))
+            return file.read().decode(errors="replace").splitlines()[-TAIL_LINES:]
+    except OSError:
+        return []
+
+
+def _timed(line: str) -> tuple[datetime | None, str]:
+    found = _TIMED.fullmatch(line)
+    if not found:
+        return None, line
+    return time_of(f"{found[1]}{found[3]}"), found[4]
+
+
+def read_all_snapshots(cluster: Cluster, namespace: str | None) -> list[Snapshot]:
+    """What is known of every job of a namespace, or of all, in a handful of requests: no logs."""
+    unreadable: dict[str, str] = {}
+    jobs = [MPIJob(_lean(item)) for item in find_all(cluster, MPIJOB, namespace)]
+    pods: dict[tuple[str, str], list[Object]] = defaultdict(list)
+    try:
+        for item in find_all(cluster, POD, namespace, labels=JOB_NAME):
+            owner = str(at(item, "metadata", "labels", JOB_NAME) or "")
+            if belongs(item, owner):
+                pods[item["metadata"]["namespace"], owner].append(_lean_pod(item))
+    except Forbidden as error:
+        unreadable["pods"] = str(error)
+    events, launchers = defaultdict(list), {}
+    unclear = [job for job in jobs if not job.finished and not job.holds("Running")]
+    if unclear:
+        try:
+            for kind in ("MPIJob", "Job"):
+                for item in find_all(cluster, EVENT, namespace, fields=f"involvedObject.kind={kind},type=Warning"):
+                    about = str(at(item, "involvedObject", "name")).removesuffix("-launcher" if kind == "Job" else "")
+                    events[item["metadata"]["namespace"], about].append(Event(_lean(item)))
+            for item in find_all(cluster, JOB, namespace, labels=JOB_NAME):
+                owner = str(at(item, "metadata", "labels", JOB_NAME) or "")
+                if owned_by_mpijob(item, owner):
+                    launchers[item["metadata"]["namespace"], owner] = _lean(item)
+        except Forbidden as error:
+            unreadable["events"] = str(error)
+    now = cluster.now()
+    found = []
+    for job in jobs:
+        place = job.namespace, job.name
+        own = ordered(pods.pop(place, ()))
+        told = tuple(events.get(place, ()))
+        found.append(
+            Snapshot(job.name, job.namespace, now, job, own, launchers.get(place), told, unreadable=unreadable)
+        )
+    orphans = [Snapshot(name, space, now, None, ordered(left)) for (space, name), left in pods.items()]
+    return [*found, *orphans]
+
+
+def _lean(item: Object) -> Object:
+    """An object without the record of who wrote which field, which is a third of it."""
+    item["metadata"].pop("managedFields", None)
+    return item
+
+
+def _lean_pod(item: Object) -> Object:
+    """The few parts of a pod that a list needs: a thousand whole ones are 100 MB."""
+    spec = item.get("spec", {})
+    containers = [
+        {"name": container.get("name"), "resources": container.get("resources")}
+        for container in spec.get("containers", ())
+    ]
+    status = {
+        name: value for name, value in item.get("status", {}).items() if name not in ("podIPs", "hostIPs", "qosClass")
+    }
+    kept = ("name", "namespace", "uid", "labels", "creationTimestamp", "deletionTimestamp")
+    metadata = {name: item["metadata"][name] for name in kept if name in item["metadata"]}
+    if main := at(item, "metadata", "annotations", DEFAULT_CONTAINER):
+        metadata["annotations"] = {DEFAULT_CONTAINER: main}
+    return {
+        "metadata": metadata,
+        "spec": {"nodeName": spec.get("nodeName"), "containers": containers},
+        "status": status,
+    }

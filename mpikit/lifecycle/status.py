@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What became of a job: everything the cluster says of it -> one verdict, why, and what to do next. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from mpikit.lifecycle.progress import Progress, progress_of
+from mpikit.lifecycle.snapshot import Snapshot
+from mpikit.lifecycle.status_job import (
+    Finding,
+    deleted,
+    ending,
+    evicted,
+    finished,
+    retrying,
+    running,
+    silent,
+    suspended,
+)
+from mpikit.lifecycle.status_pods import dead_worker, image, mount, pending, refused, starting, unread, unschedulable
+
+SILENT_SECONDS = (
+    900.0  # an evaluation or a checkpoint of the largest model on slow storage takes minutes, not this long
+)
+LAST_LINES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What `status` and `list` tell of a job."""
+
+    name: str
+    namespace: str
+    verdict: str
+    since: datetime | None
+    reason: str
+    message: str
+    """The server's own words."""
+    advice: str
+    """The next thing to do, and the object to do it to."""
+    progress: Progress | None
+    user: str
+    workers: int
+    cards: int
+    held_cards: int
+    """Cards that its pods keep from others now."""
+    pods: tuple[int, int]
+    """Running, wanted."""
+    created: datetime | None
+    finished: bool
+    exit_code: int | None
+    last_lines: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object of `status -o json`."""
+        return {
+            "name": self.name,
+            "namespace": self.namespace,
+            "verdict": self.verdict,
+            "since": _text(self.since),
+            "reason": self.reason,
+            "message": self.message,
+            "advice": self.advice,
+            "progress": self.progress.as_dict() if self.progress else None,
+            "user": self.user,
+            "nodes": self.workers,
+            "cards": self.cards,
+            "held_cards": self.held_cards,
+            "pods_running": self.pods[0],
+            "pods_wanted": self.pods[1],
+            "created": _text(self.created),
+            "finished": self.finished,
+            "exit_code": self.exit_code,
+            "last_lines": list(self.last_lines),
+        }
+
+
+def _text(moment: datetime | None) -> str | None:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
+
+
+def _tells(verdict: str) -> bool:
+    """Whether the launcher's last lines help to understand this."""
+    return verdict in ("Failed", "Evicted", "Stalled") or verdict.startswith("Retrying")
+
+
+def status_of(snapshot: Snapshot, silent_seconds: float = SILENT_SECONDS) -> Status:
+    """The status of a job: the first of the rules below that has something to say."""
+    rules: tuple[Callable[[Snapshot], Finding | None], ...] = (
+        *(deleted, finished, evicted, suspended, refused, image, unschedulable, mount, dead_worker),
+        *(retrying, ending, running, starting, unread, pending),
+    )
+    found = next(finding for rule in rules if (finding := rule(snapshot)))
+    if found.verdict == "Running":
+        found = silent(snapshot, silent_seconds) or found
+    job, launcher = snapshot.job, snapshot.launcher
+    ended = bool(job and job.finished)
+    lines = [line for line in snapshot.lines if line.strip() and not line.startswith("{")]
+    return Status(
+        snapshot.name,
+        snapshot.namespace,
+        *(found.verdict, found.since or (job.created if job else None), found.reason, found.message, found.advice),
+        progress_of(snapshot.lines, job.num_steps if job else None),
+        user=job.user if job else "",
+        workers=job.workers if job else 0,
+        cards=job.cards if job else 0,
+        held_cards=sum(pod.held_cards for pod in snapshot.pods),
+        pods=(sum(pod.phase == "Running" for pod in snapshot.pods), job.workers + 1 if job else 0),
+        created=job.created if job else None,
+        finished=ended,
+        exit_code=launcher.exit_code if launcher else None,
+        last_lines=tuple(lines[-LAST_LINES:]) if _tells(found.verdict) else (),
+    )

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a job as a whole came to: its end, its stops, and that it runs. One function a verdict; None if it is not that."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from mpikit.kube.resources import MPIJob, Pod, another_name, conditions_of
+from mpikit.lifecycle.snapshot import Snapshot
+from mpikit.text.nested import at
+from mpikit.text.units import duration
+from mpikit.trainer import EXIT_CODES
+
+VERDICTS = (
+    *("Rejected", "Pending", "Unschedulable", "Pulling", "ImagePullFailed", "Starting", "Running", "Retrying"),
+    *("Stalled", "Suspended", "Succeeded", "Failed", "Evicted", "Deleted", "Unknown"),
+)
+"""The closed set; Retrying is followed by k/n, the failures of the launcher so far and how many it may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A verdict, since when, and the words for it."""
+
+    verdict: str
+    since: datetime | None
+    reason: str
+    message: str
+    advice: str
+
+
+def deleted(snapshot: Snapshot) -> Finding | None:
+    job = snapshot.job
+    held = sum(pod.held_cards for pod in snapshot.pods)
+    names = ", ".join(pod.name for pod in snapshot.pods if pod.held_cards)
+    left = f"; {names} still hold {held} cards" if held else ""
+    clean = f"python generate.py delete {snapshot.name} -n {snapshot.namespace}"
+    if job and not job.deleted:
+        return None
+    if job:
+        advice = f"wait: the pods of MPIJob {job.name} end within their grace period" if snapshot.pods else "nothing"
+        return Finding("Deleted", job.deleted, "Deleting", f"MPIJob {job.name} is being deleted{left}", advice)
+    message = f"there is no MPIJob {snapshot.name} in namespace {snapshot.namespace}{left}"
+    advice = (
+        f"{clean} removes what is left of it"
+        if snapshot.pods
+        else "submit it again if you want it: python generate.py submit"
+    )
+    return Finding("Deleted", None, "NotFound", message, advice)  # when, nobody has kept
+
+
+def finished(snapshot: Snapshot) -> Finding | None:
+    job = snapshot.job
+    assert job
+    if not job.finished:
+        return None
+    held = sum(pod.held_cards for pod in snapshot.pods)
+    again = f"python generate.py submit --set name={another_name(job.name)}"
+    if job.holds("Succeeded"):
+        condition = job.conditions["Succeeded"]
+        free = f"its pods still hold {held} cards: python generate.py delete {job.name} -n {job.namespace} frees them"
+        kept = job.annotations.get("mpikit/output")
+        where = (
+            f"the results are in output: {kept}" if kept else "output: was not set, so the results went with the pods"
+        )
+        advice = free if held else f"{where}; {again} goes on from its last checkpoint"
+        return Finding("Succeeded", job.finished, condition.reason, condition.message, advice)
+    condition = job.conditions["Failed"]
+    thrown_out = next((pod for pod in snapshot.pods if pod.evicted), None)
+    if thrown_out:
+        return _eviction(thrown_out, job, job.finished)
+    if condition.reason == "DeadlineExceeded":
+        advice = f"raise runPolicy.activeDeadlineSeconds of MPIJob {job.name}, then {again}; it goes on from its last checkpoint"
+        return Finding("Failed", job.finished, condition.reason, condition.message, advice)
+    return _failure(snapshot, job, again)
+
+
+def _failure(snapshot: Snapshot, job: MPIJob, again: str) -> Finding:
+    condition, launcher = job.conditions["Failed"], snapshot.launcher
+    reason = condition.reason.rstrip("/") or "Failed"
+    message = condition.message.removesuffix(": ").rstrip(":")
+    kept = job.annotations.get("mpikit/output")
+    if launcher is None or launcher.exit_code is None:
+        where = f"{kept}/logs/{job.name}.launcher.log" if kept else "nowhere: set output: and restartPolicy Never"
+        advice = f"Pod {job.name}-launcher and its log are gone with the job's last retry; the launcher's own log is {where}; {again}"
+        return Finding("Failed", job.finished, reason, message, advice)
+    code = launcher.exit_code
+    cause = _cause(snapshot.lines)
+    meaning = EXIT_CODES.get(code, "")
+    told = "; ".join(
+        part for part in (message, f"exit code {code}" + (f": {meaning}" if meaning else ""), cause) if part
+    )
+    return Finding("Failed", job.finished, reason, told, f"{_mend(code, job)}; then {again}")
+
+
+# exit code: what to change. Others are the trainer's or mpirun's own, whose last lines tell more.
+_MENDS: dict[int, str] = {
+    1: "read the FAULT line of setup.sh (python generate.py logs {name} -n {namespace}) and correct the value that it names",
+    2: "correct the value under train: that the trainer names (python generate.py logs {name} -n {namespace})",
+    3: "wait for the other run of MPIJob {name}'s train.name to end, or set train.name:",
+    4: "look for a worker or a card that hangs: kubectl -n {namespace} get pods -l training.kubeflow.org/job-name={name} -o wide",
+    5: "lower train.learning_rate, or look at the images",
+    7: "correct output: of MPIJob {name}: it must be writable and have room",
+    8: "correct dataset: of MPIJob {name}: python generate.py logs names the images",
+    127: "set image: of MPIJob {name} to one with Open MPI, sshd and Python",
+    137: "raise resources.limits.memory of MPIJob {name}, or lower globalBatch or raise train.gradient_accumulation_steps",
+    143: "nothing is wrong with MPIJob {name}, it was asked to stop",
+}
+
+
+def _mend(code: int, job: MPIJob) -> str:
+    usual = "read the last lines (python generate.py logs {name} -n {namespace}) and the events of its pods: a worker went away"
+    return _MENDS.get(code, usual).format(name=job.name, namespace=job.namespace)
+
+
+def _cause(lines: list[str]) -> str:
+    """The line that names the cause, in the words of setup.sh, the trainer, mpirun or run_vit.sh."""
+    for pattern in (r"FAULT .*", r"vit\.train: .*", r".*signal 9.*|.*exited on$", r"(?i).*\berror\b.*"):
+        found = [line.strip() for line in lines if re.search(pattern, line) and "checks failed" not in line]
+        if found:
+            return found[-1] if pattern.startswith("(?i)") else found[0]
+    return ""
+
+
+def evicted(snapshot: Snapshot) -> Finding | None:
+    job = snapshot.job
+    assert job
+    pod = next((pod for pod in snapshot.pods if pod.evicted), None)
+    return _eviction(pod, job, None) if pod else None
+
+
+def _eviction(pod: Pod, job: MPIJob, since: datetime | None) -> Finding:
+    advice = (
+        f"the node threw Pod {pod.name} out: give it what the sentence names (resources:, shmSize:, less on scratch), then "
+        f"python generate.py delete {job.name} -n {job.namespace} and submit again; it goes on from its last checkpoint"
+    )
+    return Finding("Evicted", since or pod.ended or pod.created, "Evicted", f"{pod.name}: {pod.evicted}", advice)
+
+
+def suspended(snapshot: Snapshot) -> Finding | None:
+    job = snapshot.job
+    assert job
+    if not job.suspended and not job.holds("Suspended"):
+        return None
+    condition = job.conditions.get("Suspended")
+    patch = """kubectl -n {} patch mpijob {} --type merge -p '{{"spec":{{"runPolicy":{{"suspend":false}}}}}}'"""
+    advice = f"resume it: {patch.format(job.namespace, job.name)}"
+    if job.queue:
+        advice = (
+            f"LocalQueue {job.queue} has not admitted MPIJob {job.name} yet: kubectl -n {job.namespace} get workloads"
+        )
+    message = condition.message if condition else "spec.runPolicy.suspend is true"
+    return Finding("Suspended", condition.since if condition else None, "Suspended", message, advice)
+
+
+def retrying(snapshot: Snapshot) -> Finding | None:
+    job, launcher = snapshot.job, snapshot.launcher
+    assert job
+    failed = int(at(snapshot.launcher_job, "status", "failed") or 0)
+    failures = max(failed, launcher.restarts if launcher else 0)
+    if not failures:
+        return None
+    code = at(launcher.main_status, "lastState", "terminated", "exitCode") if launcher else None
+    earlier = [pod.exit_code for pod in snapshot.pods if pod.role == "launcher" and pod.exit_code]
+    code = code or (earlier[-1] if earlier else None)
+    meaning = f" with exit code {code}" + (f" ({EXIT_CODES[code]})" if code in EXIT_CODES else "") if code else ""
+    cause = _cause(snapshot.lines)
+    message = f"the launcher failed {failures} times{meaning}".replace("1 times", "once") + (
+        f"; {cause}" if cause else ""
+    )
+    advice = (
+        f"python generate.py logs {job.name} -n {job.namespace} --previous shows the last failure; MPIJob {job.name} fails for "
+        f"good after {job.backoff_limit} retries (runPolicy.backoffLimit)"
+    )
+    since = launcher.created if launcher else None
+    return Finding(f"Retrying {failures}/{job.backoff_limit}", since, "BackOff", message, advice)
+
+
+def ending(snapshot: Snapshot) -> Finding | None:
+    """Between the launcher's end and the operator's word on the job."""
+    job, launcher = snapshot.job, snapshot.launcher
+    assert job
+    target = conditions_of(snapshot.launcher_job).get("FailureTarget")
+    if target and target.true:
+        advice = f"wait: the pods of MPIJob {job.name} are being stopped"
+        return Finding("Running", target.since, target.reason, f"{target.message}; it is being stopped", advice)
+    if launcher and launcher.phase in ("Succeeded", "Failed"):
+        message = f"{launcher.name} ended with exit code {launcher.exit_code}; the operator has not said so yet"
+        return Finding("Running", launcher.ended, "Ending", message, f"wait a moment for MPIJob {job.name}")
+    return None
+
+
+def running(snapshot: Snapshot) -> Finding | None:
+    job, launcher = snapshot.job, snapshot.launcher
+    assert job
+    condition = job.conditions.get("Running")
+    running = [pod for pod in snapshot.pods if pod.phase == "Running"]
+    if not (condition and condition.true and (len(running) > job.workers or "pods" in snapshot.unreadable)):
+        return None
+    where = f" on {len({pod.node for pod in snapshot.workers})} nodes" if snapshot.workers else ""
+    message = condition.message + (f" {launcher.name} and {job.workers} workers run{where}." if launcher else "")
+    advice = f"python generate.py logs -f {job.name} -n {job.namespace} shows its lines"
+    return Finding("Running", condition.since, condition.reason, message, advice)
+
+
+def silent(snapshot: Snapshot, limit: float) -> Finding | None:
+    """A job that runs and has said nothing for long."""
+    times = [moment for moment, _ in snapshot.log if moment]
+    if not times or not snapshot.job:
+        return None
+    spoke = max(times[-1], snapshot.launcher.created) if snapshot.launcher and snapshot.launcher.created else times[-1]
+    silent = (snapshot.now - spoke).total_seconds()
+    if silent < limit:
+        return None
+    name, namespace = snapshot.name, snapshot.namespace
+    message = f"the launcher has said nothing for {duration(silent)}; its last line: {snapshot.lines[-1][:200]}"
+    advice = (
+        f"look for a rank that hangs (kubectl -n {namespace} top pods; kubectl -n {namespace} exec {name}-worker-0 -- ps aux); "
+        f"python generate.py delete {name} -n {namespace} and submit again goes on from the last checkpoint"
+    )
+    return Finding("Stalled", spoke, "Silent", message, advice)

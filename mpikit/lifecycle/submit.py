@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A job reaches the cluster: all of its objects or none, and never twice. What applying it again would change."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+
+from mpikit.errors import ClusterError, Conflict, Interrupted, JobError, KitError, Unknown
+from mpikit.kube.answers import Object
+from mpikit.kube.api import CONFIG_MAP, MPIJOB, apply, delete, find, kind_of, with_metadata
+from mpikit.kube.client import Cluster
+from mpikit.kube.resources import MPIJob, another_name
+from mpikit.lifecycle.diff import SUBMISSION, change_of, explained
+from mpikit.lifecycle.snapshot import read_snapshot
+from mpikit.lifecycle.status import Status, status_of
+from mpikit.text.nested import at
+from mpikit.text.strict_yaml import read_all
+
+TRIES = 3  # of a creation whose outcome is not known
+
+
+def objects_of(text: str) -> list[Object]:
+    """The objects of a rendered manifest."""
+    return [document.data for document in read_all(text, "the rendered manifest")]
+
+
+def submit(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> list[str]:
+    """Create all objects or none; a line for each. JobError if a job of the name stands in the way."""
+    name = next(str(item["metadata"]["name"]) for item in manifests if item["kind"] == "MPIJob")
+    if find(cluster, MPIJOB, namespace, name):
+        return [_already_there(cluster, manifests, namespace, name)]
+    for manifest in manifests:
+        _dry_run(cluster, manifest, namespace)
+    own = {SUBMISSION: uuid.uuid4().hex}
+    done: list[Object] = []
+    with _held_interrupts() as interrupted:
+        try:
+            for manifest in manifests:
+                if interrupted:
+                    raise Interrupted("interrupted before the job was made")
+                if made := _create(cluster, manifest, namespace, own):
+                    done.append(made)
+        except Unknown:
+            raise  # the job may be there and needs its ConfigMap
+        except KitError as error:
+            if left := _take_back(cluster, namespace, done):
+                fix = f"python generate.py delete {name} -n {namespace}"
+                raise type(error)(f"{error}\n  left behind: {', '.join(left)}; {fix} removes it") from error
+            raise
+    lines = [f"{_address(item)} {'created' if _made(item, done) else 'unchanged'}" for item in manifests]
+    if interrupted:
+        raise Interrupted(f"{', '.join(lines)}; interrupted after that\n  fix: python generate.py delete {name}")
+    return lines
+
+
+def _made(manifest: Object, done: Sequence[Object]) -> bool:
+    return manifest["metadata"]["name"] in [item["metadata"]["name"] for item in done]
+
+
+def _address(manifest: Object) -> str:
+    kind = kind_of(manifest)
+    return f"{kind.plural.removesuffix('s')}{f'.{kind.group}' if kind.group else ''}/{manifest['metadata']['name']}"
+
+
+def _dry_run(cluster: Cluster, manifest: Object, namespace: str) -> None:
+    """Ask whether the server would take an object."""
+    try:
+        apply(cluster, manifest, namespace, dry_run=True, create=manifest["kind"] == "MPIJob")
+    except Conflict as conflict:
+        raise _taken(manifest, namespace, conflict) from conflict
+    except ClusterError as error:
+        raise explained(error, manifest, namespace) from error
+
+
+def _create(cluster: Cluster, manifest: Object, namespace: str, own: Object) -> Object | None:
+    """The object that was made; None if a ConfigMap of this name, and so of this content, was there."""
+    marked = with_metadata(manifest, annotations={**(at(manifest, "metadata", "annotations") or {}), **own})
+    doubt = False
+    for last in (False,) * (TRIES - 1) + (True,):
+        try:
+            return apply(cluster, marked, namespace, dry_run=False, create=True)
+        except (Unknown, Conflict) as error:
+            # The answer is lost, or an earlier try was done after all: the object itself tells whose it is.
+            doubt = doubt or isinstance(error, Unknown)
+            found = _looked_up(cluster, manifest, namespace, error)
+            if found and at(found, "metadata", "annotations", SUBMISSION) == own[SUBMISSION]:
+                return found
+            if found and kind_of(manifest) is CONFIG_MAP:
+                apply(cluster, marked, namespace, dry_run=False, create=False)  # so that who made it leaves it
+                return None
+            if found:
+                raise _taken(manifest, namespace, error) from error
+            if last:
+                raise _in_doubt(manifest, namespace, error) from error
+        except ClusterError as error:
+            if doubt:  # an earlier try may still be done
+                raise _in_doubt(manifest, namespace, error) from error
+            raise
+    raise AssertionError("the last try returns or raises")
+
+
+def _looked_up(cluster: Cluster, manifest: Object, namespace: str, error: ClusterError) -> Object | None:
+    try:
+        return find(cluster, kind_of(manifest), namespace, str(manifest["metadata"]["name"]))
+    except ClusterError:
+        raise _in_doubt(manifest, namespace, error) from error
+
+
+def _in_doubt(manifest: Object, namespace: str, error: ClusterError) -> Unknown:
+    kind, name = manifest["kind"], manifest["metadata"]["name"]
+    status = f"python generate.py status {name} -n {namespace} tells; " if kind == "MPIJob" else ""
+    fix = f"{status}submitting again once the server answers makes no second job"
+    return Unknown(f"whether {kind} {name} was made is not known: {error}\n  fix: {fix}")
+
+
+def _taken(manifest: Object, namespace: str, error: Exception) -> JobError:
+    name = manifest["metadata"]["name"]
+    return JobError(
+        f"{manifest['kind']} {name} was made by someone else a moment ago ({error})\n"
+        f"  fix: python generate.py status {name} -n {namespace} shows it; --set name=... submits under another name"
+    )
+
+
+def _take_back(cluster: Cluster, namespace: str, done: Sequence[Object]) -> list[str]:
+    """Remove what this submission has made, unless another has laid hands on it since; what could not be removed.
+
+    It is only ever ConfigMaps, because the job comes last.
+    """
+    left = []
+    for metadata in (item["metadata"] for item in done):
+        try:
+            delete(cluster, CONFIG_MAP, namespace, metadata["name"], metadata["uid"], metadata["resourceVersion"])
+        except ClusterError:  # the first error is the one to tell
+            left.append(f"ConfigMap {metadata['name']}")
+    return left
+
+
+def _already_there(cluster: Cluster, manifests: Sequence[Object], namespace: str, name: str) -> str:
+    """A line if this very job is there and not finished; JobError with the choices otherwise."""
+    snapshot = read_snapshot(cluster, namespace, name)
+    status = status_of(snapshot)
+    assert snapshot.job
+    manifest = next(item for item in manifests if item["kind"] == "MPIJob")
+    same = change_of(cluster, manifest, namespace).action == "same"
+    if same and not status.finished and not snapshot.job.deleted:
+        return f"mpijob.kubeflow.org/{name} unchanged: {status.verdict}; it is there already with these values"
+    raise JobError(_choices(snapshot.job, status, same))
+
+
+def _choices(job: MPIJob, status: Status, same: bool) -> str:
+    """What stands in the way, and every way on."""
+    where = f"-n {job.namespace}"
+    delete_it = f"python generate.py delete {job.name} {where}"
+    if job.deleted:
+        fix = f"python generate.py wait {job.name} {where} --for deleted, then submit again"
+        return f"MPIJob {job.name} is still being deleted\n  fix: {fix}"
+    values = "the same values" if same else "other values (python generate.py diff shows them)"
+    what = f"MPIJob {job.name} is there already with {values}: {status.verdict}"
+    if status.finished:
+        what += "; a finished job is not run again by applying it"
+    else:
+        what += f", {status.pods[0]} of {status.pods[1]} pods run; live pods would not take up changes"
+    new = f"submit under another name: --set name={another_name(job.name)}"
+    return f"{what}\n  fix: {new}\n   or: {delete_it}, then submit again"
+
+
+@contextlib.contextmanager
+def _held_interrupts() -> Iterator[list[int]]:
+    """Ctrl-C is noted, and acted on between two steps; every step has a time limit."""
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    before = signal.signal(signal.SIGINT, lambda number, _frame: noted.append(number))
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)

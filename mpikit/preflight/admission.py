@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the namespace admits the job's objects and pods."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mpikit.config.job import Job
+from mpikit.errors import ClusterError, Conflict, Forbidden, NotFound, Unreachable
+from mpikit.kube.answers import Object
+from mpikit.kube.api import NAMESPACE, POD, SERVICE_ACCOUNT, apply, create, exists, find
+from mpikit.kube.client import Cluster
+from mpikit.kube.rejections import Refusal, understand
+from mpikit.kube.resources import JOB_NAME, JOB_ROLE, REPLICA_INDEX
+from mpikit.preflight.check import Check
+from mpikit.text.nested import at
+
+ROLES = ("Worker", "Launcher")
+
+
+_NO_RIGHT = re.compile(r'is forbidden: User "')  # RBAC's words, not those of an admission plugin
+
+
+# Which check a refusal of a pod belongs to; the others are of "pods".
+_CHECKS = {
+    "ServiceAccountNotFound": "service account",
+    "PodSecurityViolated": "pod security",
+    "LimitRangeExceeded": "limits",
+    "QuotaNeedsRequests": "quota",
+    "PriorityClassNotFound": "references",
+}
+
+
+_INVALID = (
+    "correct what the sentence names: worker: or launcher: of the values, their podSpec:, volumes: and resources:"
+)
+
+
+@dataclass(slots=True)
+class Trial:
+    """What becomes known of the job's pods by trying them."""
+
+    templates: dict[str, Object]
+    """Templates by role, with what the cluster would add to them once they were tried."""
+    missing_accounts: set[str] = field(default_factory=set)
+    exceeded: list[str] = field(default_factory=list)
+    """Refusals that name a quota which is full."""
+    allowed: bool = True
+    """Whether pods of this job can be made in the namespace."""
+
+
+def check_namespace(cluster: Cluster, namespace: str) -> Iterator[Check]:
+    """Whether the namespace is there; nothing if that may not be read, since the dry runs tell it too."""
+    try:
+        found = find(cluster, NAMESPACE, None, namespace)
+    except Forbidden:
+        return
+    if found is None:
+        yield _no_namespace(namespace)
+    elif at(found, "status", "phase") == "Terminating":
+        message = f"namespace {namespace} is being deleted"
+        yield Check(
+            "namespace", "fault", message, f"wait for kubectl get namespace {namespace} to end, or set namespace:"
+        )
+    else:
+        yield Check("namespace", "ok", f"namespace {namespace} is there")
+
+
+def _no_namespace(namespace: str) -> Check:
+    fix = f"set namespace: (or -n) to one of yours, or have it made: kubectl create namespace {namespace}"
+    return Check("namespace", "fault", f"namespace {namespace} is not there", fix)
+
+
+def check_accounts(cluster: Cluster, trial: Trial, namespace: str, job: Job) -> Iterator[Check]:
+    """Whether the service accounts are there; nothing if that may not be read, since the trial of pods tells it too."""
+    names = dict.fromkeys(at(trial.templates[role], "spec", "serviceAccountName") or "default" for role in ROLES)
+    for name in names:
+        try:
+            found = exists(cluster, SERVICE_ACCOUNT, namespace, name)
+        except Forbidden:
+            continue
+        if found:
+            yield Check("service account", "ok", f"ServiceAccount {name} is there")
+            continue
+        trial.missing_accounts.add(name)
+        fix = understand(f"error looking up service account {namespace}/{name}:", namespace, job.job_name).advice
+        yield Check("service account", "fault", f"ServiceAccount {name} is not in namespace {namespace}", fix)
+
+
+def check_manifests(cluster: Cluster, job: Job, manifests: Iterable[Object], namespace: str) -> Iterator[Check]:
+    """Whether the server would take each object as it is."""
+    taken = []
+    for item in manifests:
+        title = f"{item['kind']} {item['metadata']['name']}"
+        try:
+            apply(cluster, item, namespace, dry_run=True, create=item["kind"] == "MPIJob")
+        except Unreachable:
+            raise
+        except ClusterError as error:
+            yield from _refused_object(error, title, job, namespace)
+        else:
+            taken.append(title)
+    if taken:
+        yield Check("manifest", "ok", f"the server would take {' and '.join(taken)}")
+
+
+def _refused_object(error: ClusterError, title: str, job: Job, namespace: str) -> Iterator[Check]:
+    message = str(error)
+    match error:
+        case Conflict():
+            fix = f"python generate.py delete {job.job_name} -n {namespace}, or another name: --set name={job.another_name}"
+            yield Check("manifest", "warning", f"{title} is there already", fix)
+        case NotFound(kind="namespaces"):
+            yield _no_namespace(namespace)
+        case Forbidden() if _NO_RIGHT.search(message) or "exceeded quota" in message:
+            return  # the rights and the quota say so
+        case _:
+            fix = understand(message, namespace, job.job_name).advice if isinstance(error, Forbidden) else ""
+            yield Check("manifest", "fault", f"{title}: {message}", fix or f"correct what it names of {title}")
+
+
+def check_pods(cluster: Cluster, job: Job, trial: Trial, namespace: str) -> Iterator[Check]:
+    """What admission says of a worker and a launcher, which nobody asks before the MPIJob is there: each refusal once."""
+    told: dict[tuple[str, str], Check] = {}
+    for role in ROLES:
+        refusal = _try_pod(cluster, job, trial, namespace, role)
+        if not refusal:
+            continue
+        meaning = understand(refusal, namespace, job.job_name)
+        name = _CHECKS.get(meaning.reason, "pods")
+        if meaning.reason == "QuotaExceeded":
+            trial.exceeded.append(refusal)
+        elif (name, meaning.advice) not in told:
+            told[name, meaning.advice] = _refused_pod(name, role, refusal, meaning)
+    yield from told.values()
+    if trial.allowed and not told:
+        yield Check("pod security", "ok", "worker and launcher pass Pod Security, limits and webhooks of the namespace")
+    trial.allowed = trial.allowed and not told and not trial.missing_accounts
+
+
+def _try_pod(cluster: Cluster, job: Job, trial: Trial, namespace: str, role: str) -> str:
+    """The server's refusal of a pod, empty if there is none; a missing account, which is told, is left out."""
+    template = trial.templates[role]
+    spec = dict(template["spec"])
+    if spec.get("serviceAccountName", "default") in trial.missing_accounts:
+        spec.pop("serviceAccountName", None)
+    if "default" in trial.missing_accounts and "serviceAccountName" not in spec:
+        return ""
+    try:
+        admitted = create(cluster, POD, namespace, _pod(job, template, spec, role), dry_run=True)
+    except Unreachable:
+        raise
+    except Forbidden as error:
+        if _NO_RIGHT.search(str(error)):
+            trial.allowed = False
+            return ""
+        return str(error)
+    except ClusterError as error:
+        return str(error)
+    trial.templates[role] = {**template, "spec": admitted["spec"]}
+    return ""
+
+
+def _pod(job: Job, template: Object, spec: Mapping[str, Any], role: str) -> Object:
+    """A pod as the operator would make it."""
+    own = {
+        "training.kubeflow.org/operator-name": "mpi-operator",
+        JOB_NAME: job.job_name,
+        JOB_ROLE: role.lower(),
+        REPLICA_INDEX: "0",
+    }
+    metadata = template.get("metadata") or {}
+    labels = {**(metadata.get("labels") or {}), **own}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {**metadata, "generateName": f"{job.job_name}-{role.lower()}-", "labels": labels},
+        "spec": {**spec, "restartPolicy": "Never"},
+    }
+
+
+def _refused_pod(name: str, role: str, refusal: str, meaning: Refusal) -> Check:
+    words = refusal.removeprefix("the cluster refuses: ").partition(" is forbidden: ")[2] or refusal
+    fix = _INVALID if meaning.reason == "InvalidPod" else meaning.advice
+    return Check(name, "fault", f"{role.lower()} pods are refused: {words.removeprefix('the cluster refuses: ')}", fix)

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the quotas and the nodes have place for a job, ever and now, in words."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from mpikit.config.job import Job
+from mpikit.devices import CARD_RESOURCES
+from mpikit.errors import Forbidden
+from mpikit.kube.answers import Object
+from mpikit.kube.api import NODE, POD, find_all
+from mpikit.kube.client import Cluster
+from mpikit.kube.resources import JOB_NAME
+from mpikit.preflight.check import Check
+from mpikit.preflight.pod_requests import needs, written
+from mpikit.preflight.quota import Templates
+from mpikit.preflight.scheduling import HOSTNAME, Hindrance, Node, Usage, beside, hindrances, rooms, usage
+
+NAMED = 3  # nodes or holders that a line names; the rest is counted
+# -- Quotas -----------------------------------------------------------------------------------------------------------
+
+
+# -- Nodes ------------------------------------------------------------------------------------------------------------
+
+
+def check_nodes(cluster: Cluster, job: Job, pods: Templates, namespace: str) -> Iterator[Check]:
+    """Whether the nodes could ever take all workers and the launcher, and whether they can now."""
+    try:
+        nodes = [Node(item) for item in find_all(cluster, NODE, None)]
+    except Forbidden:  # the rights say so already
+        return
+    held: Usage | None = None
+    with contextlib.suppress(Forbidden):
+        held = usage(find_all(cluster, POD, None, fields="status.phase!=Succeeded,status.phase!=Failed"), _owner)
+    yield workers_check(job, nodes, pods["Worker"], held, namespace)
+    yield launcher_check(job, nodes, pods, held, namespace)
+
+
+def _owner(pod: Object) -> str:
+    metadata = pod["metadata"]
+    return f"{metadata['namespace']}/{(metadata.get('labels') or {}).get(JOB_NAME) or metadata['name']}"
+
+
+def fitting_nodes(cluster: Cluster, template: Object) -> list[str]:
+    """Host names of the nodes that could ever take a pod; none if nodes may not be read."""
+    try:
+        nodes = {node.name: node for node in map(Node, find_all(cluster, NODE, None))}
+    except Forbidden:
+        return []
+    return [nodes[name].labels.get(HOSTNAME, name) for name in rooms(list(nodes.values()), template, {}, {})]
+
+
+def workers_check(job: Job, nodes: Sequence[Node], worker: Object, held: Usage | None, namespace: str) -> Check:
+    """Whether all workers find a place."""
+    lasting, taken = (held.lasting, held.taken) if held else ({}, {})
+    ever, now = rooms(nodes, worker, lasting, lasting), rooms(nodes, worker, lasting, taken)
+    resource = job.profile.resource
+    what = f"{job.cards} free cards of {resource}" if resource else f"room for {_asked(worker)}"
+    several = any(room > 1 for room in ever.values())
+    away = _left_out(nodes, worker["spec"], lasting)
+    if not ever:
+        reason, fix = _closest(nodes, worker["spec"], lasting, job, "worker", namespace)
+        return Check("nodes", "fault", f"no node could ever take a worker ({_asked(worker)}): {reason}", fix)
+    if sum(ever.values()) < job.nodes:
+        places = f"{sum(ever.values())} workers on {len(ever)} nodes" if several else f"{len(ever)} nodes"
+        message = f"{places} could ever have {what}, {job.nodes} are needed{away}"
+        fix = f"set nodes: {sum(ever.values())} or fewer" + (
+            ", or wait for those nodes (kubectl get nodes)" if away else ""
+        )
+        return Check("nodes", "fault", message, fix)
+    if held is None:
+        message = f"{len(ever)} nodes can have {what}, {job.nodes} needed; what is free now is not for you to see{away}"
+        return Check("nodes", "ok", message)
+    free = sum(room > 0 for room in now.values())
+    message = f"{free} of {len(ever)} nodes have {what} now" + (f", for {sum(now.values())} workers" if several else "")
+    message += f", {job.nodes} {'is' if job.nodes == 1 else 'are'} needed"
+    if sum(now.values()) >= job.nodes:
+        return Check("nodes", "ok", message + away)
+    fix = f"wait, set nodes: {sum(now.values())}, or free some" if sum(now.values()) else "wait, or free some"
+    fix += " (python generate.py list): workers that fit start and hold their cards while the others wait"
+    return Check("nodes", "warning", f"{message}; full: {_full(nodes, now, worker['spec'], held)}{away}", fix)
+
+
+def _asked(template: Object) -> str:
+    """What a pod asks for, as people say it."""
+    cards_first = sorted(needs(template["spec"]).items(), key=lambda item: (item[0] not in CARD_RESOURCES, item[0]))
+    parts = [f"{name} {written(name, value)}" for name, value in cards_first if name != "pods"]
+    return ", ".join(parts) or "nothing in particular"
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _left_out(nodes: Iterable[Node], spec: Mapping[str, Any], lasting: Mapping[str, Any]) -> str:
+    """Nodes that would do if they were there."""
+    found = []
+    for node in nodes:
+        reasons = hindrances(node, spec, lasting.get(node.name, {}))
+        if reasons and all(reason.kind in ("absent", "cordoned") for reason in reasons):
+            found.append(f"{node.name} ({', '.join(reason.what for reason in reasons)})")
+    return f"; left out: {_few(found)}" if found else ""
+
+
+def _full(nodes: Iterable[Node], now: Mapping[str, int], spec: Mapping[str, Any], held: Usage) -> str:
+    """Nodes without room and who holds it."""
+    found = []
+    for node in nodes:
+        if now.get(node.name) != 0:
+            continue
+        holders = [f"{owner}: {cards} cards" for owner, cards in held.holders.get(node.name, {}).items()]
+        short = [one.what for one in hindrances(node, spec, held.taken.get(node.name, {})) if one.kind == "resource"]
+        found.append(f"{node.name} ({_few(holders) or _few(short) + ' left'})")
+    return _few(found)
+
+
+def _closest(
+    nodes: Sequence[Node], spec: Mapping[str, Any], lasting: Mapping[str, Any], job: Job, role: str, namespace: str
+) -> tuple[str, str]:
+    """Why the nodes that come nearest to taking a pod do not, and what to change."""
+    groups: dict[tuple[Hindrance, ...], list[str]] = defaultdict(list)
+    for node in nodes:
+        groups[tuple(hindrances(node, spec, lasting.get(node.name, {})))].append(node.name)
+    if not groups:
+        return "there are no nodes", "ask the site's staff: kubectl get nodes"
+    reasons = min(groups, key=lambda group: sum(3 if one.what.startswith("0 of") else 1 for one in group))
+    first = next((one for one in reasons if one.kind not in ("absent", "cordoned")), reasons[0])
+    has = "have" if len(groups[reasons]) > 1 else "has"
+    words = " and ".join(f"{has} {one.what}" if one.kind == "resource" else one.what for one in reasons)
+    return f"{_few(groups[reasons])}: {words}", _fix(first, job, role, namespace, groups[reasons][0])
+
+
+def _fix(reason: Hindrance, job: Job, role: str, namespace: str, node: str) -> str:
+    """What to change so that the reason goes."""
+    part = job.launcher if role == "launcher" else job.worker
+    own = [f"no label {key}={value}" for key, value in part.node_selector.items()]
+    resources = "launcher.resources:" if role == "launcher" else "resources:"
+    resource = reason.what.partition(" of ")[2]
+    match reason.kind:
+        case "selector" if reason.what not in own:
+            return (
+                f"namespace {namespace} or the cluster adds this selector: ask the site's staff which nodes are yours"
+            )
+        case "selector":
+            return f"correct {role}.nodeSelector: in the values (kubectl get nodes --show-labels)"
+        case "affinity":
+            return f"correct {role}.affinity: in the values (kubectl get nodes --show-labels)"
+        case "taint":
+            return f"add {role}.tolerations: for the {reason.what}, if the site lets you"
+        case "resource" if resource in CARD_RESOURCES and reason.what.startswith("0 of"):
+            return f"set device: to what the nodes have (kubectl describe node {node}); none has {resource}"
+        case "resource" if resource in CARD_RESOURCES:
+            return f"set cards: {reason.what.partition(' of ')[0]} or fewer"
+        case "resource":
+            return f"set {resources} so that {resource} is at most {reason.what.partition(' of ')[0]}"
+    return f"wait for it, or ask the site's staff: kubectl describe node {node}"
+
+
+def launcher_check(job: Job, nodes: Sequence[Node], pods: Templates, held: Usage | None, namespace: str) -> Check:
+    """Whether the launcher finds a place beside the workers."""
+    launcher, worker = pods["Launcher"], pods["Worker"]
+    lasting, taken = (held.lasting, held.taken) if held else ({}, {})
+    if not rooms(nodes, launcher, lasting, lasting):
+        reason, fix = _closest(nodes, launcher["spec"], lasting, job, "launcher", namespace)
+        return Check("launcher node", "fault", f"no node could ever take the launcher: {reason}", fix)
+    ever = beside(nodes, launcher, worker, job.nodes, lasting, lasting)
+    asked = _asked(launcher)
+    if not ever:
+        message = f"no node has place for the launcher ({asked}) once the workers have theirs"
+        fix = "set launcher.nodeSelector: to nodes without workers, or less launcher.resources:, resources: or nodes:"
+        return Check("launcher node", "fault", message, fix)
+    if held is None:
+        return Check("launcher node", "ok", f"{len(ever)} nodes can take the launcher ({asked})")
+    now = beside(nodes, launcher, worker, job.nodes, lasting, taken)
+    if now:
+        return Check("launcher node", "ok", f"{len(now)} of {len(ever)} nodes have room for the launcher now ({asked})")
+    fix = f"wait, or set less launcher.resources: (kubectl describe node {ever[0]} shows what holds it)"
+    message = f"none of {len(ever)} nodes has room for the launcher now ({asked})"
+    return Check("launcher node", "warning", message, fix)

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must hold before any job: an API server, a living MPI Operator, a CRD with its fields, the user's rights."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from mpikit.errors import ClusterError, Forbidden, NotFound
+from mpikit.kube.answers import Object
+from mpikit.kube.api import CRD, DEPLOYMENT, LEASE, MPIJOB, Kind, find_all, read
+from mpikit.kube.client import Call, Cluster
+from mpikit.kube.resources import MPIJob, time_of
+from mpikit.preflight.check import Check
+from mpikit.text.nested import at
+from mpikit.validation.mpijob import FIRST, SINCE
+
+LIVELY_SECONDS = 60  # the operator renews its Lease every 5 s and loses it after 15 s
+WORK_SECONDS = 3600  # an operator that worked within the hour most likely lives
+SKEW_SECONDS = 60  # beyond this, ages and since-times of objects mislead
+OPERATOR = "mpi-operator"  # its namespace, its Lease and its label app, as its manifest has them
+INSTALL = (
+    "ask the site's staff for the MPI Operator: kubectl apply --server-side -f deploy/v2beta1/mpi-operator.yaml "
+    "out of https://github.com/kubeflow/mpi-operator"
+)
+
+
+def check_server(cluster: Cluster) -> Iterator[Check]:
+    """Whether the API server answers, knows the user and agrees on the time; Unreachable if it does not answer."""
+    began = cluster.clock()
+    try:
+        version = cluster.json(Call("GET", "/version")).get("gitVersion")
+    except Forbidden as error:
+        reason, _, fix = str(error).partition("\n  fix: ")
+        if fix:  # 401: the server knows nobody of these credentials
+            yield Check("server", "fault", reason, fix)
+            return
+        version = "of unknown version"
+    yield Check("server", "ok", f"{cluster.server} is Kubernetes {version}, answers in {cluster.clock() - began:.2f} s")
+    yield from clock_check(cluster.now(), datetime.now(timezone.utc))
+
+
+def clock_check(theirs: datetime, ours: datetime) -> Iterator[Check]:
+    """A warning if two clocks disagree."""
+    skew = (theirs - ours).total_seconds()
+    if abs(skew) > SKEW_SECONDS:
+        way = "ahead of" if skew > 0 else "behind"
+        message = f"the server's clock is {abs(skew):.0f} s {way} this machine's"
+        yield Check(
+            "clock", "warning", message, "set this machine's clock (timedatectl set-ntp true), or tell the site's staff"
+        )
+
+
+# -- The operator -----------------------------------------------------------------------------------------------------
+
+
+def check_operator(cluster: Cluster, namespace: str) -> Iterator[Check]:
+    """Whether the MPI Operator is installed and alive."""
+    try:
+        served = [
+            str(one["version"]) for one in cluster.json(Call("GET", f"/apis/{MPIJOB.group}")).get("versions") or ()
+        ]
+    except NotFound:
+        served = []
+    if "v2beta1" not in served:
+        others = f"; {MPIJOB.group} is there as {', '.join(served)}, the Training Operator's" if served else ""
+        yield Check(
+            "operator", "fault", f"the MPI Operator is not installed: no {MPIJOB.group}/v2beta1{others}", INSTALL
+        )
+        return
+    leases = _visible(cluster, LEASE, fields=f"metadata.name={OPERATOR}")
+    if leases:
+        yield lease_check(leases, cluster.now())
+        return
+    deployments = _visible(cluster, DEPLOYMENT, labels=f"app={OPERATOR}")
+    ready = [one for one in deployments or () if at(one, "status", "readyReplicas")]
+    if ready:
+        yield Check("operator", "ok", f"Deployment {_place(ready[0])} is ready")
+    elif leases is None or deployments is None:
+        yield _at_work(cluster, namespace)
+    else:
+        message = f"the MPI Operator is installed but does not run: no Lease {OPERATOR} and no Deployment that is ready"
+        yield Check("operator", "fault", message, f"ask the site's staff to start it: {_restart(deployments)}")
+
+
+def _visible(cluster: Cluster, kind: Kind, labels: str = "", fields: str = "") -> list[Object] | None:
+    """Objects in all namespaces, else in the operator's own; None if neither may be read."""
+    for namespace in (None, OPERATOR):
+        with contextlib.suppress(Forbidden):
+            return list(find_all(cluster, kind, namespace, labels=labels, fields=fields))
+    return None
+
+
+def _place(item: Mapping[str, Any]) -> str:
+    return f"{item['metadata']['namespace']}/{item['metadata']['name']}"
+
+
+def _restart(deployments: Sequence[Object]) -> str:
+    namespace, _, name = (_place(deployments[0]) if deployments else f"{OPERATOR}/{OPERATOR}").partition("/")
+    return f"kubectl -n {namespace} rollout restart deployment {name}, kubectl -n {namespace} get pods"
+
+
+def lease_check(leases: Sequence[Object], now: datetime) -> Check:
+    """Whether the holder of the newest Lease still renews it."""
+    times = [(time_of(at(one, "spec", "renewTime") or at(one, "spec", "acquireTime")), _place(one)) for one in leases]
+    newest, place = max(((when, name) for when, name in times if when), default=(None, _place(leases[0])))
+    if newest is None:
+        message = f"Lease {place} has never been taken: no MPI Operator runs"
+        return Check("operator", "fault", message, f"ask the site's staff to start it: {_restart(())}")
+    age = (now - newest).total_seconds()
+    if age > LIVELY_SECONDS:
+        message = f"the MPI Operator does not run: Lease {place} was last renewed {age:.0f} s ago"
+        return Check("operator", "fault", message, f"ask the site's staff to start it: {_restart(())}")
+    return Check("operator", "ok", f"MPI Operator is alive: Lease {place} was renewed {max(age, 0):.0f} s ago")
+
+
+def _at_work(cluster: Cluster, namespace: str) -> Check:
+    """What the operator's latest work in the namespace says of it, where nothing better may be read."""
+    jobs: list[MPIJob] = []
+    with contextlib.suppress(ClusterError):
+        jobs = [MPIJob(item) for item in find_all(cluster, MPIJOB, namespace)]
+    seen = [(one.since, job.name) for job in jobs for one in job.conditions.values() if one.since]
+    when, name = max(seen, default=(None, ""))
+    if when and (age := (cluster.now() - when).total_seconds()) < WORK_SECONDS:
+        return Check("operator", "ok", f"the MPI Operator worked on MPIJob {name} {age / 60:.0f} minutes ago")
+    message = f"whether the MPI Operator is alive cannot be seen: Lease {OPERATOR}/{OPERATOR} is not for you to read"
+    fix = f"if a job stays Pending: ask the site's staff for kubectl -n {OPERATOR} get lease {OPERATOR} -o yaml"
+    return Check("operator", "warning", message, fix)
+
+
+# -- The CRD ----------------------------------------------------------------------------------------------------------
+
+
+def check_crd(cluster: Cluster, manifests: Sequence[Object]) -> Iterator[Check]:
+    """Which operator the served MPIJob fits, and every field of the job that it does not know."""
+    try:
+        schema = served_schema(cluster)
+    except NotFound:  # no operator, which is told already
+        return
+    lacking = [path for item in manifests if item["kind"] == "MPIJob" for path in unknown_fields(item, schema)]
+    for path in lacking:
+        newer = SINCE.get(".".join(path))
+        wanted = f"MPI Operator {newer} or newer" if newer else "a newer MPI Operator"
+        key = ".".join(path).removeprefix("spec.")
+        fix = f"take {key}: out of the values (null removes it), or ask the site's staff for {wanted}"
+        yield Check("crd", "fault", f"MPIJobs of this cluster have no field {'.'.join(path)}", fix)
+    if not lacking:
+        oldest = next((version for key, version in SINCE.items() if _knows(schema, key.split("."))), FIRST)
+        yield Check(
+            "crd", "ok", f"MPIJob v2beta1 has all fields of the job; it is that of MPI Operator {oldest} or newer"
+        )
+
+
+def served_schema(cluster: Cluster) -> Object:
+    """The schema of an MPIJob, from its CRD or else as every user may read it."""
+    try:
+        crd = read(cluster, CRD, None, f"{MPIJOB.plural}.{MPIJOB.group}")
+    except Forbidden:
+        document = cluster.json(Call("GET", f"/openapi/v3{MPIJOB.prefix}"))
+        schemas = document["components"]["schemas"].values()
+        kinds = "x-kubernetes-group-version-kind"
+        return next(dict(one) for one in schemas if any(kind["kind"] == "MPIJob" for kind in one.get(kinds, ())))
+    version = next(one for one in crd["spec"]["versions"] if one["name"] == "v2beta1")
+    return dict(version["schema"]["openAPIV3Schema"])
+
+
+def unknown_fields(value: Any, schema: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Paths of fields that a schema does not have; what it leaves open is not looked into."""
+    if schema.get("x-kubernetes-preserve-unknown-fields"):
+        return
+    if isinstance(value, list):
+        for item in value:
+            yield from unknown_fields(item, schema.get("items") or {}, path)
+    known, others = schema.get("properties") or {}, schema.get("additionalProperties")
+    if not isinstance(value, dict) or not (known or others):
+        return
+    for name, item in value.items():
+        if not path and name in ("apiVersion", "kind", "metadata"):
+            continue
+        if name in known:
+            yield from unknown_fields(item, known[name], (*path, name))
+        elif isinstance(others, dict):
+            yield from unknown_fields(item, others, (*path, name))
+        elif not others:
+            yield (*path, name)
+
+
+def _knows(schema: Mapping[str, Any], path: Sequence[str]) -> bool:
+    return at(schema, *(word for name in path for word in ("properties", name))) is not None
+
+
+# -- Rights -----------------------------------------------------------------------------------------------------------

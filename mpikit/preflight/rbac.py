@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which rights on the cluster the user has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mpikit.errors import ClusterError
+from mpikit.kube.api import Kind, create, review
+from mpikit.kube.client import Cluster
+from mpikit.preflight.check import Check
+from mpikit.text.nested import at
+
+SELF = Kind("SelfSubjectReview", "selfsubjectreviews", "/apis/authentication.k8s.io/v1", namespaced=False)
+
+
+_ALL = ("get", "list", "watch", "create", "patch", "delete")
+
+
+# (group, resource, subresource): verbs that the kit's commands use, and the ClusterRole that has them.
+RIGHTS: tuple[tuple[str, str, str, tuple[str, ...], str], ...] = (
+    ("kubeflow.org", "mpijobs", "", _ALL, "kubeflow-mpijobs-edit"),
+    ("", "configmaps", "", ("get", "list", "create", "patch", "delete"), "edit"),
+    ("", "pods", "", ("get", "list", "watch", "delete"), "edit"),
+    ("", "pods", "log", ("get",), "edit"),
+    ("batch", "jobs", "", ("get", "list", "delete"), "edit"),
+    ("", "events", "", ("list",), "edit"),
+)
+
+
+# What doctor and status can do without: resource, verb, whose lists of all namespaces it is about, what is lost.
+WISHES: tuple[tuple[str, str, bool, str], ...] = (
+    ("pods", "create", False, "Pod Security, LimitRanges and webhooks are only seen once the job is submitted"),
+    ("resourcequotas", "list", False, "what the quotas leave is not seen"),
+    ("nodes", "list", True, "whether any node can take the pods is not seen"),
+)
+
+
+def check_rights(cluster: Cluster, namespace: str) -> Iterator[Check]:
+    """What the user may not do: a fault for each resource that the commands need, a warning for what only helps."""
+    num_asked, missing = 0, []
+    for group, resource, part, verbs, role in RIGHTS:
+        attributes = {"group": group, "resource": resource, "subresource": part, "namespace": namespace}
+        refused = [verb for verb in verbs if not review(cluster, attributes | {"verb": verb})]
+        num_asked += len(verbs)
+        if refused:
+            what = f"{resource}/{part}" if part else f"{resource}.{group}" if group else resource
+            missing.append((f"you may not {', '.join(refused)} {what} in namespace {namespace}", role))
+    who = _subject(cluster) if missing else ""
+    for message, role in missing:
+        name = f"{namespace}-{role}"
+        fix = f"ask the site's staff: kubectl -n {namespace} create rolebinding {name} --clusterrole={role} {who}"
+        yield Check("rights", "fault", message, fix)
+    if not missing:
+        yield Check("rights", "ok", f"you may do all {num_asked} things that the commands do in namespace {namespace}")
+    for resource, verb, everywhere, loss in WISHES:
+        place = {} if everywhere else {"namespace": namespace}
+        if not review(cluster, {"group": "", "resource": resource, "verb": verb, **place}):
+            fix = f"ask the site's staff for a role that may {verb} {resource}; the job itself does not need it"
+            yield Check("rights", "warning", f"you may not {verb} {resource}: {loss}", fix)
+
+
+def _subject(cluster: Cluster) -> str:
+    """The user as the flag of kubectl create rolebinding; servers before 1.28 do not tell."""
+    try:
+        answer = create(cluster, SELF, None, {"apiVersion": "authentication.k8s.io/v1", "kind": SELF.name})
+    except ClusterError:
+        return "--user=YOU"
+    name = str(at(answer, "status", "userInfo", "username"))
+    prefix = "system:serviceaccount:"
+    return f"--serviceaccount={name.removeprefix(prefix)}" if name.startswith(prefix) else f"--user={name}"

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the Secrets, ConfigMaps, claims and classes that the job names exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from mpikit.errors import Forbidden
+from mpikit.kube.answers import Object
+from mpikit.kube.api import CLAIM, CONFIG_MAP, SECRET, Kind, exists, find
+from mpikit.kube.client import Cluster
+from mpikit.preflight.admission import ROLES
+from mpikit.preflight.check import Check
+from mpikit.text.nested import at
+
+STORAGE_CLASS = Kind("StorageClass", "storageclasses", "/apis/storage.k8s.io/v1", namespaced=False)
+
+
+def template_of(manifests: Iterable[Object], role: str) -> Object:
+    """The pod template of a role in the MPIJob."""
+    specs = [at(item, "spec", "mpiReplicaSpecs", role, "template") for item in manifests if item["kind"] == "MPIJob"]
+    return dict(specs[0])
+
+
+def check_references(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> Iterator[Check]:
+    """Whether the Secrets, ConfigMaps and claims that the pods name are there; no content is read."""
+    brought = {item["metadata"]["name"] for item in manifests if item["kind"] == "ConfigMap"}
+    specs = [template_of(manifests, role)["spec"] for role in ROLES]
+    wanted = dict.fromkeys(one for spec in specs for one in [*_pull_secrets(spec), *_named(spec)])
+    found, hidden = [], []
+    for check, kind, name in wanted:
+        if kind is CONFIG_MAP and name in brought:
+            continue
+        try:
+            if exists(cluster, kind, namespace, name):
+                found.append(f"{kind.name} {name}")
+                yield from check_claim(cluster, namespace, name) if kind is CLAIM else ()
+                continue
+        except Forbidden:
+            hidden.append(f"{kind.name} {name}")
+            continue
+        yield Check(
+            check, "fault", f"{kind.name} {name} is not in namespace {namespace}", _missing(kind, name, namespace)
+        )
+    if hidden:
+        fix = f"make sure of it: kubectl -n {namespace} get {hidden[0].lower().replace(' ', '/')}, or ask the site's staff"
+        yield Check("references", "warning", f"whether {', '.join(hidden)} exists is not for you to see", fix)
+    if found:
+        yield Check("references", "ok", f"there: {', '.join(found)}")
+
+
+def _missing(kind: Kind, name: str, namespace: str) -> str:
+    make = {
+        SECRET.name: f"make Secret {name} (kubectl -n {namespace} create secret --help)",
+        CONFIG_MAP.name: f"make ConfigMap {name} (kubectl -n {namespace} create configmap {name} --help)",
+        CLAIM.name: f"make PersistentVolumeClaim {name} (kubectl -n {namespace} get pvc shows those that are there)",
+    }
+    return f"{make[kind.name]}, or correct its name in the values"
+
+
+def _pull_secrets(spec: Mapping[str, Any]) -> Iterator[tuple[str, Kind, str]]:
+    for item in spec.get("imagePullSecrets") or ():
+        yield "image pull secrets", SECRET, str(item["name"])
+
+
+def _named(spec: Mapping[str, Any]) -> Iterator[tuple[str, Kind, str]]:
+    """(check, kind, name) of every object without which the pod does not start."""
+    for container in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
+        sources = [item.get("valueFrom") or {} for item in container.get("env") or ()]
+        for source in [*sources, *(container.get("envFrom") or ())]:
+            for key, kind in _ENV_SOURCES.items():
+                if (part := source.get(key)) and not part.get("optional"):
+                    yield "references", kind, str(part["name"])
+    for volume in spec.get("volumes") or ():
+        for source in [volume, *(at(volume, "projected", "sources") or ())]:
+            for key, (kind, name) in _VOLUME_SOURCES.items():
+                if (part := source.get(key)) and not part.get("optional"):
+                    yield "references", kind, str(part.get(name) or part.get("name"))
+
+
+_ENV_SOURCES = {"secretKeyRef": SECRET, "secretRef": SECRET, "configMapKeyRef": CONFIG_MAP, "configMapRef": CONFIG_MAP}
+
+
+_VOLUME_SOURCES = {
+    "secret": (SECRET, "secretName"),
+    "configMap": (CONFIG_MAP, "name"),
+    "persistentVolumeClaim": (CLAIM, "claimName"),
+}
+
+
+def check_claim(cluster: Cluster, namespace: str, name: str) -> Iterator[Check]:
+    """A fault if pods cannot mount a claim that is there."""
+    claim = find(cluster, CLAIM, namespace, name) or {}
+    phase = at(claim, "status", "phase")
+    if phase == "Bound" or (phase == "Pending" and _binds_later(cluster, at(claim, "spec", "storageClassName"))):
+        return
+    message = f"PersistentVolumeClaim {name} is {phase}: pods that mount it do not start"
+    fix = f"kubectl -n {namespace} describe pvc {name} tells what it waits for; correct its storage class or size"
+    yield Check("references", "fault", message, fix)
+
+
+def _binds_later(cluster: Cluster, storage_class: str | None) -> bool:
+    """Whether a claim of this class waits for its first pod; true if that may not be read."""
+    try:
+        found = find(cluster, STORAGE_CLASS, None, storage_class) if storage_class else None
+    except Forbidden:
+        return True
+    return bool(at(found, "volumeBindingMode") == "WaitForFirstConsumer")

@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small pod that looks at a job's folders from where its workers will be."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mpikit.config.job import Job, Mount
+from mpikit.errors import ClusterError, NotFound
+from mpikit.kube.answers import Object
+from mpikit.kube.api import EVENT, POD, create, find_all, read
+from mpikit.kube.client import Call, Cluster
+from mpikit.kube.resources import OVER, Event, Pod
+from mpikit.preflight.check import Check
+from mpikit.preflight.nodes import fitting_nodes
+from mpikit.preflight.scheduling import HOSTNAME
+from mpikit.text.nested import at
+
+PROBE_SECONDS = 120  # for everything, an image's pull included
+UNSCHEDULED_SECONDS = 20  # a pod this small that no node takes by then will not be taken
+LATE_SECONDS = 3  # the kubelet reports the volumes of a pod one by one
+PAUSE_SECONDS = 1.0
+NODES_NAMED = 20  # of those that can take a worker; one of them is enough
+LABEL = "mpikit/probe"
+RESOURCES = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "500m", "memory": "256Mi"}}
+
+# Fields of a worker that decide where it runs, as whom and with which image.
+_KEPT = (
+    *("serviceAccountName", "imagePullSecrets", "nodeSelector", "tolerations", "securityContext"),
+    *("runtimeClassName", "priorityClassName", "schedulerName", "hostUsers"),
+)
+# A path that is not there must not be made by looking at it. A path of no type is not looked at: its runtime makes it.
+_TYPES = {"Directory": "Directory", "DirectoryOrCreate": "Directory", "File": "File", "FileOrCreate": "File"}
+_NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
+_NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+_LINE = re.compile(r"mpikit\|(\w+)\|([^|]*)\|(\d*)\|(.+)")
+_FAILED_MOUNT = re.compile(r'MountVolume\.SetUp failed for volume "([^"]+)" : (.+)')
+
+# Prints a line for each WORD:PATH: the word, "ok" or what is wrong, the free KiB (of output) and the path.
+SCRIPT = r"""
+for item; do
+  word="${item%%:*}" path="${item#*:}" said=ok free=0
+  case "$word" in
+    folder)
+      if [ ! -d "$path" ]; then said='is not there'
+      elif [ ! -r "$path" ] || [ ! -x "$path" ]; then said='cannot be read'
+      elif [ -z "$(ls -A "$path")" ]; then said='is empty'
+      fi ;;
+    file)
+      if [ ! -f "$path" ]; then said='is not there'
+      elif [ ! -r "$path" ]; then said='cannot be read'
+      fi ;;
+    write)
+      if [ ! -d "$path" ]; then said='is not there'
+      elif file="$(mktemp "$path/.mpikit-probe-XXXXXX" 2>/dev/null)"; then rm -f "$file"
+      else said='cannot be written'
+      fi
+      free="$(df -Pk "$path" 2>/dev/null | tail -n 1 | { read -r _ _ _ free _; echo "$free"; })" ;;
+  esac
+  printf 'mpikit|%s|%s|%s|%s\n' "$word" "$said" "$free" "$path"
+done
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one pod told."""
+
+    node: str = ""
+    lines: tuple[str, ...] = ()
+    """Its log."""
+    unmounted: Mapping[str, str] = field(default_factory=dict)
+    """Volumes that the node could not mount, and why."""
+    trouble: Check | None = None
+    """Why it told nothing."""
+
+
+def check_paths(
+    cluster: Cluster, job: Job, worker: Object, namespace: str, *, probe: bool, allowed: bool
+) -> Iterator[Check]:
+    """What a small pod sees of the job's folders; the pod is gone when this ends, however it ends."""
+    if not any(mount.source for mount in job.folders):
+        return
+    if not probe:
+        yield Check("paths", "ok", "not looked at: --probe starts a small pod that does")
+    elif not allowed:
+        yield Check("paths", "warning", "not looked at: no pod can be made here", "mend what the lines above say first")
+    else:
+        try:
+            yield from _look(cluster, job, worker, namespace)
+        except ClusterError as error:
+            reason, _, fix = str(error).partition("\n  fix: ")
+            yield Check("paths", "warning", f"the probe came to nothing: {reason}", fix or "try again without --probe")
+
+
+def _look(cluster: Cluster, job: Job, worker: Object, namespace: str) -> Iterator[Check]:
+    """Probe with all folders, and once more without those that cannot be mounted."""
+    deadline = cluster.clock() + PROBE_SECONDS
+    nodes = fitting_nodes(cluster, worker)
+    unmounted: dict[str, str] = {}
+    while True:
+        pod = probe_pod(job, worker, nodes, unmounted)
+        outcome = _run(cluster, pod, namespace, deadline)
+        unmounted |= outcome.unmounted
+        if not outcome.unmounted or len(unmounted) == len(pod["spec"]["volumes"]):
+            break
+    for name, reason in unmounted.items():
+        yield _not_mounted(job, name, reason, outcome.node)
+    if outcome.trouble:
+        yield outcome.trouble
+    elif not outcome.unmounted:
+        yield from seen(job, outcome)
+
+
+# -- The pod ----------------------------------------------------------------------------------------------------------
+
+
+def probe_pod(job: Job, worker: Object, nodes: Sequence[str], without: Mapping[str, str]) -> Object:
+    """A worker's pod with no cards, no variables and the folders only, which looks and ends."""
+    spec, container = worker["spec"], worker["spec"]["containers"][0]
+    volumes = [volume for volume in _volumes(job) if volume["name"] not in without]
+    names = {volume["name"] for volume in volumes}
+    image = {key: container[key] for key in ("image", "imagePullPolicy", "securityContext") if key in container}
+    looking = {
+        "name": "probe",
+        "command": [
+            "sh",
+            "-c",
+            SCRIPT,
+            "probe",
+            *(f"{word}:{path}" for word, path, name in items(job) if name in names),
+        ],
+        "resources": RESOURCES,
+        "volumeMounts": [mount for mount in _mounts(job) if mount["name"] in names],
+        **image,
+    }
+    affinity = at(spec, "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
+    own = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 1,
+        "activeDeadlineSeconds": PROBE_SECONDS,
+        "automountServiceAccountToken": False,
+        "affinity": _on_one_of(nodes, affinity),
+        "containers": [looking],
+        "volumes": volumes,
+    }
+    name = f"{job.job_name[:40].rstrip('-')}-probe-{uuid.uuid4().hex[:6]}"
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {**job.own_labels, LABEL: "true"}},
+        "spec": {**{key: spec[key] for key in _KEPT if key in spec}, **own},
+    }
+
+
+def _on_one_of(nodes: Sequence[str], required: Mapping[str, Any] | None) -> Object:
+    """The worker's node affinity, narrowed to nodes that can take a worker: without cards it would fit others too."""
+    rules = [{"key": HOSTNAME, "operator": "In", "values": list(nodes[:NODES_NAMED])}] if nodes else []
+    old = (required or {}).get("nodeSelectorTerms") or [{}]
+    terms = [{**term, "matchExpressions": [*(term.get("matchExpressions") or ()), *rules]} for term in old]
+    if not rules and not required:
+        return {}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+
+
+def _volumes(job: Job) -> list[Object]:
+    """The job's folders as volumes that make nothing where nothing is."""
+    found: list[Object] = []
+    for mount in job.folders:
+        if mount.claim:
+            found.append({"name": mount.name, "persistentVolumeClaim": {"claimName": mount.claim.pvc}})
+        elif mount.host_path:
+            found.append({"name": mount.name, "hostPath": {"path": mount.host_path, "type": "Directory"}})
+    for volume in job.worker.volumes:
+        kind = _TYPES.get(at(volume, "hostPath", "type") or "")
+        if kind and any(mount["name"] == volume["name"] for mount in job.worker.volume_mounts):
+            found.append({"name": volume["name"], "hostPath": {"path": volume["hostPath"]["path"], "type": kind}})
+    return found
+
+
+def _mounts(job: Job) -> list[Object]:
+    """Mounts of these volumes; whole claims, since mounting a part of one makes it if it is not there."""
+    own: list[Object] = [{"name": one.name, "mountPath": one.path, "readOnly": one.read_only} for one in job.folders]
+    more = [{"name": one["name"], "mountPath": one["mountPath"], "readOnly": True} for one in job.worker.volume_mounts]
+    return own + more
+
+
+def items(job: Job) -> list[tuple[str, str, str]]:
+    """(word of the script, path in the pod, folder) of everything to look at."""
+    found = []
+    for mount in job.folders:
+        below = mount.claim.sub_path if mount.claim and mount.claim.sub_path else ""
+        path = f"{mount.path}/{below}" if below else mount.path
+        found += [(word, f"{path}/{name}".rstrip("/"), mount.name) for word, name in _wanted(job, mount)]
+    return found
+
+
+def _wanted(job: Job, mount: Mount) -> list[tuple[str, str]]:
+    """(word, path below the folder) of what a folder must hold."""
+    if not mount.source or (mount.name == "dataset" and job.train.dataset == "synthetic"):
+        return []
+    match mount.name:
+        case "dataset" if job.train.dataset in ("imagenet1K", "imagefolder"):
+            return [("folder", "train"), ("folder", "val")]
+        case "pretrained":
+            return [("file", job.pretrained_file_name or "")]
+        case "mydir" if job.delivery == "mydir":
+            return [("file", "run_vit.sh"), ("file", "worker.sh")]
+        case "output":
+            return [("write", "")]
+    return [("folder", "")]
+
+
+# -- What becomes of it -----------------------------------------------------------------------------------------------
+
+
+def _run(cluster: Cluster, pod: Object, namespace: str, deadline: float) -> Outcome:
+    """Make the pod, wait for what it tells, and take it away in any case, also when the user stops the wait."""
+    name = pod["metadata"]["name"]
+    volumes = {volume["name"] for volume in pod["spec"]["volumes"]}
+    try:
+        create(cluster, POD, namespace, pod)
+        return _follow(cluster, namespace, name, volumes, deadline)
+    finally:
+        with contextlib.suppress(NotFound):
+            cluster.request(Call("DELETE", POD.path(namespace, name)))
+
+
+def _follow(cluster: Cluster, namespace: str, name: str, volumes: set[str], deadline: float) -> Outcome:
+    """What the pod told, or what keeps it from telling."""
+    began = cluster.clock()
+    while True:
+        pod = Pod(read(cluster, POD, namespace, name))
+        if pod.phase in OVER:
+            answer = cluster.request(Call("GET", POD.path(namespace, name, "log"), accept="*/*"))
+            return _ended(pod, answer.data.decode(errors="replace").splitlines())
+        if trouble := _trouble(pod, cluster.clock() - began):
+            return Outcome(pod.node, trouble=trouble)
+        if pod.node and not pod.started and (unmounted := _failed_mounts(cluster, namespace, name)):
+            cluster.sleep(LATE_SECONDS)
+            unmounted |= _failed_mounts(cluster, namespace, name)
+            if set(unmounted) <= volumes:
+                return Outcome(pod.node, unmounted=unmounted)
+            return Outcome(pod.node, trouble=Check("paths", "fault", "; ".join(unmounted.values()), _STORAGE))
+        if cluster.clock() > deadline:
+            what = pod.waiting[0] or pod.phase
+            message = f"the probe did not end within {PROBE_SECONDS} s: {what} on {pod.node or 'no node'}"
+            return Outcome(
+                pod.node, trouble=Check("paths", "warning", message, "try again; a first pull takes minutes")
+            )
+        cluster.sleep(PAUSE_SECONDS)
+
+
+_STORAGE = "ask the site's staff about the storage behind the claim; kubectl describe pvc names it"
+
+
+def _ended(pod: Pod, lines: list[str]) -> Outcome:
+    if any(_LINE.fullmatch(line) for line in lines):
+        return Outcome(pod.node, tuple(lines))
+    message = f"the probe ended with exit code {pod.exit_code} and told nothing: {' '.join(lines)[:200]}"
+    fix = "the image needs sh, ls and df; python generate.py doctor without --probe looks at the rest"
+    return Outcome(pod.node, trouble=Check("paths", "warning", message, fix))
+
+
+def _trouble(pod: Pod, seconds: float) -> Check | None:
+    """What will not change by waiting."""
+    reason, message, image = pod.waiting
+    if reason in _NO_IMAGE:
+        fix = f"correct image: (or synapse:, os:), or give imagePullSecrets:; the nodes cannot get {image}"
+        return Check("image", "fault", f"{reason} on {pod.node}: {message}", fix)
+    if reason in _NO_CONTAINER:
+        return Check(
+            "paths", "fault", f"{reason} on {pod.node}: {message}", "correct what it names in worker: of the values"
+        )
+    if pod.unschedulable and seconds > UNSCHEDULED_SECONDS:
+        fix = "see the line about nodes; correct worker.nodeSelector: or worker.tolerations:"
+        return Check("paths", "warning", f"no node takes the probe: {pod.unschedulable.message}", fix)
+    return None
+
+
+def _failed_mounts(cluster: Cluster, namespace: str, name: str) -> dict[str, str]:
+    """Volumes that could not be mounted, and why."""
+    events = [Event(item) for item in find_all(cluster, EVENT, namespace, fields=f"involvedObject.name={name}")]
+    found = [_FAILED_MOUNT.search(event.message) for event in events if event.reason == "FailedMount"]
+    return {match[1]: match[2] for match in found if match}
+
+
+def _not_mounted(job: Job, name: str, reason: str, node: str) -> Check:
+    mount = next((one for one in job.folders if one.name == name), None)
+    if mount is None:
+        fix = f"correct worker.volumes: {name}: a path that every node has"
+        return Check("paths", "fault", f"volume {name} on {node}: {reason}", fix)
+    if mount.host_path_type == "DirectoryOrCreate":
+        return _made_later(mount, node)
+    return Check("paths", "fault", f"{name} on {node}: {reason}", _fix(job, name))
+
+
+def _made_later(mount: Mount, node: str) -> Check:
+    """Output may be missing; but a slip of the finger would make a folder on the node's own disk."""
+    message = f"{mount.name} on {node}: {_shown(mount, mount.path)} is not there; the job would make it, empty"
+    return Check("paths", "warning", message, f"make the folder if it is to be shared, or correct {mount.name}:")
+
+
+def seen(job: Job, outcome: Outcome) -> Iterator[Check]:
+    """A line for each folder that is not as it must be, and one for all that are."""
+    folders = {path: name for _, path, name in items(job)}
+    mounts = {mount.name: mount for mount in job.folders}
+    good = []
+    for line in outcome.lines:
+        found = _LINE.fullmatch(line)
+        if not found or found[4] not in folders:
+            continue
+        word, said, free, path = found.groups()
+        mount = mounts[folders[path]]
+        short = word == "write" and free and int(free) < job.output_free_gib * 2**20
+        if word == "write" and said == "is not there":
+            yield _made_later(mount, outcome.node)
+        elif said != "ok":
+            message = f"{mount.name} on {outcome.node}: {_shown(mount, path)} {said}"
+            yield Check("paths", "fault", message, _fix(job, mount.name))
+        elif short:
+            message = f"output on {outcome.node}: {int(free) / 2**20:.1f} GiB free, {job.output_free_gib:g} asked for"
+            yield Check("paths", "fault", message, "make room in output:, or set outputFreeGiB: to what the run needs")
+        else:
+            good.append(_shown(mount, path))
+    if good:
+        yield Check("paths", "ok", f"as they must be on {outcome.node}: {', '.join(good)}")
+
+
+def _shown(mount: Mount, path: str) -> str:
+    """A path in the pod as the user knows it."""
+    rest = path.removeprefix(mount.path)
+    return f"claim {mount.claim.pvc}:{rest or '/'}" if mount.claim else f"{mount.host_path}{rest}"
+
+
+def _fix(job: Job, name: str) -> str:
+    return {
+        "dataset": "set dataset: to the folder that holds train/ and val/ on every node",
+        "pretrained": f"set pretrained: to the folder that holds {job.pretrained_file_name} on every node, or null",
+        "output": "set output: to a folder that the pods may write (ls -ld shows whose it is)",
+        "mydir": "set mydir: to the shared folder, and copy there what python generate.py --out DIR writes",
+    }[name]

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trainer as it travels: its sources, a deterministic zip of them, and a hash that names both."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpikit.errors import KitError
+
+ZIP_MAX_BYTES = 190 << 10  # as base64 beside the rest it must stay below the 256 KiB of client-side kubectl apply
+NOT_FOR_TRAINING = ("vit/fetch/", "vit/prepare/", "vit/pins.py", "vit/export/", "vit/predict.py")
+"""What weights and data Jobs and people run. The pods of an MPIJob train, and have no use for it."""
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """Files of the trainer by their path, such as vit/train.py."""
+
+    files: Mapping[str, bytes]
+
+    def training(self) -> Payload:
+        """What training and evaluation need."""
+        return Payload({name: content for name, content in self.files.items() if not name.startswith(NOT_FOR_TRAINING)})
+
+    def zipped(self) -> bytes:
+        """A zip of the files that Python can import from; the same bytes for the same files and zlib."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in sorted(self.files.items()):
+                info = zipfile.ZipInfo(name, _EPOCH)
+                info.external_attr = 0o644 << 16
+                info.create_system = 3  # Unix, whatever machine renders
+                archive.writestr(info, content, zipfile.ZIP_DEFLATED)
+        packed = buffer.getvalue()
+        if len(packed) > ZIP_MAX_BYTES:
+            raise KitError(
+                f"the trainer's zip has {len(packed) >> 10} KiB, and a ConfigMap takes {ZIP_MAX_BYTES >> 10}"
+            )
+        return packed
+
+
+def read_payload(folder: Path) -> Payload:
+    """The Python files of the package in `folder`."""
+    files = {f"{folder.name}/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in folder.rglob("*.py")}
+    if not files:
+        raise KitError(f"{folder}: holds no trainer\n  fix: clone the project again, vit/ belongs to it")
+    return Payload(dict(sorted(files.items())))
+
+
+def sha256_of(files: Mapping[str, bytes]) -> str:
+    """One hash over names and contents; the sources are hashed, not the zip, whose bytes depend on the zlib build."""
+    digest = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def sha256_sums(files: Mapping[str, bytes]) -> bytes:
+    """The files as `sha256sum --check` reads them."""
+    lines = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items())]
+    return "".join(lines).encode()

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Job -> texts: the manifests and the scripts, by the templates. Pure: no clock, no randomness, no network."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
+from jinja2 import TemplateError as JinjaError
+from jinja2.bccache import Bucket
+from pydantic import BaseModel
+
+from mpikit.config.job import Job
+from mpikit.config.nonroot import CONTAINER_SECURITY
+from mpikit.config.prepare import Task
+from mpikit.errors import TemplateError
+from mpikit.render.context import manifest_words, user_file, variable
+from mpikit.render.payload import Payload, sha256_of, sha256_sums
+from mpikit.text.quoting import literal_dollars, sh_filter, yaml_filter, yaml_text
+from mpikit.trainer import EXIT_CODES
+
+TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
+TASK_BACKOFF_LIMIT = 2  # an evicted pod is followed by another; what is wrong with the files stays wrong
+KIT_NAME_MAX = 200  # of the task's name; a ConfigMap's may have 253 characters
+CONFIG_MAP_MAX = 262_144  # bytes of all annotations of an object; kubectl apply keeps the whole object in one
+CONFIG_MAP_HEAD = 4096  # names, labels and annotations, at their longest
+SCRIPTS = ("rank.sh", "run_vit.sh", "setup.sh", "worker.sh")
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """All that comes out of one job."""
+
+    manifests: Mapping[str, str]
+    """Kubernetes objects by file name, in the order in which to apply them."""
+    scripts: Mapping[str, str]
+    payload: Payload
+
+    @property
+    def manifest(self) -> str:
+        """The objects as one YAML stream."""
+        return "---\n".join(self.manifests.values())
+
+    @property
+    def shared_files(self) -> dict[str, bytes]:
+        """What `delivery: mydir` keeps in the shared folder: scripts, trainer and their SHA256SUMS."""
+        files = _encoded(self.scripts) | dict(self.payload.files)
+        return files | {"SHA256SUMS": sha256_sums(files)}
+
+
+def render(job: Job, payload: Payload) -> Rendered:
+    """The manifests and scripts of a job."""
+    if job.delivery == "configmap":
+        payload = payload.training()
+    environment = _environment()
+    told = {"job": job, "exit_codes": EXIT_CODES}
+    scripts = {name: _render(environment, f"{name}.j2", told) for name in SCRIPTS}
+    texts = scripts | user_file(job)
+    files = _encoded(texts) | dict(payload.files)
+    words = manifest_words(job, files)
+    manifests = {}
+    if job.delivery == "configmap":
+        zipped = base64.b64encode(payload.zipped()).decode()
+        check_size(texts, zipped)
+        words |= {"scripts": texts, "trainer_zip": zipped}
+        manifests["configmap.yaml"] = _render(environment, "configmap.yaml.j2", words)
+    manifests["mpijob.yaml"] = _render(environment, "mpijob.yaml.j2", words)
+    return Rendered(manifests, scripts, payload)
+
+
+def check_size(texts: Mapping[str, str], zipped: str) -> None:
+    """Raise TemplateError for a ConfigMap that client-side kubectl apply cannot keep in its annotation."""
+    size = len(json.dumps(texts)) + len(zipped) + CONFIG_MAP_HEAD
+    if size > CONFIG_MAP_MAX:
+        fix = "shorten train: and env:, use delivery: mydir, or kubectl apply --server-side"
+        raise TemplateError(
+            f"the ConfigMap has {size >> 10} KiB, and kubectl apply takes {CONFIG_MAP_MAX >> 10}\n  fix: {fix}"
+        )
+
+
+def render_task(job: Job, task: Task, payload: Payload) -> str:
+    """The manifests of a Job that does a task with the job's image, names, paths and the launcher's place."""
+    environment = _environment()
+    names = job.own_labels | {"app.kubernetes.io/instance": task.name, "app.kubernetes.io/component": task.role}
+    # The folder of the scripts holds no vit/ of somebody else, and comes first on Python's path.
+    place = {"PYTHONPATH": f"{job.scripts_folder}/{job.trainer_location}", "PYTHONUNBUFFERED": "1"}
+    words: dict[str, Any] = {
+        "job": job,
+        "task": task,
+        "backoff_limit": TASK_BACKOFF_LIMIT,
+        "command": [literal_dollars(word) for word in (job.python, "-m", task.module, *task.inside)],
+        "variables": [*(variable(name, value) for name, value in place.items()), *job.env],
+        "folders": (*(mount for mount in job.folders if mount.name == "mydir"), *task.folders),
+        "kit_name": f"{task.name[:KIT_NAME_MAX]}-kit-{sha256_of(payload.files)[:10]}",
+        "labels": {"own": names, "job": names | job.labels, "launcher": names | job.launcher.labels},
+        "container_security": CONTAINER_SECURITY,
+    }
+    manifests = [_render(environment, "job.yaml.j2", words)]
+    if job.delivery == "configmap":
+        words |= {"scripts": user_file(job), "trainer_zip": base64.b64encode(payload.zipped()).decode()}
+        manifests.insert(0, _render(environment, "configmap.yaml.j2", words))
+    return "---\n".join(manifests)
+
+
+def render_user_values(user: str, site_text: str) -> str:
+    """A first values/user.yaml: the user, and what the file of the site holds."""
+    return _render(_environment(), "user.yaml.j2", {"user": user, "site_text": site_text})
+
+
+def _encoded(scripts: Mapping[str, str]) -> dict[str, bytes]:
+    return {name: text.encode() for name, text in scripts.items()}
+
+
+class _CompiledTemplates(BytecodeCache):
+    """Compiled templates, kept as Python keeps its own .pyc files; a folder that cannot be written costs only time."""
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        with contextlib.suppress(OSError), self._path(bucket).open("rb") as file:
+            bucket.load_bytecode(file)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        if sys.dont_write_bytecode:
+            return
+        path = self._path(bucket)
+        unfinished = path.with_suffix(f".{os.getpid()}")
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(exist_ok=True)
+            with unfinished.open("wb") as file:
+                bucket.write_bytecode(file)
+            unfinished.replace(path)
+
+    @staticmethod
+    def _path(bucket: Bucket) -> Path:
+        return Path(__file__).with_name("__pycache__") / f"{bucket.key}.{sys.implementation.cache_tag}.jinja"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        bytecode_cache=_CompiledTemplates(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        comment_start_string="{##",  # Jinja's own {# is also bash's ${#array[@]}
+        comment_end_string="##}",
+        autoescape=False,  # these are no web pages; every value goes through yaml or sh
+    )
+    environment.filters |= {
+        "yaml": yaml_filter,
+        "sh": sh_filter,
+        "kube": _kube,
+        "literal_dollars": literal_dollars,
+        "yaml_text": yaml_text,
+    }
+    return environment
+
+
+def _kube(part: BaseModel) -> dict[str, Any]:
+    """A part of the model under Kubernetes' names, without what is unset."""
+    return part.model_dump(by_alias=True, exclude_none=True)
+
+
+def _render(environment: Environment, name: str, words: dict[str, Any]) -> str:
+    try:
+        return environment.get_template(name).render(words)
+    except (JinjaError, ValueError) as error:
+        raise TemplateError(f"templates/{name}: {error}") from error

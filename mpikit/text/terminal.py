@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one writer of the kit: whatever reaches stdout or stderr passes through here.
+
+Talk on stderr is always escaped. stdout is data: into a pipe or a file it keeps its bytes, on a terminal it is escaped.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TextIO
+
+from mpikit.text.redaction import redact
+
+# What a terminal obeys, reorders or hides: C0 without tab and newline, DEL, C1, marks and overrides of direction, line
+# and paragraph separators, lone surrogates, invisible tags. ECMA-48; Unicode's Bidi_Control.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff\ufeff\U000e0000-\U000e007f]"
+)
+_UNSAFE_IN_LOG = re.compile(_UNSAFE.pattern.replace("\x0b-\x1f", "\x0b\x0c\x0e-\x1f"))  # CR redraws a line
+_SGR = re.compile("\x1b\\[[0-9;:]{0,64}m")  # colours and weights; ECMA-48, 8.3.117
+_OWN_COLOURS = re.compile("\x1b\\[(?:0|31|32|33)m")  # those of display.painted
+
+
+def visible(text: str) -> str:
+    """`text` with all escaped that a terminal would obey; tabs and newlines stay."""
+    return _UNSAFE.sub(_escape, text)
+
+
+def visible_log(line: bytes) -> str:
+    """A line of a log for a terminal: tabs, carriage returns and whole colour sequences stay, the rest is escaped.
+
+    A sequence that is cut by the end of the line, or of what was read, is not whole: nothing waits for its rest.
+    """
+    text = line.decode("utf-8", "backslashreplace")
+    return _except(_SGR, _UNSAFE_IN_LOG, text)
+
+
+def talk(*lines: object) -> None:
+    """Lines for the person, on stderr."""
+    for line in lines:
+        _write(sys.stderr, f"{visible(redact(str(line)))}\n")
+
+
+def show(text: str) -> None:
+    """A result on stdout."""
+    _write(sys.stdout, f"{_for_stdout(redact(text))}\n")
+
+
+def show_painted(text: str) -> None:
+    """A result of display.py, which has escaped what is not its own: its colours pass."""
+    _write(sys.stdout, f"{_except(_OWN_COLOURS, _UNSAFE, redact(text))}\n")
+
+
+def show_data(text: str) -> None:
+    """A manifest on stdout: UTF-8 whatever the locale says, and no line is added; on a terminal it is escaped."""
+    if sys.stdout.isatty():
+        _write(sys.stdout, visible(text))
+        return
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode())
+    sys.stdout.buffer.flush()
+
+
+def show_log(line: bytes) -> None:
+    """A line of a log on stdout at once: its very bytes into a pipe or file."""
+    if sys.stdout.isatty():
+        _write(sys.stdout, f"{visible_log(line)}\n")
+        return
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def clear() -> None:
+    """Wipe the terminal that stdout is."""
+    _write(sys.stdout, "\x1b[2J\x1b[H")
+
+
+def _for_stdout(text: str) -> str:
+    return visible(text) if sys.stdout.isatty() else text
+
+
+def _except(kept: re.Pattern[str], unsafe: re.Pattern[str], text: str) -> str:
+    """`text` with what is unsafe escaped, but for whole matches of `kept`."""
+    pieces, end = [], 0
+    for found in kept.finditer(text):
+        pieces += [unsafe.sub(_escape, text[end : found.start()]), found[0]]
+        end = found.end()
+    return "".join([*pieces, unsafe.sub(_escape, text[end:])])
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write and flush; what the stream's encoding lacks is escaped too."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    stream.flush()
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kubernetes quantities as numbers."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from fractions import Fraction
+
+from mpikit.errors import one_fault
+
+# Two digits of an exponent: more than any resource has, and few enough that nobody's 1e999999999 is worked out.
+_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?\d{1,2}))?")
+_POWERS = {"n": -3, "u": -2, "m": -1, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
+
+
+def quantity(text: object) -> Fraction:
+    """A Kubernetes quantity as a number, exactly: 500m is 1/2, 4Gi is 4294967296, 1e3 is 1000."""
+    found = _QUANTITY.fullmatch(str(text))
+    if not found:
+        raise ValueError(f"{text!r} is no quantity")
+    number, suffix, exponent = Fraction(found[1]), found[2] or "", found[3]
+    if exponent:
+        return number * Fraction(10) ** int(exponent)
+    if not suffix:
+        return number
+    return number * Fraction(1024 if suffix.endswith("i") else 1000) ** _POWERS[suffix[0]]
+
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+_SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)([smhd]))+")
+
+
+def seconds_of(text: str, flag: str) -> float:
+    """Seconds of 2h, 1h30m, 90s or 90; ValuesError for anything else."""
+    if re.fullmatch(r"\d+(?:\.\d+)?", text):
+        return float(text)
+    if not _SPAN.fullmatch(text):
+        raise one_fault("", f'"{text}" is no time span', "write 90s, 10m, 2h or 1h30m", flag)
+    return sum(float(number) * UNITS[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)([smhd])", text))
+
+
+QUANTITY = re.compile(r"(\d+|\d+\.\d+|\.\d+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
+
+
+_POWER = {"": 0, "m": -1, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
+
+
+def amount(quantity: str) -> Decimal:
+    """A Kubernetes quantity as a number: 500m is 0.5, 4Gi is 4294967296."""
+    found = QUANTITY.fullmatch(quantity)
+    assert found, quantity
+    suffix = found[2] or ""
+    base = 1024 if suffix.endswith("i") else 1000
+    return Decimal(found[1]) * Decimal(base) ** _POWER[suffix.removesuffix("i")]
+
+
+def duration(seconds: float) -> str:
+    """A time span as people say it: 45 s, 12 min, 3 h 20 min, 2 days."""
+    whole = max(0, round(seconds))
+    if whole < 120:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{hours // 24} days"

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract with the trainer: its exit codes, models and published weights. Nothing here imports vit."""
+
+from __future__ import annotations
+
+# The side of a patch in pixels, and millions of parameters with a head of 1,000 classes, by model. A test compares both
+# with the trainer's own.
+MEGA_PARAMETERS = {
+    "ViT-Ti_16": 5.8,
+    "ViT-S_16": 22.2,
+    "ViT-B_16": 86.9,
+    "ViT-B_32": 88.3,
+    "ViT-L_16": 304.7,
+    "ViT-L_32": 306.6,
+    "ViT-H_14": 632.7,
+    "R50-ViT-B_16": 99.0,
+    "tiny": 0.2,
+}
+
+
+PATCHES = {
+    "ViT-Ti_16": 16,
+    "ViT-S_16": 16,
+    "ViT-B_16": 16,
+    "ViT-B_32": 32,
+    "ViT-L_16": 16,
+    "ViT-L_32": 32,
+    "ViT-H_14": 14,
+    "R50-ViT-B_16": 16,
+    "tiny": 8,
+}
+
+
+PUBLISHED_NAMES = {"R50-ViT-B_16": "R50+ViT-B_16"}
+"""Files in Google's bucket that are not named as their model."""
+
+
+# What the exit code of a run means: vit/errors.py, and the shell's 128 + signal. A test compares both sides.
+EXIT_CODES: dict[int, str] = {
+    2: "the trainer refused its configuration; its line above says what to change",
+    3: "another run holds this folder of output",
+    4: "a rank did not answer in time",
+    5: "loss or gradient is not finite",
+    6: "the run is incomplete: a rank or a node went away",
+    7: "the output folder cannot be written or read",
+    8: "the images are missing, too few or damaged",
+    9: "a server is out of reach, or refuses",
+    70: "a mistake of the trainer's own",
+    137: "a rank was killed by signal 9, most often for want of memory",
+    143: "stopped as asked; what was trained is saved, and a run of the same train.name goes on from there",
+}
+
+DATASETS = ("imagenet1K", "cifar10", "cifar100", "fashion-mnist", "imagefolder")
+"""What vit.prepare makes of archives, or checks."""

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Manifests read back: each object against its schema, the operator's and the API server's rules, and sense."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mpikit.devices import version_key
+from mpikit.diagnostics import Fault, Found
+from mpikit.text.nested import at, dotted
+from mpikit.text.strict_yaml import Document, read_all
+from mpikit.validation.lint import sense_faults
+from mpikit.validation.mpijob import (
+    MPIJOB,
+    ROLES,
+    VOLUMES,
+    collision_faults,
+    name_collisions,
+    operator_faults,
+    version_faults,
+)
+from mpikit.validation.pod import metadata_faults, template_faults
+from mpikit.validation.pod_security import Level, violations
+from mpikit.validation.references import presumed
+from mpikit.validation.schema import has_kind, reference, schema_faults, versions, well_typed
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The cluster that a manifest is meant for."""
+
+    kubernetes: str = ""
+    """Such as 1.34; empty is the newest that is known."""
+    operator: str = ""
+    """Release of the MPI Operator, such as 0.6; empty asks nothing."""
+    pod_security: Level = "privileged"
+
+    def without_pod_security(self) -> Target:
+        """The same cluster, at a level that forbids nothing."""
+        return replace(self, pod_security="privileged")
+
+    @property
+    def schema_version(self) -> str:
+        """The Kubernetes version whose schemas are used."""
+        return ".".join(self.kubernetes.removeprefix("v").split(".")[:2]) or versions()[-1]
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The Kubernetes version as numbers, such as (1, 34)."""
+        return version_key(self.schema_version)
+
+
+def check_manifest(text: str, source: str, target: Target | None = None) -> list[Fault]:
+    """Every fault of the objects in a stream of manifests, and whether there is an MPIJob at all."""
+    target = target or Target()
+    documents = read_all(text, source)
+    faults = [fault for document in documents for fault in document.faults]
+    jobs = [document for document in documents if _kind(document) == "MPIJob"]
+    if not jobs and not faults:
+        return [Fault("", source, "holds no MPIJob", "give a manifest of kind MPIJob")]
+    scripts = [text for document in documents if _kind(document) == "ConfigMap" for text in _scripts(document)]
+    for document in documents:
+        is_job = document in jobs
+        found = _job_faults(document.data, scripts, target) if is_job else _object_faults(document, jobs, target)
+        told: set[str] = set()
+        for key, message, fix, severity in found:
+            if key in told and severity == "fault" and not message.startswith("violates"):
+                continue  # one fault a key: a value of the wrong type breaks every rule about it
+            told.add(key)
+            faults.append(Fault(key, _where(document, key, source), message, fix, severity))
+    return faults
+
+
+def _kind(document: Document) -> str | None:
+    return document.data.get("kind") if isinstance(document.data, dict) else None
+
+
+def _scripts(document: Document) -> list[str]:
+    data = document.data.get("data")
+    return [text for text in data.values() if isinstance(text, str)] if isinstance(data, dict) else []
+
+
+def _where(document: Document, key: str, source: str) -> str:
+    """file:line of a key, or of the nearest one above it."""
+    places = {dotted(path): str(origin) for path, origin in document.origins.items()}
+    while key not in places and key:
+        key = re.sub(r"(\.[^.]*|\[\d+\]|^[^.]*)$", "", key)
+    return places.get(key, source)
+
+
+def needs(text: str) -> list[str]:
+    """The objects that the jobs of a stream name and do not bring, such as `ServiceAccount ada`."""
+    documents = [one for one in read_all(text, "") if isinstance(one.data, dict)]
+    brought = {f"{_kind(one)} {at(one.data, 'metadata', 'name')}" for one in documents}
+    named = [name for one in documents if _kind(one) == "MPIJob" for name in presumed(one.data)]
+    return [name for name in dict.fromkeys(named) if name not in brought]
+
+
+def _object_faults(document: Document, jobs: list[Document], target: Target) -> Found:
+    """An object beside the jobs: its schema, if it is one of core/v1, its metadata, and its name."""
+    kind = _kind(document)
+    for job in jobs if isinstance(kind, str) else ():
+        yield from name_collisions(job.data, document.data)
+    if isinstance(kind, str) and document.data.get("apiVersion") == "v1" and has_kind(kind, target.schema_version):
+        yield from schema_faults(document.data, reference(kind), target.schema_version)
+        written = well_typed(document.data, reference(kind), target.schema_version)
+        yield from metadata_faults(written.get("metadata"), "metadata")
+
+
+def _job_faults(written: Mapping[str, Any], scripts: list[str], target: Target) -> Found:
+    yield from schema_faults(written, MPIJOB, target.schema_version)
+    job = well_typed(written, MPIJOB, target.schema_version)
+    if job.get("apiVersion") != "kubeflow.org/v2beta1":
+        yield "apiVersion", f"{job.get('apiVersion')!r} is not served", "set kubeflow.org/v2beta1", "fault"
+    yield from metadata_faults(job.get("metadata"), "metadata")
+    yield from operator_faults(job)
+    yield from collision_faults(job)
+    if target.operator:
+        yield from version_faults(job, target.operator)
+    for role in ROLES:
+        template = at(job, "spec", "mpiReplicaSpecs", role, "template")
+        yield from template_faults(template, _template(role), VOLUMES[role])
+    if target.pod_security != "privileged":
+        yield from _security_faults(job, target)
+    yield from sense_faults(job, scripts)
+
+
+def _template(role: str) -> str:
+    return f"spec.mpiReplicaSpecs.{role}.template"
+
+
+def _security_faults(job: Mapping[str, Any], target: Target) -> Found:
+    """Each violation at the first field that causes it, in the words of admission."""
+    for role in ROLES:
+        template = at(job, "spec", "mpiReplicaSpecs", role, "template") or {}
+        for violation in violations(template, target.pod_security, target.version):
+            first, *more = (dotted(("spec", "mpiReplicaSpecs", role, "template", *key)) for key in violation.fields)
+            others = f"; the same holds for {', '.join(more)}" if more else ""
+            message = f'violates PodSecurity "{target.pod_security}": {violation.sentence}'
+            yield first, message, f"change it, or use a namespace at a wider level{others}", "fault"

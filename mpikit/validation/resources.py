@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the API server refuses of requests and limits, of a container and of a pod as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from mpikit.diagnostics import Found
+from mpikit.text.nested import as_map, at, numbered
+from mpikit.text.units import quantity
+
+_STANDARD = ("cpu", "memory", "ephemeral-storage")  # resources without a domain that a container may ask for
+_OF_PODS = ("cpu", "memory")  # that a pod as a whole may ask for, since Kubernetes 1.34
+HUGE = "hugepages-"
+
+
+def resource_faults(resources: Any, key: str) -> Found:
+    """Quantities that cannot be read, requests over limits, cards and huge pages whose request is not their limit."""
+    limits, requests = _amounts(at(resources, "limits")), _amounts(at(resources, "requests"))
+    for field, amounts in (("limits", limits), ("requests", requests)):
+        for name, value in amounts.items():
+            yield from _amount_faults(name, value, at(resources, field, name), f"{key}.{field}.{name}")
+    for name, request in requests.items():
+        limit = limits.get(name)
+        if limit is None and _exact(name) and name not in limits:
+            yield f"{key}.requests.{name}", "has no limit, and must have the same one", "give it as a limit", "fault"
+        elif request is not None and limit is not None and _exact(name) and request != limit:
+            shown = f"request {resources['requests'][name]} and limit {resources['limits'][name]}"
+            yield f"{key}.requests.{name}", f"{shown} must be equal", "leave the request out", "fault"
+        elif request is not None and limit is not None and request > limit:
+            shown = f"request {resources['requests'][name]} is over its limit {resources['limits'][name]}"
+            yield f"{key}.requests.{name}", shown, "lower the request, or raise the limit", "fault"
+    names = {*limits, *requests}
+    if any(name.startswith(HUGE) for name in names) and not names & {"cpu", "memory"}:
+        yield key, "huge pages need cpu or memory beside them", "ask for cpu or memory too", "fault"
+
+
+def pod_resource_faults(spec: Mapping[str, Any], key: str) -> Found:
+    """The same of a pod as a whole, whose containers must fit into it."""
+    resources = as_map(spec.get("resources"))
+    limits, requests = _amounts(resources.get("limits")), _amounts(resources.get("requests"))
+    for field, amounts in (("limits", limits), ("requests", requests)):
+        for name in amounts:
+            if name not in _OF_PODS and not name.startswith(HUGE):
+                fix = f"{', '.join(_OF_PODS)}, or {HUGE}2Mi"
+                yield f"{key}.resources.{field}.{name}", "is no resource of a pod as a whole", fix, "fault"
+    yield from resource_faults(resources, f"{key}.resources")
+    own = [as_map(container.get("resources")) for _, container in numbered(spec.get("containers"))]
+    most = [_amounts(one.get("limits")) for one in own]
+    asked = [most[number] | _amounts(one.get("requests")) for number, one in enumerate(own)]  # the limit by default
+    for name, amount in {**limits, **requests}.items():
+        total = sum((one.get(name) or Fraction() for one in asked), Fraction())
+        largest, limit = max((one.get(name) or Fraction() for one in most), default=Fraction()), limits.get(name)
+        if (amount is not None and total > amount) or (limit is not None and largest > limit):
+            message = f"the containers ask for more {name} than the pod as a whole"
+            yield f"{key}.resources", message, "raise it, or leave it to the containers", "fault"
+
+
+def _amounts(found: Any) -> dict[str, Fraction | None]:
+    """Amounts by resource; None if one cannot be read."""
+    return {str(name): _read(value) for name, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _read(value: Any) -> Fraction | None:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    try:
+        return quantity(value)
+    except ValueError:
+        return None
+
+
+def _exact(name: str) -> bool:
+    """Whether the server wants request and limit equal: huge pages and what device plugins offer."""
+    return name.startswith(HUGE) or ("/" in name and not name.partition("/")[0].endswith("kubernetes.io"))
+
+
+def _amount_faults(name: str, amount: Fraction | None, written: Any, key: str) -> Found:
+    if "/" not in name and name not in _STANDARD and not name.startswith(HUGE):
+        yield key, "is no resource of a container", f"{', '.join(_STANDARD)}, {HUGE}2Mi, or domain/name", "fault"
+    if amount is None:
+        return  # the schema says so
+    if amount < 0:
+        yield key, f"{written} is negative", "0 or more", "fault"
+    if _exact(name) and not name.startswith(HUGE) and amount.denominator != 1:
+        yield key, f"{written} must be a whole number", "cards are not divided", "fault"
+    page = _read(name.removeprefix(HUGE)) if name.startswith(HUGE) else None
+    if page and amount % page:
+        yield key, f"{written} is no multiple of the page of {name.removeprefix(HUGE)}", "round it", "fault"

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every command of the README that needs no cluster, run as it stands there in a copy of the project."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+NOT_HERE = re.compile(
+    r"kubectl|git clone|scripts/test|scripts/check|pip install|cp -r|cd "
+    r"|generate\.py (doctor|submit|status|logs|list|wait|delete)"
+)
+"""Needs a cluster (tests/e2e/test_walk.py runs those), is this test's own runner, or changes the machine."""
+
+
+def commands(name: str) -> list[str]:
+    """The indented command lines of a page."""
+    lines = re.findall(r"^    ((?:python |python3 |scripts/\w).*)$", (ROOT / name).read_text(), re.MULTILINE)
+    return [re.sub(r"\s{2,}#.*| \| kubectl.*", "", line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's files as a clone has them, with this environment in the place of a new .venv."""
+    folder = tmp_path_factory.mktemp("clone") / "project"
+    files = subprocess.check_output(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, text=True)
+    for name in filter(None, files.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    return folder
+
+
+def run(copy: Path, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    path = f"{ROOT}/.venv/bin{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=copy,
+        env=os.environ | {"PATH": path, "LOGNAME": "ada"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/voyager.md"])
+def test_the_commands_of_a_page_work_as_they_stand(copy: Path, page: str) -> None:
+    told = [command for command in commands(page) if not NOT_HERE.search(command)]
+    assert told
+    (copy / "values" / "user.yaml").unlink(missing_ok=True)
+    for command in told:
+        done = run(copy, command)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+def test_the_demo_learns_resumes_and_starts_anew_only_when_asked(copy: Path) -> None:
+    shutil.rmtree(copy / "output", ignore_errors=True)
+    first = run(copy, "scripts/demo")
+    assert first.returncode == 0, first.stderr
+    top1 = re.search(r"top-1 ([\d.]+) % at step 1500", first.stderr)
+    assert top1, first.stderr
+    assert float(top1[1]) >= 95
+    assert "2 nodes x 1 cpu = 2 ranks" in first.stderr
+
+    metrics = (copy / "output/digits/metrics.jsonl").read_bytes()
+    second = run(copy, "scripts/demo")
+    assert second.returncode == 0
+    assert "is complete" in second.stderr
+    assert (copy / "output/digits/metrics.jsonl").read_bytes() == metrics
+
+    third = run(copy, "scripts/demo --fresh")
+    assert third.returncode == 0, third.stderr
+    assert (copy / "output/digits.previous-1/metrics.jsonl").read_bytes() == metrics

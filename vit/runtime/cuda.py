@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An NVIDIA GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vit.errors import ConfigError
+from vit.runtime.device import Device
+from vit.runtime.ranks import Ranks
+
+logger = logging.getLogger(__name__)
+
+
+class CudaDevice(Device):
+    """An NVIDIA GPU, one per local rank."""
+
+    kind = "cuda"
+    backend = "nccl"
+
+    def __init__(self, ranks: Ranks) -> None:
+        found = self.count()
+        if ranks.local_rank >= found:
+            what = f"cuda, but local rank {ranks.local_rank} has no GPU ({found} found)"
+            raise ConfigError("--device", what, f"start at most {found} ranks on this node, or use --device cpu")
+        self.torch_device = torch.device("cuda", ranks.local_rank)
+        torch.cuda.set_device(self.torch_device)
+        self.copies = torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]  # torch has no types for it
+
+    @classmethod
+    def count(cls) -> int:
+        """GPUs that torch sees."""
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+    def name(self) -> str:
+        """The GPU's name."""
+        return torch.cuda.get_device_name(self.torch_device)
+
+    def describe(self) -> str:
+        """The GPU's name and memory."""
+        memory = torch.cuda.get_device_properties(self.torch_device).total_memory
+        return f"{self.name()} with {memory / 2**30:.0f} GiB"
+
+    def sgd(self, groups: list[dict[str, Any]], *, learning_rate: float, momentum: float) -> torch.optim.Optimizer:
+        """SGD in one kernel where this torch has it (2.3)."""
+        fused = {"fused": True} if "fused" in inspect.signature(torch.optim.SGD).parameters else {}
+        return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, **fused)
+
+    def adamw(self, groups: list[dict[str, Any]], *, learning_rate: float) -> torch.optim.Optimizer:
+        """AdamW in one kernel."""
+        return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+
+    def upload(self, tensor: Tensor) -> Tensor:
+        """Copied by a stream of its own: the wait for it is not one for the kernels that are still to run."""
+        with torch.cuda.stream(self.copies):
+            copy = tensor.to(self.torch_device, non_blocking=True)
+        self.copies.synchronize()
+        copy.record_stream(torch.cuda.current_stream(self.torch_device))
+        return copy
+
+    @contextlib.contextmanager
+    def locked(self, memory: Tensor) -> Iterator[None]:
+        """Page-locked (cudaHostRegister), so that copies from it need no copy before them."""
+        runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]  # torch has no types for it
+        code = int(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0))
+        if code:
+            logger.warning("the loader's memory cannot be page-locked (CUDA error %d): copies take longer", code)
+            with contextlib.suppress(RuntimeError):  # the next kernel tells of the error once more
+                torch.zeros(1, device=self.torch_device)
+        try:
+            yield
+        finally:
+            if not code:
+                self.copies.synchronize()
+                runtime.cudaHostUnregister(memory.data_ptr())
+
+    def synchronize(self) -> None:
+        """Wait for the GPU."""
+        torch.cuda.synchronize(self.torch_device)
+
+    def peak_memory_gib(self) -> float | None:
+        """torch.cuda.max_memory_allocated."""
+        return torch.cuda.max_memory_allocated(self.torch_device) / 2**30
+
+    def ddp_options(self) -> dict[str, Any]:
+        """The GPU as device_ids besides the common options."""
+        return {**super().ddp_options(), "device_ids": [self.torch_device.index]}

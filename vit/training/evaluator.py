@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An evaluation without a run: device, ranks, validation images and a file of weights, and no folder of output."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vit.config import Config
+from vit.data.batches import Batch, DamageReport, Data
+from vit.data.loader import open_loader
+from vit.data.sampler import EvalBatches
+from vit.errors import ConfigError
+from vit.images.preprocessing import settle
+from vit.run.own import SETTINGS, Own, complete, find_own, with_classes_of
+from vit.runtime.device import Device
+from vit.runtime.devices import open_device
+from vit.runtime.distributed import Group
+from vit.runtime.ranks import Ranks
+from vit.training.evaluation import Evaluation, evaluate
+from vit.training.facts import facts_of, with_own_flags
+from vit.training.setup import build_model, check_same_files, fill_from_file, num_loader_workers, open_data_once
+from vit.training.summary import data_lines, doubts
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What was evaluated, and what came out."""
+
+    config: Config
+    """The flags, completed by the checkpoint."""
+    result: Evaluation
+    class_names: list[str]
+    """The model's classes."""
+    num_present: int
+    """Classes of the data set; fewer than the model's with --classes subset."""
+
+
+def evaluate_weights(given: Config, ranks: Ranks) -> Outcome:
+    """The result over all ranks. Raises TrainError."""
+    device = open_device(given.device, ranks)
+    facts = facts_of(given, device, ranks.world_size)
+    group = Group(ranks, device, timeout_seconds=given.rank_timeout_seconds, facts=facts)
+    config, own, notes = group.on_rank0(lambda: _settle(given))
+    config = with_own_flags(config, given)
+    data = open_data_once(config, group, with_train=False)
+    check_same_files(group, data)
+    present = data.num_classes
+    if own is not None:
+        data, remarks = group.together(lambda: with_classes_of(own, data, config.classes))
+        notes = [*notes, *remarks]
+    model = build_model(config, device, data)
+    loaded = group.on_rank0(lambda: fill_from_file(model, config, own, data.class_names, whole=True))
+    for note in (*notes, *loaded, *data_lines(data)):
+        logger.info("%s", note)
+    for doubt in doubts(config, data) if group.rank == 0 else ():
+        logger.warning("%s", doubt)
+    model.to(device.torch_device)
+    group.broadcast_weights(model)
+    if config.compile:
+        device.compile(model)
+    result = evaluate(
+        model,
+        _open_loader(config, data, device, ranks),
+        device,
+        group,
+        autocast=config.autocast,
+        scaling=config.scaling,
+        num_classes=data.num_classes,
+        damage=DamageReport(),
+    )
+    group.barrier()  # the first rank to leave makes mpirun end ranks that still work
+    return Outcome(config=config, result=result, class_names=data.class_names, num_present=present)
+
+
+def _open_loader(config: Config, data: Data, device: Device, ranks: Ranks) -> Iterator[Batch]:
+    """Open the loader of this rank's share of the validation images."""
+    keys = EvalBatches(
+        num_images=len(data.val.source),
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        batch_size=config.eval_batch_size,
+    )
+    return open_loader(
+        data.val,
+        keys,
+        device,
+        num_workers=num_loader_workers(config, ranks),
+        read_timeout_seconds=config.read_timeout_seconds,
+    )
+
+
+def _settle(config: Config) -> tuple[Config, Own | None, list[str]]:
+    """The config as the checkpoint completes it, and the checkpoint, if it is one of this trainer's."""
+    if config.pretrained_dir is None:
+        raise ConfigError("--pretrained_dir", "is not given", "give a weights file, a checkpoint or a run's folder")
+    own = find_own(config.pretrained_dir)
+    completed, notes = complete(config, own, fixed=SETTINGS)
+    settled, remarks = settle(completed, None if own is None else own.settings, evaluating=True)
+    return settled, own, [*notes, *remarks]

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training loop: steps, metric lines, evaluations, checkpoints, stop."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from vit.data.batches import Batch, Batches
+from vit.data.loader import open_loader
+from vit.data.sampler import EvalBatches, Key, MicroBatches
+from vit.errors import Stopped
+from vit.run.metrics import MetricValue, metric_line
+from vit.runtime.distributed import StopAgreement, named_faults
+from vit.runtime.signals import StopRequest
+from vit.training.evaluation import Evaluation, evaluate, normalise
+from vit.training.loss import mixed, share_tensor, training_loss
+from vit.training.optimizer import learning_rate, set_learning_rate
+from vit.training.saving import save
+from vit.training.state import Session
+
+
+def train(session: Session, stop: StopRequest) -> None:
+    """Train from session.step to num_steps; raises Stopped once state is saved. All ranks run it in step."""
+    config, meter = session.config, session.meter
+    batches = _train_batches(session)
+    agreement = StopAgreement(session.group)
+    started, first_step = time.monotonic(), session.step
+    session.parallel.train()
+    meter.restart_clock()
+    while session.step < config.num_steps:
+        rate = learning_rate(session.step, config)
+        take_step(session, batches, rate)
+        session.step += 1
+        improved = False
+        if session.step % config.log_every == 0 or _evaluation_due(session):
+            values = _interval(session, rate)
+            improved = _evaluate_if_due(session, values)
+            _write_line(session, values)
+            meter.restart_clock()
+        if improved or session.step % config.checkpoint_every == 0 or session.step == config.num_steps:
+            save(session)
+        if agreement.poll(stop.asked) and session.step < config.num_steps:
+            agreement.finish()
+            _stop(session)
+        _draw(session, started, first_step)
+    agreement.finish()
+
+
+def take_step(session: Session, batches: Iterator[Batch], rate: float) -> None:
+    """One update: accumulate micro-batches, clip, step. Nothing here waits for the device."""
+    config, device = session.config, session.device
+    set_learning_rate(session.optimizer, rate)
+    if config.dropout_rate > 0:
+        device.manual_seed(dropout_seed(config.seed, session.step, session.group.rank))
+    share = share_tensor(config.seed, session.step, config.mixup, device.torch_device)
+    losses, waited, num_damaged = [], 0.0, 0
+    for part in range(config.gradient_accumulation_steps):
+        asked_at = time.perf_counter()
+        batch = next(batches)
+        waited += time.perf_counter() - asked_at
+        num_damaged += len(batch.damaged)
+        session.damage.tell(batch, "the next one is taken")
+        last = part == config.gradient_accumulation_steps - 1
+        losses.append(_backward(session, batch, share, synchronised=last))
+    norm = device.clip(session.model.parameters(), config.max_grad_norm)
+    session.optimizer.step()
+    session.optimizer.zero_grad(set_to_none=True)
+    if session.average is not None:
+        session.average.update()
+    device.mark_step()
+    session.meter.add(torch.stack(losses).sum(), norm, data_seconds=waited, num_damaged=num_damaged)
+
+
+def _backward(session: Session, batch: Batch, share: Tensor | None, *, synchronised: bool) -> Tensor:
+    """Add a micro-batch's share of the gradient; returns its share of the loss, on the device."""
+    config, device, parallel = session.config, session.device, session.parallel
+    images, labels = device.upload(batch.images), device.upload(batch.labels)
+    waiting = isinstance(parallel, nn.parallel.DistributedDataParallel) and not synchronised
+    with parallel.no_sync() if waiting else contextlib.nullcontext():  # type: ignore[operator]  # checked above
+        with device.autocast(config.autocast):
+            inputs = normalise(images, config.scaling)
+            inputs = inputs if share is None else mixed(inputs, share)
+            logits = parallel(inputs).float()
+            loss = training_loss(logits, labels, smoothing=config.label_smoothing, share=share)
+            loss = loss / config.gradient_accumulation_steps
+        with named_faults():
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
+    device.mark_step()
+    return loss.detach()
+
+
+def dropout_seed(seed: int, step: int, rank: int) -> int:
+    """A seed of its own for each (seed, step, rank), so that a resume draws what the first run drew."""
+    return (seed * 1_000_003 + step) * 65_537 + rank  # 65,537 ranks and 1,000,003 steps do not overlap
+
+
+def _train_batches(session: Session) -> Iterator[Batch]:
+    config, group = session.config, session.group
+    keys = MicroBatches(
+        order=session.order,
+        rank=group.rank,
+        world_size=group.world_size,
+        accumulation=config.gradient_accumulation_steps,
+        start_step=session.step,
+        num_steps=config.num_steps,
+    )
+    assert session.data.train is not None, "only an evaluation goes without training images"
+    return _load(session, session.data.train, keys)
+
+
+def _load(session: Session, batches: Batches, keys: Iterable[list[Key]]) -> Iterator[Batch]:
+    return open_loader(
+        batches,
+        keys,
+        session.device,
+        num_workers=session.num_workers,
+        read_timeout_seconds=session.config.read_timeout_seconds,
+    )
+
+
+def _interval(session: Session, rate: float) -> dict[str, MetricValue]:
+    """The metric line's values but for an evaluation's."""
+    global_batch = session.order.global_batch
+    values = session.meter.read(session.group, step=session.step, global_batch=global_batch)
+    values |= {"step": session.step, "epoch": session.order.epoch_of(session.step), "learning_rate": rate}
+    return values
+
+
+def _evaluation_due(session: Session) -> bool:
+    return session.step % session.config.eval_every == 0 or session.step == session.config.num_steps
+
+
+def _evaluate_if_due(session: Session, values: dict[str, MetricValue]) -> bool:
+    """Evaluate if it is time and add the result to `values`; returns whether it is the best so far."""
+    if not _evaluation_due(session):
+        return False
+    started = time.perf_counter()
+    result = evaluate_session(session)
+    values |= {**evaluation_metrics(result), "eval_seconds": time.perf_counter() - started}
+    session.last_top1 = result.top1_percent
+    if session.best is not None and result.top1_percent <= session.best["top1_percent"]:
+        return False
+    session.best = {"step": session.step, "top1_percent": result.top1_percent}
+    return True
+
+
+def evaluate_session(session: Session) -> Evaluation:
+    """One exact evaluation of the weights as they are, or of their average."""
+    config, group = session.config, session.group
+    keys = EvalBatches(
+        num_images=len(session.data.val.source),
+        rank=group.rank,
+        world_size=group.world_size,
+        batch_size=config.eval_batch_size,
+    )
+    with contextlib.nullcontext() if session.average is None else session.average.applied():
+        result = evaluate(
+            session.model,
+            _load(session, session.data.val, keys),
+            session.device,
+            group,
+            autocast=config.autocast,
+            scaling=config.scaling,
+            num_classes=session.data.num_classes,
+            damage=session.damage,
+        )
+    if group.rank == 0:
+        names = session.data.class_names if config.per_class else None
+        session.folder.write_evaluation({"step": session.step, **result.as_dict(names)})
+        session.folder.add_event("evaluation", session.step, top1_percent=result.top1_percent)
+    return result
+
+
+def evaluation_metrics(result: Evaluation) -> dict[str, MetricValue]:
+    """The values of a metric line that an evaluation gives."""
+    return {
+        "top1_percent": result.top1_percent,
+        "top5_percent": result.top5_percent,
+        "eval_loss": result.eval_loss,
+        "eval_images": result.eval_images,
+    }
+
+
+def _write_line(session: Session, values: dict[str, MetricValue]) -> None:
+    if session.group.rank != 0:
+        return
+    line = metric_line(values)
+    session.folder.add_metrics(line)
+    session.reporter.metrics(line)
+    session.shown |= {key: value for key, value in values.items() if value is not None}
+    if session.board is not None:
+        for key, value in values.items():
+            if value is not None and key != "step":
+                session.board.add_scalar(key, value, session.step)
+
+
+def _stop(session: Session) -> None:
+    """Save, wait until rank 0 has saved, and raise Stopped on all ranks."""
+    save(session)
+    if session.group.rank == 0:
+        session.folder.add_event("stop", session.step)
+    session.group.barrier()  # the first rank to leave makes mpirun end the others
+    what = f"stopped as asked after step {session.step} of {session.config.num_steps}, state is saved"
+    error = Stopped(session.config.name, what, "the same command goes on from there")
+    error.shared = True
+    raise error
+
+
+def _draw(session: Session, started: float, first_step: int) -> None:
+    """The live line: step k/n, loss, top-1, images/s, time left."""
+    num_steps, shown = session.config.num_steps, session.shown
+    if session.group.rank != 0 or not session.reporter.terminal:
+        return
+    left = (time.monotonic() - started) / (session.step - first_step) * (num_steps - session.step)
+    parts = [f"step {session.step}/{num_steps}"]
+    parts += [f"loss {shown['loss']:.3f}"] if "loss" in shown else []
+    parts += [f"top-1 {shown['top1_percent']:.1f} %"] if "top1_percent" in shown else []
+    parts += [f"{shown['images_per_second']:.0f} images/s"] if "images_per_second" in shown else []
+    session.reporter.live(", ".join([*parts, f"{left // 60:.0f}:{left % 60:02.0f} left"]))
