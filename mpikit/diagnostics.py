@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Literal
 
 KEY_SHOWN = 200  # characters of a key in a message
@@ -39,3 +40,14 @@ class Fault:
 
 
 Found = Iterator[tuple[str, str, str, Literal["fault", "warning"]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A verdict on a job, since when, and the words for it."""
+
+    verdict: str
+    since: datetime | None
+    reason: str
+    message: str
+    advice: str

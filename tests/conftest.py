@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from mpikit.config.job import Job
-from mpikit.config.layers import load_values
 from mpikit.config.loader import load_job
+from mpikit.config.values import load_values
 from mpikit.render.payload import Payload
 from mpikit.render.renderer import Rendered, render
 

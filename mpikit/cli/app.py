@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from mpikit.cli.context import CommandContext
 from mpikit.cli.jobs import VERBS
 from mpikit.cli.offline import OFFLINE, render_verb
 from mpikit.cli.options import OUT_OPTION, Options, shared_options
@@ -38,7 +39,7 @@ for verb in (*OFFLINE, *CHORES, *VERBS):
 
 def main() -> int:
     """The exit code of a command line; errors.py has the table."""
-    options = Options()
+    options = CommandContext()
     try:
         cli.main(obj=options, standalone_mode=False, prog_name="generate.py")
     except SystemExit as exit_:

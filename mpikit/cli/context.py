@@ -6,40 +6,80 @@ from __future__ import annotations
 import getpass
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mpikit.cli.options import ROOT, Options
 from mpikit.cli.view import changed_values, headline, notes
-from mpikit.config.job import Job, smoke_settings
-from mpikit.config.layers import Values, load_values
-from mpikit.config.loader import load_job
 from mpikit.diagnostics import Fault
 from mpikit.errors import ValuesError, one_fault
-from mpikit.render.payload import read_payload
-from mpikit.render.renderer import Rendered, render
-from mpikit.text.redaction import keep_secrets_of
 from mpikit.text.terminal import talk
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # --help needs none of them
+    from mpikit.config.job import Job
+    from mpikit.config.values import Values
     from mpikit.lifecycle.status import Status
+    from mpikit.render.renderer import Rendered
 
 
-def load(options: Options) -> tuple[Values, Job, list[Fault]]:
-    """The values of all layers and the job that they make."""
-    job, warnings = load_job(values := _values(options, options.settings))
-    if options.smoke:
-        settings = [("--smoke", f"{key}={value}") for key, value in smoke_settings(job).items()]
-        job, warnings = load_job(values := _values(options, [*options.settings, *settings]))
-    return values, job, warnings
+@dataclass(frozen=True)
+class Loaded:
+    """The values of all layers, the job that they make, and the warnings about it."""
+
+    values: Values
+    job: Job
+    warnings: list[Fault]
 
 
-def _values(options: Options, settings: Sequence[tuple[str, str]]) -> Values:
-    values = load_values(options.root, options.files, settings, login(), options.user_file)
-    keep_secrets_of(values.data)
-    return values
+@dataclass(eq=False)
+class CommandContext(Options):
+    """What the options say, and the job of the values that they name, read once: a pipe can be read only once."""
+
+    _loaded: Loaded | ValuesError | None = field(default=None, init=False)
+
+    def load(self) -> Loaded:
+        """Return the same at each call. Raises ValuesError, the same at each call, if the values are wrong."""
+        if self._loaded is None:
+            try:
+                self._loaded = self._read()
+            except ValuesError as error:
+                self._loaded = error
+        if isinstance(self._loaded, ValuesError):
+            raise self._loaded
+        return self._loaded
+
+    def _read(self) -> Loaded:
+        from mpikit.config.job import smoke_settings
+        from mpikit.config.loader import load_job
+        from mpikit.config.values import overlay, read_layers
+        from mpikit.text.redaction import keep_secrets_of
+
+        sources = read_layers(self.root, self.files, login(), self.user_file, self.profile)
+        values = overlay(sources, self.settings)
+        keep_secrets_of(values.data)
+        job, warnings = load_job(values)
+        if self.smoke:
+            settings = [("--smoke", f"{key}={value}") for key, value in smoke_settings(job).items()]
+            values = overlay(sources, [*self.settings, *settings])
+            job, warnings = load_job(values)
+        return Loaded(values, job, warnings)
+
+    def rendered(self) -> Rendered:
+        """The manifests and scripts of the job. Raises ValuesError."""
+        from mpikit.render.payload import read_payload
+        from mpikit.render.renderer import render
+
+        return render(self.load().job, read_payload(ROOT / "vit"))
+
+    def introduce(self, warnings: Sequence[Fault] | None = None) -> None:
+        """Say on stderr what the job is, which values were changed, and the warnings."""
+        loaded = self.load()
+        said = loaded.warnings if warnings is None else warnings
+        talk(headline(loaded.job), *changed_values(loaded.values), *notes(loaded.job, loaded.values), *said)
 
 
 def login() -> str:
+    """The login name; empty where the machine has none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # no environment variable and no passwd entry
@@ -52,26 +92,18 @@ def known_login() -> str:
     return "" if name == "root" else name
 
 
-def rendered_job(job: Job) -> Rendered:
-    return render(job, read_payload(ROOT / "vit"))
-
-
-def introduce(values: Values, job: Job, warnings: Sequence[Fault]) -> None:
-    talk(headline(job), *changed_values(values), *notes(job, values), *warnings)
-
-
 class Session:
     """A connection, and whose jobs it is about."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, context: CommandContext) -> None:
         from mpikit.kube.client import REQUEST_SECONDS, Cluster
 
-        if options.debug:
+        if context.debug:
             _show_requests()
-        self.cluster = Cluster(options.kubeconfig, options.context, options.request_seconds or REQUEST_SECONDS)
-        self.job = _job_of(options)
+        self.cluster = Cluster(context.kubeconfig, context.context, context.request_seconds or REQUEST_SECONDS)
+        self.job = _job_of(context)
         self.user = self.job.user if self.job else known_login()
-        self.namespace = options.namespace or (self.job and self.job.namespace) or self.cluster.namespace
+        self.namespace = context.namespace or (self.job and self.job.namespace) or self.cluster.namespace
 
     def chosen(self, name: str | None, *, only: bool = False) -> str:
         """The job that is named, else the user's newest; with `only` there must be no other."""
@@ -105,12 +137,12 @@ class Session:
         return status_of(snapshot, SILENT_SECONDS if silent_seconds is None else silent_seconds)
 
 
-def _job_of(options: Options) -> Job | None:
+def _job_of(context: CommandContext) -> Job | None:
     """The job that the values describe; None if they are wrong and the flags say all that is needed."""
     try:
-        return load(options)[1]
+        return context.load().job
     except ValuesError:
-        if options.namespace:
+        if context.namespace:
             return None
         raise
 

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mpikit.cli.context import Session, introduce, load, rendered_job
-from mpikit.cli.options import Options, shared_options, shared_options_but_f
+from mpikit.cli.context import CommandContext, Session
+from mpikit.cli.options import shared_options, shared_options_but_f, time_span
 from mpikit.cli.view import check_text, coloured, show_result, show_status
-from mpikit.config.job import Job
 from mpikit.errors import EXIT_NO, JobError, ManifestError, Timeout, ValuesError, one_fault
 from mpikit.text.redaction import redact
 from mpikit.text.terminal import clear, show, show_log, show_painted, talk
-from mpikit.text.units import seconds_of
 
 if TYPE_CHECKING:
+    from mpikit.config.job import Job
     from mpikit.lifecycle.logs import JobLog
 
 DELETE_TIMEOUT = "10m"  # the grace period of a large model's checkpoint is minutes
@@ -31,18 +30,17 @@ _output = click.option(
 _name = click.argument("name", required=False)
 
 
-def _manifests(options: Options) -> tuple[Job, list[dict[str, Any]]]:
+def _manifests(context: CommandContext) -> tuple[Job, list[dict[str, Any]]]:
     """The job and its objects, checked offline and told on stderr."""
     from mpikit.lifecycle.submit import objects_of
     from mpikit.validation.manifest import check_manifest
 
-    values, job, warnings = load(options)
-    text = rendered_job(job).manifest
-    introduce(values, job, warnings)
+    text = context.rendered().manifest
+    context.introduce()
     faults = [fault for fault in check_manifest(text, "the rendered manifest") if fault.severity == "fault"]
     if faults:
         raise ManifestError("\n".join(map(str, faults)))
-    return job, objects_of(text)
+    return context.load().job, objects_of(text)
 
 
 @click.command()
@@ -52,13 +50,13 @@ def _manifests(options: Options) -> tuple[Job, list[dict[str, Any]]]:
 @click.option("--follow", is_flag=True, help="The same, and print the launcher's lines.")
 @click.option("--timeout", default=WAIT_TIMEOUT, metavar="SPAN", help="Limit of --wait, such as 2h.  [default: 7d]")
 @click.pass_obj
-def submit(options: Options, output: str, wait: bool, follow: bool, timeout: str) -> None:
+def submit(context: CommandContext, output: str, wait: bool, follow: bool, timeout: str) -> None:
     """Create the job on the cluster: all of its objects or none, never a second one by accident."""
     from mpikit.lifecycle.submit import submit as create
 
-    seconds = seconds_of(timeout, "--timeout")
-    session = Session(options)
-    job, manifests = _manifests(options)
+    seconds = time_span(timeout, "--timeout")
+    session = Session(context)
+    job, manifests = _manifests(context)
     if job.delivery == "mydir":
         talk("delivery: mydir: the files of --out DIR must lie in the shared folder")
     lines = create(session.cluster, manifests, session.namespace)
@@ -80,10 +78,10 @@ def submit(options: Options, output: str, wait: bool, follow: bool, timeout: str
 @click.option("-w", "--watch", is_flag=True, help="Go on until the job has ended; in a pipe, print what changes.")
 @click.option("--silent-after", default="15m", metavar="SPAN", help="No line for so long is Stalled.  [default: 15m]")
 @click.pass_obj
-def status(options: Options, name: str | None, output: str, watch: bool, silent_after: str) -> None:
+def status(context: CommandContext, name: str | None, output: str, watch: bool, silent_after: str) -> None:
     """What became of a job, why, and what to do next. Without NAME: your newest."""
-    seconds = seconds_of(silent_after, "--silent-after")
-    session = Session(options)
+    seconds = time_span(silent_after, "--silent-after")
+    session = Session(context)
     name = session.chosen(name)
     if watch:
         _watch_status(session, name, output, seconds)
@@ -118,13 +116,13 @@ def _watch_status(session: Session, name: str, output: str, silent_seconds: floa
 @click.option("-A", "--all-namespaces", is_flag=True, help="Of all namespaces.")
 @click.option("--all-users", is_flag=True, help="Other users' jobs too.")
 @click.pass_obj
-def list_verb(options: Options, output: str, all_namespaces: bool, all_users: bool) -> None:
+def list_verb(context: CommandContext, output: str, all_namespaces: bool, all_users: bool) -> None:
     """Your jobs with nodes, cards, verdict and age, and what holds cards although it is finished."""
     from mpikit.cli.view import table, wasted
     from mpikit.lifecycle.snapshot import read_all_snapshots
     from mpikit.lifecycle.status import status_of
 
-    session = Session(options)
+    session = Session(context)
     snapshots = read_all_snapshots(session.cluster, None if all_namespaces else session.namespace)
     found = sorted(map(status_of, snapshots), key=lambda status: (status.namespace, str(status.created), status.name))
     shown = [status for status in found if all_users or status.user in ("", session.user)]
@@ -153,7 +151,7 @@ def list_verb(options: Options, output: str, all_namespaces: bool, all_users: bo
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines.")
 @click.pass_obj
 def logs(
-    options: Options,
+    context: CommandContext,
     name: str | None,
     follow: bool,
     launcher: bool,
@@ -165,7 +163,7 @@ def logs(
     """A job's lines; waits for a pod that is not there yet. Without NAME: your newest job."""
     if sum((launcher, rank is not None, worker is not None)) > 1:
         raise one_fault("", "name the lines of different places", "give one of them", "--launcher, --rank, --worker")
-    session = Session(options)
+    session = Session(context)
     log = _log_of(session, session.chosen(name), rank, worker)
     _print_log(log, follow=follow, previous=previous, tail=tail)
 
@@ -192,10 +190,10 @@ def _print_log(log: JobLog, **how: Any) -> None:
 )
 @click.option("--timeout", default=WAIT_TIMEOUT, metavar="SPAN", help="Such as 90s, 2h or 1h30m.  [default: 7d]")
 @click.pass_obj
-def wait(options: Options, name: str | None, output: str, goal: str, timeout: str) -> None:
+def wait(context: CommandContext, name: str | None, output: str, goal: str, timeout: str) -> None:
     """Wait for a job. Exit 0: reached; 1: it failed; 4: not in time. Without NAME: your newest."""
-    seconds = seconds_of(timeout, "--timeout")
-    session = Session(options)
+    seconds = time_span(timeout, "--timeout")
+    session = Session(context)
     _wait(session, session.chosen(name), goal, seconds, output)
 
 
@@ -224,12 +222,12 @@ def _wait(session: Session, name: str, goal: Any, seconds: float, output: str, *
 @click.option("--timeout", default=DELETE_TIMEOUT, metavar="SPAN", show_default=True, help="Limit of the wait.")
 @click.option("--force", is_flag=True, help="Also a job that another user's label marks.")
 @click.pass_obj
-def delete(options: Options, name: str | None, output: str, wait: bool, timeout: str, force: bool) -> None:
+def delete(context: CommandContext, name: str | None, output: str, wait: bool, timeout: str, force: bool) -> None:
     """Delete a job and all that belongs to it, but never its output. Without NAME: your only one."""
     from mpikit.lifecycle.delete import delete_job
 
-    seconds = seconds_of(timeout, "--timeout")
-    session = Session(options)
+    seconds = time_span(timeout, "--timeout")
+    session = Session(context)
     name = session.chosen(name, only=True)
     user = None if force else session.user
     done = delete_job(session.cluster, session.namespace, name, seconds, wait, talk, user)
@@ -243,12 +241,12 @@ def delete(options: Options, name: str | None, output: str, wait: bool, timeout:
 @shared_options
 @_output
 @click.pass_obj
-def diff(options: Options, output: str) -> None:
+def diff(context: CommandContext, output: str) -> None:
     """What submitting would change, by the server's own dry run. Exit 0: nothing; 1: something."""
     from mpikit.lifecycle.diff import changes
 
-    session = Session(options)
-    job, manifests = _manifests(options)
+    session = Session(context)
+    job, manifests = _manifests(context)
     found = changes(session.cluster, manifests, session.namespace)
     value = [{"kind": one.kind, "name": one.name, "action": one.action, "diff": redact(one.diff)} for one in found]
     differing = [one for one in found if one.action != "same"]
@@ -263,7 +261,7 @@ def diff(options: Options, output: str) -> None:
 @click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True)
 @click.option("--probe", is_flag=True, help="Also start a small pod, without cards, that looks at the paths.")
 @click.pass_obj
-def doctor(options: Options, output: str, probe: bool) -> None:
+def doctor(context: CommandContext, output: str, probe: bool) -> None:
     """Look at everything that the job needs on the cluster, before a card is used. Exit 1 if it cannot run."""
     from mpikit.lifecycle.submit import objects_of
     from mpikit.preflight.check import Check
@@ -279,10 +277,9 @@ def doctor(options: Options, output: str, probe: bool) -> None:
 
     session: Session | None = None
     try:
-        _, job, warnings = load(options)
-        text = rendered_job(job).manifest
-        faults = [*warnings, *check_manifest(text, "the rendered manifest")]
-        session = Session(options)
+        job, text = context.load().job, context.rendered().manifest
+        faults = [*context.load().warnings, *check_manifest(text, "the rendered manifest")]
+        session = Session(context)
     except ValuesError as error:
         faults = list(error.faults)
     for fault in faults:

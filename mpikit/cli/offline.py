@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mpikit.cli.context import introduce, load, login, rendered_job
-from mpikit.cli.options import OUT_OPTION, Options, shared_options, target_options
-from mpikit.cli.view import all_values, headline, once_more
+from mpikit.cli.context import CommandContext, login
+from mpikit.cli.options import OUT_OPTION, shared_options, target_options
+from mpikit.cli.view import all_values, headline, notes, once_more
 from mpikit.diagnostics import Fault
 from mpikit.errors import EXIT_NO, EXIT_VALUES, ValuesError
 from mpikit.text.terminal import show, show_data, talk
@@ -24,30 +24,34 @@ if TYPE_CHECKING:
 @shared_options
 @OUT_OPTION
 @click.pass_obj
-def render_verb(options: Options) -> None:
+def render_verb(context: CommandContext) -> None:
     """Print the manifests, or write them and the scripts to a folder."""
-    values, job, warnings = load(options)
-    rendered = rendered_job(job)
-    introduce(values, job, warnings)
-    if options.out is None:
+    job, rendered = context.load().job, context.rendered()
+    context.introduce()
+    if context.out is None:
         show_data(rendered.manifest)
         talk(once_more(job))
         return
     from mpikit.render.output import next_step, write_out
 
-    talk(*write_out(Path(options.out), job, rendered), next_step(Path(options.out), job))
+    talk(*write_out(Path(context.out), job, rendered), next_step(Path(context.out), job))
 
 
 @click.command()
-@click.option("--site", default="voyager", show_default=True, help="Values file in values/ to start from.")
+@click.option("--site", default=None, hidden=True, help="The former name of --profile.")
 @click.option("--user", default=None, help="Whose jobs these are.  [default: login name]")
 @shared_options
 @click.pass_obj
-def init(options: Options, site: str, user: str | None) -> None:
-    """Write values/user.yaml from a site's values and a user name."""
+def init(context: CommandContext, site: str | None, user: str | None) -> None:
+    """Write values/user.yaml: the profile and the user name.
+
+    \b
+        python generate.py init --profile gaudi2 --user somebody
+    """
+    from mpikit.config.profiles import DEFAULT_PROFILE
     from mpikit.render.output import write_user_values
 
-    show(str(write_user_values(options.root, site, user or login())))
+    show(str(write_user_values(context.root, context.profile or site or DEFAULT_PROFILE, user or login())))
 
 
 @click.command()
@@ -60,13 +64,15 @@ def init(options: Options, site: str, user: str | None) -> None:
 @click.option("--strict", is_flag=True, help="Take warnings for faults.")
 @target_options
 @click.pass_obj
-def check(options: Options, /, manifest: str | None, output: str, verbose: bool, strict: bool, **target: Any) -> None:
+def check(
+    context: CommandContext, /, manifest: str | None, output: str, verbose: bool, strict: bool, **target: Any
+) -> None:
     """Find every fault of the values, or of a manifest, offline."""
     from mpikit.text.input import read_text
     from mpikit.validation.manifest import Target, check_manifest, needs
 
     if manifest is None:
-        text, found, lines, bad = *_check_values(options, Target(**target)), EXIT_VALUES
+        text, found, lines, bad = *_check_values(context, Target(**target)), EXIT_VALUES
     else:
         text, lines, bad = read_text(manifest, manifest), [], EXIT_NO
         found = check_manifest(text, manifest, Target(**target))
@@ -80,20 +86,25 @@ def check(options: Options, /, manifest: str | None, output: str, verbose: bool,
         raise SystemExit(bad)
 
 
-def _check_values(options: Options, target: Target) -> tuple[str, list[Fault], list[str]]:
+def _check_values(context: CommandContext, target: Target) -> tuple[str, list[Fault], list[str]]:
     """The manifest that the values make if any, what is wrong with them, and the values one a line."""
     from mpikit.validation.manifest import check_manifest
     from mpikit.validation.provenance import security_faults
 
     try:
-        values, job, warnings = load(options)
+        loaded = context.load()
     except ValuesError as error:
         return "", list(error.faults), []
-    lines = [headline(job), *(f"  {key}: {value}  ({where})" for key, value, where in all_values(values))]
-    manifest = rendered_job(job).manifest
+    values = loaded.values
+    lines = [
+        headline(loaded.job),
+        *(f"  {key}: {value}  ({where})" for key, value, where in all_values(values)),
+        *notes(loaded.job, values),
+    ]
+    manifest = context.rendered().manifest
     found = check_manifest(manifest, "the rendered manifest", target.without_pod_security())
     violations = security_faults(manifest, target.pod_security, values, target.version)
-    return manifest, [*warnings, *found, *violations], lines
+    return manifest, [*loaded.warnings, *found, *violations], lines
 
 
 @click.command()
@@ -108,13 +119,13 @@ def schema() -> None:
 @click.command()
 @shared_options
 @click.pass_obj
-def run(options: Options) -> None:
+def run(context: CommandContext) -> None:
     """Run the same scripts on this machine under real mpirun: no cluster, no root, no ssh."""
     from mpikit.local import run_job
 
-    values, job, warnings = load(options)
-    introduce(values, job, [fault for fault in warnings if fault.key != "output"])  # it is a folder of this machine
-    run_job(job, rendered_job(job), Path.cwd())
+    loaded = context.load()
+    context.introduce([fault for fault in loaded.warnings if fault.key != "output"])  # it is a folder of this machine
+    run_job(loaded.job, context.rendered(), Path.cwd())
 
 
 OFFLINE = (render_verb, init, check, schema, run)

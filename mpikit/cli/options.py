@@ -10,10 +10,13 @@ from typing import Any
 
 import click
 
+from mpikit.errors import one_fault
+from mpikit.text.units import seconds_of
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@dataclass
+@dataclass(eq=False)
 class Options:
     """What the options shared by all verbs say, before or after the verb."""
 
@@ -21,6 +24,7 @@ class Options:
     settings: list[tuple[str, str]] = field(default_factory=list)
     root: Path = ROOT / "values"
     user_file: bool = True
+    profile: str | None = None
     smoke: bool = False
     out: str | None = None
     namespace: str | None = None
@@ -43,6 +47,14 @@ def shared_options_but_f(function: Callable[..., Any]) -> Callable[..., Any]:
 def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a verb the options that say for which cluster a manifest is checked; named as Target's fields."""
     return _with(function, TARGET)
+
+
+def time_span(text: str, flag: str) -> float:
+    """Seconds of a time span. Raises ValuesError, which names the flag."""
+    seconds = seconds_of(text)
+    if seconds is None:
+        raise one_fault("", f'"{text}" is no time span', "write 90s, 10m, 2h or 1h30m", flag)
+    return seconds
 
 
 def _with(function: Callable[..., Any], options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
@@ -77,7 +89,7 @@ def _values_option(*names: str) -> Callable[..., Any]:
         *names,
         multiple=True,
         metavar="FILE",
-        help="Values file over values/default.yaml and under values/user.yaml; repeatable, the later wins. - is stdin.",
+        help="Values file over the profile and values/user.yaml; repeatable, the later wins. - is stdin.",
         store=lambda options, value: options.files.extend(value),
     )
 
@@ -89,6 +101,12 @@ SHARED = [
         metavar="KEY=VALUE",
         help="One value, such as train.num_steps=100; wins over all files. null removes a value.",
         store=lambda options, value: options.settings.extend(("--set", text) for text in value),
+    ),
+    _option(
+        "--profile",
+        metavar="NAME",
+        help="Base of the values: voyager, gaudi2, gaudi3, nvidia, cpu, or another file of values/ with a device.",
+        store=lambda options, value: setattr(options, "profile", value),
     ),
     _option("--nodes", metavar="N", help="Worker nodes.", store=_setting("--nodes", "nodes")),
     _option("--cards", metavar="N", help="Accelerators of a node.", store=_setting("--cards", "cards")),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mpikit.cli.context import load
-from mpikit.cli.options import ROOT, Options, shared_options
+from mpikit.cli.context import CommandContext
+from mpikit.cli.options import ROOT, shared_options
 from mpikit.errors import one_fault
 from mpikit.text.terminal import show, show_data, talk
 from mpikit.trainer import DATASETS
@@ -39,7 +39,7 @@ def _to(key: str) -> Callable[..., Any]:
 @shared_options
 @click.pass_obj
 def weights(
-    options: Options,
+    context: CommandContext,
     model: str | None,
     variant: str,
     target: str | None,
@@ -59,12 +59,12 @@ def weights(
 
     if variant not in VARIANTS:
         raise one_fault("", f"there is no variant {variant}", f"one of {', '.join(VARIANTS)}", "--variant")
-    _store_target(options, "pretrained", target)
-    _, job, _ = load(options)
+    _store_target(context, "pretrained", target)
+    job = context.load().job
     model = model or job.train.model_type
     task = weights_task(job, model, variant, mirror)
     talk(f"{model}, {variant}: about {published_file(model, variant).mib} MiB")
-    _do(options, task, here=here, as_job=as_job)
+    _do(context, task, here=here, as_job=as_job)
 
 
 @click.command()
@@ -81,7 +81,13 @@ def weights(
 @shared_options
 @click.pass_obj
 def data(
-    options: Options, dataset: str, archives: str, target: str | None, allow_subset: bool, here: bool, as_job: bool
+    context: CommandContext,
+    dataset: str,
+    archives: str,
+    target: str | None,
+    allow_subset: bool,
+    here: bool,
+    as_job: bool,
 ) -> None:
     """Turn the published archives of a data set into what training reads, verified and marked as whole.
 
@@ -95,21 +101,21 @@ def data(
 
     if dataset == "imagefolder" and target:
         raise one_fault("", "an imagefolder is checked where it lies", "leave --to out", "--to")
-    _store_target(options, "dataset", target)
-    _, job, _ = load(options)
+    _store_target(context, "dataset", target)
+    job = context.load().job
     source = source_of(archives if archives.startswith("{") or as_job else str(Path(archives).absolute()), "--from")
     flags = ("--allow_subset",) if allow_subset else ()
-    _do(options, data_task(job, dataset, source, flags), here=here, as_job=as_job)
+    _do(context, data_task(job, dataset, source, flags), here=here, as_job=as_job)
 
 
-def _store_target(options: Options, key: str, target: str | None) -> None:
+def _store_target(context: CommandContext, key: str, target: str | None) -> None:
     """--to is the setting of its key; a relative path is one of this machine."""
     if target is not None:
         place = target if target.startswith("{") else str(Path(target).absolute())
-        options.settings.append(("--to", f"{key}={place}"))
+        context.settings.append(("--to", f"{key}={place}"))
 
 
-def _do(options: Options, task: Task, *, here: bool, as_job: bool) -> None:
+def _do(context: CommandContext, task: Task, *, here: bool, as_job: bool) -> None:
     """Run the task, or print it as a Job or as a command."""
     if here and as_job:
         raise one_fault("", "--here and --job exclude each other", "give one of them", "--here")
@@ -119,7 +125,7 @@ def _do(options: Options, task: Task, *, here: bool, as_job: bool) -> None:
         run_task(task, ROOT)
         return
     if as_job:
-        _print_job(options, task)
+        _print_job(context, task)
         return
     if not task.here:
         raise one_fault("", "a folder is on a claim, so there is no command for a machine", "--job", "--to")
@@ -127,13 +133,13 @@ def _do(options: Options, task: Task, *, here: bool, as_job: bool) -> None:
     talk("next: run this where the folder is, in the project's folder; --here does it now, --job prints a Job")
 
 
-def _print_job(options: Options, task: Task) -> None:
+def _print_job(context: CommandContext, task: Task) -> None:
     from mpikit.render.payload import read_payload
     from mpikit.render.renderer import render_task
 
-    _, job, warnings = load(options)
-    show_data(render_task(job, task, read_payload(ROOT / "vit")))
-    talk(*(fault for fault in warnings), task.after_it(job.namespace))
+    loaded = context.load()
+    show_data(render_task(loaded.job, task, read_payload(ROOT / "vit")))
+    talk(*loaded.warnings, task.after_it(loaded.job.namespace))
 
 
 CHORES = (weights, data)

@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from mpikit.config.job import Job
-from mpikit.config.layers import DEFAULT_LAYER, Values
 from mpikit.diagnostics import one_line
 from mpikit.text.nested import Key, dotted
 from mpikit.text.quoting import shown
@@ -26,6 +24,8 @@ from mpikit.text.terminal import show, show_painted
 from mpikit.text.units import duration
 
 if TYPE_CHECKING:
+    from mpikit.config.job import Job
+    from mpikit.config.values import Values
     from mpikit.lifecycle.status import Status
 
 GOOD, BUSY, BAD = "32", "33", "31"  # ECMA-48 colours: green, yellow, red
@@ -128,6 +128,12 @@ def headline(job: Job) -> str:
 
 def notes(job: Job, values: Values) -> Iterator[str]:
     """Choices that the user should know of."""
+    from mpikit.config.layers import USER_LAYER
+
+    yield from values.notes
+    for one in values.removed:
+        if one.where.startswith((f"{USER_LAYER}:", "--")) or not one.where.startswith("values/"):
+            yield f"removed: {one_line(dotted(one.key))} of {one.source}  ({one_line(one.where)})"
     if job.train.train_batch_size and values.where(("train", "train_batch_size")) != "--smoke":
         batch = job.real_global_batch
         yield f"train.train_batch_size is set by hand: the global batch is {batch} and changes with nodes and cards"
@@ -142,8 +148,11 @@ def once_more(job: Job) -> str:
 
 def changed_values(values: Values) -> list[str]:
     """The values that differ from default.yaml, those of the flags first, each with the place where it was written."""
+    from mpikit.config.layers import DEFAULT_LAYER
+
     rank = {layer.source: number for number, layer in enumerate(values.layers)}
-    changed = [item for item in all_values(values) if _source(item[2]) != DEFAULT_LAYER]
+    base = {DEFAULT_LAYER, f"values/{values.profile}.yaml"}
+    changed = [item for item in all_values(values) if _source(item[2]) not in base]
     changed.sort(key=lambda item: -rank.get(_source(item[2]), 0))
     lines = [f"  {key}: {value}  ({where})" for key, value, where in changed]
     if len(lines) > MOST_LINES:

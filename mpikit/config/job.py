@@ -73,8 +73,10 @@ class Job(Kube):
     """Whose job it is: names, labels and, on a site that works so, namespace and paths follow from it."""
     namespace: Label | None = None
     """Namespace of the job; unset, kubectl's own context decides."""
+    profile: Text | None = None
+    """The file of values/ that is the base of these values, without .yaml; unset: voyager."""
     site: Text | None = None
-    """Name of the site whose paths and names these values hold."""
+    """Name of the site whose paths and names a profile contains."""
     device: Literal["gaudi", "gaudi2", "gaudi3", "nvidia", "cpu"]
     """Kind of accelerator."""
     nodes: Count
@@ -145,7 +147,7 @@ class Job(Kube):
     """The trainer's flags."""
 
     @property
-    def profile(self) -> Device:
+    def hardware(self) -> Device:
         """What is known of the device."""
         return DEVICES[self.device]
 
@@ -245,7 +247,7 @@ class Job(Kube):
     @property
     def worker_limits(self) -> dict[str, int | str]:
         """Limits of a worker: its cards, then `resources`."""
-        device: dict[str, int | str] = {self.profile.resource: self.cards} if self.profile.resource else {}
+        device: dict[str, int | str] = {self.hardware.resource: self.cards} if self.hardware.resource else {}
         return device | self.resources.limits
 
     @property
@@ -285,7 +287,7 @@ class Job(Kube):
         flags: dict[str, Any] = self.train.model_dump(exclude_none=True) | {"train_batch_size": self.rank_batch}
         ordered = [name for name in _UPSTREAM_ORDER if name in flags]
         ordered += [name for name in flags if name not in ordered]
-        return (*(_flag(name, flags[name]) for name in ordered), ("--device", self.profile.trainer))
+        return (*(_flag(name, flags[name]) for name in ordered), ("--device", self.hardware.trainer))
 
     @property
     def placement_unbound(self) -> tuple[str, ...]:
@@ -375,7 +377,7 @@ class Job(Kube):
     def literal_env(self) -> dict[str, str]:
         """Variables whose values stand in the manifest: the device's and the user's."""
         own = {item.name: item.value or "" for item in self.env if item.value_from is None}
-        return dict(self.profile.environment) | own
+        return dict(self.hardware.environment) | own
 
 
 def _flag(name: str, value: object) -> tuple[str, ...]:

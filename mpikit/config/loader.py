@@ -4,89 +4,104 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from mpikit.config.job import Job
-from mpikit.config.layers import LOGIN, Layer, Values, fill_placeholders, merge, take_out
-from mpikit.config.rules import MISSING, RULES
+from mpikit.config.layers import LOGIN, Layer
+from mpikit.config.rules import RULES
+from mpikit.config.types import Label
 from mpikit.config.validation_errors import login_fault, missing_fault, model_fault, written_key
+from mpikit.config.values import NUM_BASE_LAYERS, Values, fill_placeholders, leaves, on_top, overridden, without
 from mpikit.diagnostics import Fault
 from mpikit.errors import ValuesError
 from mpikit.text.nested import dotted
 from mpikit.text.strict_yaml import Document
 
-MOST_FAULTS = 100  # told at once; a file of something else has thousands
+MOST_FAULTS = 100  # reported at once; a file of something else has thousands
+STAND_IN = Layer("stand-in", Document({"user": "someone"}))
+"""A user in the place of one that was reported, so that the other values are still checked."""
+_USER: TypeAdapter[str] = TypeAdapter(Label)
 
 
 def load_job(values: Values) -> tuple[Job, list[Fault]]:
-    """The job that the values describe and the warnings about it; ValuesError with every fault otherwise.
+    """Return the job that the values describe and the warnings about it. Raises ValuesError with every fault.
 
-    A value that cannot be read is reported, then taken out of `values`, so that the rules across values are still
-    checked with what the layers below say.
+    Where a value is wrong, the rules across values are checked with what the profile says in its place.
     """
-    faults: dict[str, Fault] = {}  # the first of each key: what follows from a fault is not told as one of its own
-    job: Job | None = None
-    while job is None:
-        job, found = _validate(values)
-        fresh = {fault.key: fault for fault in reversed(found) if fault.key not in faults}
-        faults |= fresh
-        if job is None and not fresh:
-            break
+    found = _user_faults(values)
+    usable = on_top(values, STAND_IN) if found else values
+    job, details = _validate(usable)
+    found += [*(model_fault(usable, detail) for detail in details[: MOST_FAULTS + 1]), *_shadowed_faults(usable)]
+    if job is None:
+        job, _ = _validate(without(usable, [written_key(usable, detail["loc"]) for detail in details]))
+    faults = {fault.key: fault for fault in reversed(found)}  # the first of each key
     if job is not None:
-        faults = {fault.key: fault for fault in check_rules(job, values)} | faults
-    told = [*values.faults, *faults.values()]
-    if job is None or any(fault.severity == "fault" for fault in told):
-        assert told, "no job, and no fault that says why"
-        told.sort(key=lambda fault: (fault.severity, _place(fault.where)))
-        more = [Fault("", "", "more faults are not told", "mend these first")] if len(told) > MOST_FAULTS else []
-        raise ValuesError([*told[:MOST_FAULTS], *more])
-    return job, told
+        faults = {fault.key: fault for fault in check_rules(job, usable)} | faults
+    reported = [*values.faults, *faults.values()]
+    if job is None or any(fault.severity == "fault" for fault in reported):
+        assert reported, "no job, and no fault that says why"
+        raise ValuesError(_cut(sorted(reported, key=lambda fault: (fault.severity, _place(fault.where)))))
+    return job, reported
 
 
 def check_rules(job: Job, values: Values) -> list[Fault]:
     """Faults and warnings across values."""
     return [
-        missing_fault(values, key)
-        if message == MISSING and str(key[0]) in values.reset
-        else Fault(dotted(key), values.where(key), message, fix, severity)
+        Fault(dotted(key), values.where(key), message, fix, severity)
         for rule in RULES
         for key, message, fix, severity in rule(job)
     ]
 
 
-def _place(where: str) -> tuple[str, int, int]:
-    found = re.fullmatch(r"(.*):(\d+):(\d+)", where, re.DOTALL)
-    return (found[1], int(found[2]), int(found[3])) if found else (where, 0, 0)
+def _user_faults(values: Values) -> list[Fault]:
+    """What is wrong with the user: names and paths follow from it, so it is one fault and not five."""
+    user = values.data.get("user")
+    by_login = values.where(("user",)) == LOGIN
+    if user is None:
+        return [missing_fault(values, ("user",))]
+    if by_login and user == "root":
+        return [login_fault("root")]
+    try:
+        _USER.validate_python(user)
+    except ValidationError as error:
+        detail: Any = error.errors(include_url=False)[0]
+        return [model_fault(values, {**detail, "loc": ("user",)})]
+    return []
 
 
-def _validate(values: Values) -> tuple[Job | None, list[Fault]]:
-    """One try at the model; on failure the values at fault are taken out of `values`."""
-    if values.data.get("user") == "root" and values.where(("user",)) == LOGIN:
-        _stand_in(values)
-        return None, [login_fault("root")]
+def _shadowed_faults(values: Values) -> list[Fault]:
+    """Faults of values that a later layer replaces: they would appear when that layer goes."""
+    found = []
+    for layer in values.layers[NUM_BASE_LAYERS:]:
+        hidden = overridden(values, layer)
+        if hidden is None:
+            continue
+        uncovered = on_top(values, hidden)
+        _, details = _validate(uncovered)
+        keys = {key for key, _ in leaves(hidden.document.data)}
+        for detail in details:
+            key = written_key(uncovered, detail["loc"])
+            if any(one[: len(key)] == key or key[: len(one)] == one for one in keys):
+                found.append(model_fault(uncovered, detail))
+    return found
+
+
+def _validate(values: Values) -> tuple[Job | None, list[Any]]:
+    """The job, or pydantic's errors."""
     fill_placeholders(values)
     try:
         return Job.model_validate(values.data), []
     except ValidationError as error:
-        details = error.errors(include_url=False)
-    wrong_user = [detail for detail in details if detail["loc"] == ("user",)]
-    if wrong_user:  # names and paths follow from it: one fault, not five
-        faults = [model_fault(values, detail) for detail in wrong_user]
-        _stand_in(values)
-        return None, faults
-    if any(detail["loc"] == ("device",) for detail in details):  # what an unknown device would give is not missing
-        details = [detail for detail in details if detail["type"] != "missing" or detail["loc"] == ("device",)]
-    faults = [model_fault(values, detail) for detail in details[: MOST_FAULTS + 1]]
-    take_out(values, [written_key(values, detail["loc"]) for detail in details])
-    return None, faults
+        return None, list(error.errors(include_url=False))
 
 
-def _stand_in(values: Values) -> None:
-    """Put some user in the place of one that was reported, so that the other values are still checked."""
-    for layer in values.layers:
-        if isinstance(layer.document.data, dict):
-            layer.document.data.pop("user", None)
-    values.layers.insert(1, Layer("stand-in", Document({"user": "someone"}, {})))
-    merged = merge(values.layers)
-    values.data, values.origins = merged.data, merged.origins
+def _cut(faults: list[Fault]) -> list[Fault]:
+    more = [Fault("", "", "further errors omitted", "fix these first")] if len(faults) > MOST_FAULTS else []
+    return [*faults[:MOST_FAULTS], *more]
+
+
+def _place(where: str) -> tuple[str, int, int]:
+    found = re.fullmatch(r"(.*):(\d+):(\d+)", where, re.DOTALL)
+    return (found[1], int(found[2]), int(found[3])) if found else (where, 0, 0)

@@ -46,7 +46,7 @@ PRINTED_FIELDS = {
 
 
 def _synapse_rules(job: Job) -> Found:
-    gaudi = job.profile.trainer == "hpu"
+    gaudi = job.hardware.trainer == "hpu"
     severity: Literal["fault", "warning"] = "warning" if job.image else "fault"
     if not gaudi:
         if not job.image:
@@ -91,12 +91,12 @@ def _known_releases(job: Job) -> str:
 
 
 def _card_rules(job: Job) -> Found:
-    most = job.profile.most_cards
+    most = job.hardware.most_cards
     if most and job.cards > most:
         fix = f"set cards: {most} and more nodes: nodes x cards is the number of ranks"
         yield (
             ("cards",),
-            f"{job.cards} are more than a node of {job.profile.generation} cards has ({most})",
+            f"{job.cards} are more than a node of {job.hardware.generation} cards has ({most})",
             fix,
             "fault",
         )
@@ -177,7 +177,7 @@ def _resource_rules(job: Job) -> Found:
                 yield key, f"{request} is more than the limit {limit}", "lower it, or raise the limit", "fault"
         for name, limit in resources.limits.items():
             key = (*section, "limits", name)
-            if name == job.profile.resource:
+            if name == job.hardware.resource:
                 yield key, "is derived from cards", "take it out and set cards", "fault"
             if name.startswith("hugepages-"):
                 yield from _hugepages_rules(key, name, limit, resources.requests.get(name, limit))

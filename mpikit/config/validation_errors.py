@@ -10,9 +10,10 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from mpikit.config.job import Job
-from mpikit.config.layers import LOGIN, USER_LAYER, Values
+from mpikit.config.layers import LOGIN
 from mpikit.config.sections import CLAIM, PATH
 from mpikit.config.types import FieldError
+from mpikit.config.values import Values
 from mpikit.diagnostics import Fault
 from mpikit.text.nested import Key, dotted
 from mpikit.text.quoting import shown
@@ -79,16 +80,8 @@ def login_fault(login: str) -> Fault:
 
 
 def missing_fault(values: Values, loc: Key) -> Fault:
-    """That a value is not set, and what took it away if something did."""
-    name = str(loc[0])
-    if name not in values.reset:
-        return Fault(dotted(loc), values.where(loc), "is missing", f"set {dotted(loc)}")
-    chooser, why = values.reset[name]
-    where = values.where((chooser,))
-    fix = f"set {name}, or add a values file that sets it (-f values/gaudi2.yaml, ...)"
-    if where.startswith(f"{USER_LAYER}:"):
-        fix = f"set {name}, or leave your own file out with --no-user-file"
-    return Fault(name, where, f"is missing: {why}", fix)
+    """That a value is not set."""
+    return Fault(dotted(loc), values.where(loc), "is missing", f"set {dotted(loc)}")
 
 
 def _said(detail: Any) -> str:

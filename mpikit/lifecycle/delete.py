@@ -16,8 +16,8 @@ from mpikit.lifecycle.ownership import (
     mounted_config_maps,
     owned_by_launcher,
     owned_by_mpijob,
-    pods_of,
 )
+from mpikit.lifecycle.snapshot import pods_of
 from mpikit.text.nested import at
 from mpikit.text.units import duration
 

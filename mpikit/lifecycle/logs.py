@@ -14,8 +14,7 @@ from mpikit.kube.api import MPIJOB, POD, find
 from mpikit.kube.client import Cluster
 from mpikit.kube.resources import OVER, MPIJob, Pod, ordered
 from mpikit.lifecycle.log_stream import ContainerLog
-from mpikit.lifecycle.ownership import pods_of
-from mpikit.lifecycle.snapshot import read_snapshot
+from mpikit.lifecycle.snapshot import pods_of, read_snapshot
 from mpikit.lifecycle.status import Status, status_of
 from mpikit.text.nested import at
 

@@ -6,12 +6,9 @@ Other operators (PyTorchJob, TFJob) give their pods the same label `training.kub
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mpikit.kube.api import POD, find_all
-from mpikit.kube.client import Cluster
-from mpikit.kube.resources import JOB_NAME
 from mpikit.text.nested import at
 
 Object = Mapping[str, Any]
@@ -37,12 +34,6 @@ def owned_by_launcher(item: Object, name: str, uid: str = "") -> bool:
 def belongs(item: Object, name: str) -> bool:
     """Whether a pod or Job belongs to an MPIJob of this name, an earlier one included."""
     return owned_by_mpijob(item, name) or owned_by_launcher(item, name)
-
-
-def pods_of(cluster: Cluster, namespace: str, name: str) -> Iterator[dict[str, Any]]:
-    """The pods of an MPIJob of this name, one that is gone included."""
-    found = find_all(cluster, POD, namespace, labels=f"{JOB_NAME}={name}")
-    return (item for item in found if belongs(item, name))
 
 
 def mounted_config_maps(job: Object) -> set[str]:

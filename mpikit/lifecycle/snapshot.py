@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from mpikit.kube.answers import Object
 from mpikit.kube.api import EVENT, JOB, MPIJOB, POD, QUOTA, find, find_all
 from mpikit.kube.client import Call, Cluster
 from mpikit.kube.resources import DEFAULT_CONTAINER, JOB_NAME, Event, MPIJob, Pod, ordered, time_of
-from mpikit.lifecycle.ownership import belongs, launcher_job_name, owned_by_mpijob, pods_of
+from mpikit.lifecycle.ownership import belongs, launcher_job_name, owned_by_mpijob
 from mpikit.text.nested import at
 
 TAIL_LINES = 120  # metric lines come every ten steps or so; the reason of an end is among the last twenty
@@ -219,3 +219,9 @@ def _lean_pod(item: Object) -> Object:
         "spec": {"nodeName": spec.get("nodeName"), "containers": containers},
         "status": status,
     }
+
+
+def pods_of(cluster: Cluster, namespace: str, name: str) -> Iterator[Object]:
+    """The pods of an MPIJob of this name, one that is gone included."""
+    found = find_all(cluster, POD, namespace, labels=f"{JOB_NAME}={name}")
+    return (item for item in found if belongs(item, name))

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from mpikit.diagnostics import Finding
 from mpikit.lifecycle.progress import Progress, progress_of
 from mpikit.lifecycle.snapshot import Snapshot
 from mpikit.lifecycle.status_job import (
-    Finding,
     deleted,
     ending,
     evicted,

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
 
+from mpikit.diagnostics import Finding
 from mpikit.kube.resources import MPIJob, Pod, another_name, conditions_of
 from mpikit.lifecycle.snapshot import Snapshot
 from mpikit.text.nested import at
@@ -18,17 +18,6 @@ VERDICTS = (
     *("Stalled", "Suspended", "Succeeded", "Failed", "Evicted", "Deleted", "Unknown"),
 )
 """The closed set; Retrying is followed by k/n, the failures of the launcher so far and how many it may have."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A verdict, since when, and the words for it."""
-
-    verdict: str
-    since: datetime | None
-    reason: str
-    message: str
-    advice: str
 
 
 def deleted(snapshot: Snapshot) -> Finding | None:

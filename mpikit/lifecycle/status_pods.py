@@ -6,10 +6,10 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
+from mpikit.diagnostics import Finding
 from mpikit.kube.rejections import understand
 from mpikit.kube.resources import Event, MPIJob, Pod
 from mpikit.lifecycle.snapshot import Snapshot
-from mpikit.lifecycle.status_job import Finding
 from mpikit.text.nested import at
 from mpikit.text.units import duration
 

@@ -10,8 +10,7 @@ from mpikit.errors import Gone, JobError, NotFound, Timeout, Unreachable
 from mpikit.kube.api import MPIJOB, list_with_version, watch
 from mpikit.kube.client import Cluster
 from mpikit.kube.resources import MPIJob
-from mpikit.lifecycle.ownership import pods_of
-from mpikit.lifecycle.snapshot import read_snapshot
+from mpikit.lifecycle.snapshot import pods_of, read_snapshot
 from mpikit.lifecycle.status import Status, status_of
 from mpikit.text.units import duration
 

@@ -58,7 +58,7 @@ def workers_check(job: Job, nodes: Sequence[Node], worker: Object, held: Usage |
     """Whether all workers find a place."""
     lasting, taken = (held.lasting, held.taken) if held else ({}, {})
     ever, now = rooms(nodes, worker, lasting, lasting), rooms(nodes, worker, lasting, taken)
-    resource = job.profile.resource
+    resource = job.hardware.resource
     what = f"{job.cards} free cards of {resource}" if resource else f"room for {_asked(worker)}"
     several = any(room > 1 for room in ever.values())
     away = _left_out(nodes, worker["spec"], lasting)

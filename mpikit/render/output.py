@@ -8,7 +8,8 @@ import stat
 from pathlib import Path
 
 from mpikit.config.job import Job
-from mpikit.config.layers import DEFAULT_FILE, USER_FILE
+from mpikit.config.layers import USER_FILE
+from mpikit.config.profiles import profile_names
 from mpikit.config.types import DNS_LABEL
 from mpikit.errors import KitError, one_fault
 from mpikit.render.folders import refuse_system_folder
@@ -72,23 +73,20 @@ def _write_file(folder: Path, name: str, content: bytes, mode: int) -> None:
         raise
 
 
-def write_user_values(root: Path, site: str, user: str) -> Path:
-    """Write values/user.yaml from the values file of a site; an existing one is never touched."""
+def write_user_values(root: Path, profile: str, user: str) -> Path:
+    """Write values/user.yaml, which names a profile and the user. Raises KitError if there is one already."""
     target = root / USER_FILE
-    shipped = sorted(path.stem for path in root.glob("*.yaml") if path.name not in (DEFAULT_FILE, USER_FILE))
-    if site not in shipped:
-        raise one_fault("", f'there is no values file for "{site}"', f"one of {', '.join(shipped)}", "--site")
+    known = profile_names(root)
+    if profile not in known:
+        raise one_fault("", f"{shown(profile)} is not a profile", f"one of {', '.join(known)}", "--profile")
     if user == "root" or not DNS_LABEL.fullmatch(user):
-        raise one_fault("user", f"{shown(user)} names nobody's job", "--user NAME (a-z, 0-9, -)", "--user")
-    default = (root / DEFAULT_FILE).read_text(encoding="utf-8")
-    already = f"\nsite: {site}\n" in default  # what default.yaml says needs no copy, which would win over every -f
-    of_site = "" if already else (root / f"{site}.yaml").read_text(encoding="utf-8").removeprefix(SCHEMA_LINE)
-    text = SCHEMA_LINE + render_user_values(user, of_site)
+        raise one_fault("user", f"{shown(user)} is not a valid user name", "--user NAME (a-z, 0-9, -)", "--user")
+    text = SCHEMA_LINE + render_user_values(user, profile)
     try:
         with target.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise KitError(f"{target} is there already\n  fix: edit it, or move it away first") from None
+        raise KitError(f"{target} exists already\n  fix: edit it, or move it away first") from None
     except OSError as error:
         raise KitError(f"{target}: {error.strerror}\n  fix: make the folder writable") from error
     return target

@@ -110,9 +110,9 @@ def render_task(job: Job, task: Task, payload: Payload) -> str:
     return "---\n".join(manifests)
 
 
-def render_user_values(user: str, site_text: str) -> str:
-    """A first values/user.yaml: the user, and what the file of the site holds."""
-    return _render(_environment(), "user.yaml.j2", {"user": user, "site_text": site_text})
+def render_user_values(user: str, profile: str) -> str:
+    """A first values/user.yaml: the user and the profile."""
+    return _render(_environment(), "user.yaml.j2", {"user": user, "profile": profile})
 
 
 def _encoded(scripts: Mapping[str, str]) -> dict[str, bytes]:

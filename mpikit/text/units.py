@@ -7,8 +7,6 @@ import re
 from decimal import Decimal
 from fractions import Fraction
 
-from mpikit.errors import one_fault
-
 # Two digits of an exponent: more than any resource has, and few enough that nobody's 1e999999999 is worked out.
 _QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?\d{1,2}))?")
 _POWERS = {"n": -3, "u": -2, "m": -1, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
@@ -33,12 +31,12 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)([smhd]))+")
 
 
-def seconds_of(text: str, flag: str) -> float:
-    """Seconds of 2h, 1h30m, 90s or 90; ValuesError for anything else."""
+def seconds_of(text: str) -> float | None:
+    """Seconds of 2h, 1h30m, 90s or 90; None for anything else."""
     if re.fullmatch(r"\d+(?:\.\d+)?", text):
         return float(text)
     if not _SPAN.fullmatch(text):
-        raise one_fault("", f'"{text}" is no time span', "write 90s, 10m, 2h or 1h30m", flag)
+        return None
     return sum(float(number) * UNITS[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)([smhd])", text))
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mpikit.config.layers import Values
+from mpikit.config.values import Values
 from mpikit.diagnostics import Fault
 from mpikit.text.nested import Key, at, dotted
 from mpikit.text.strict_yaml import read_all

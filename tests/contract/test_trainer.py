@@ -16,9 +16,9 @@ import pytest
 
 from mpikit.config import types
 from mpikit.config.job import Job
-from mpikit.config.layers import load_values
 from mpikit.config.loader import load_job
 from mpikit.config.sections import Train
+from mpikit.config.values import load_values
 from mpikit.errors import ValuesError
 from mpikit.trainer import EXIT_CODES, PATCHES
 from vit import config
@@ -119,7 +119,7 @@ def test_the_trainers_side_of_the_contract_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
-@pytest.mark.parametrize("name", ["default", "voyager", "gaudi2", "gaudi3", "nvidia", "cpu"])
+@pytest.mark.parametrize("name", ["voyager", "voyager-mydir", "gaudi2", "gaudi3", "nvidia", "cpu"])
 def test_the_flags_that_are_rendered_mean_to_the_trainer_what_the_values_say(
     make_job: Callable[..., Job], name: str
 ) -> None:
@@ -128,4 +128,4 @@ def test_the_flags_that_are_rendered_mean_to_the_trainer_what_the_values_say(
     parsed = parse_args([*words, "--data_path", "/dataset", "--output_dir", "/output"])
     for field, value in job.train.model_dump(exclude_none=True).items():
         assert getattr(parsed, field) == value, field
-    assert (parsed.train_batch_size, parsed.device) == (job.rank_batch, job.profile.trainer)
+    assert (parsed.train_batch_size, parsed.device) == (job.rank_batch, job.hardware.trainer)

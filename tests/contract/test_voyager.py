@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""values/voyager.yaml against the files that it replaces: equal, but for the table in docs/voyager.md."""
+"""values/voyager-mydir.yaml against the files that it replaces: equal, but for the table in docs/voyager.md."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def listed() -> dict[str, tuple[str, str]]:
 def test_the_job_is_upstreams_but_for_the_listed_differences(
     render_job: Callable[..., Rendered], nodes: int, upstream: dict[str, str]
 ) -> None:
-    rendered = render_job("user=yourusername", "synapse=1.15.1", f"nodes={nodes}", files=("voyager.yaml",))
+    rendered = render_job("user=yourusername", "synapse=1.15.1", f"nodes={nodes}", files=("voyager-mydir.yaml",))
     wanted, got = UPSTREAM | upstream, ours(rendered)
     here = {key: got.get(key, "unset") for key in wanted | got}
     different = {

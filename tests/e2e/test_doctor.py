@@ -20,8 +20,8 @@ from kube import Kube, Object, wait_for
 
 sys.path.insert(0, str(ROOT))
 
-from mpikit.config.layers import load_values
 from mpikit.config.loader import load_job
+from mpikit.config.values import load_values
 from mpikit.errors import Unreachable
 from mpikit.kube.client import Cluster
 from mpikit.preflight.check import Check

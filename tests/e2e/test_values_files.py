@@ -16,6 +16,7 @@ PLACES = {"user": "ada", "dataset": "/data", "output": "/results"}
 SHIPPED = {
     "default": {"user": "ada"},
     "voyager": {"user": "ada"},
+    "voyager-mydir": {"user": "ada"},
     "gaudi2": {"user": "ada"},
     "gaudi3": {"user": "ada"},
     "nvidia": {"user": "ada"},
@@ -30,7 +31,7 @@ GOLDEN = sorted((ROOT / "tests" / "contract" / "golden").glob("*.yaml"))
 
 def words_for(values: str, namespace: str) -> list[str]:
     """Words for generate.py: this values file in this namespace, which has no service account of the user."""
-    own = ["--set", "serviceAccountName=null"] if values in ("default", "voyager") else []
+    own = ["--set", "serviceAccountName=null"] if values in ("default", "voyager", "voyager-mydir") else []
     return ["-f", f"values/{values}.yaml", *settings(**SHIPPED[values]), *own, "--nodes", "2", "-n", namespace]
 
 

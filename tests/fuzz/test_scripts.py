@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from mpikit.config.job import Job
-from mpikit.config.layers import load_values
 from mpikit.config.loader import load_job
+from mpikit.config.values import load_values
 from mpikit.errors import ValuesError
 from mpikit.local import AGENT
 from mpikit.render.payload import Payload

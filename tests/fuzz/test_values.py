@@ -22,8 +22,8 @@ import pytest
 import yaml
 
 from mpikit.config.job import Job
-from mpikit.config.layers import PLACEHOLDER_KEYS, load_values
 from mpikit.config.loader import load_job
+from mpikit.config.values import PLACEHOLDER_KEYS, load_values
 from mpikit.diagnostics import Fault
 from mpikit.errors import ValuesError
 from mpikit.render.payload import Payload
@@ -104,7 +104,7 @@ def judged(case: Case, root: Path, folder: Path) -> tuple[str, str, list[Any]]:
     file.write_bytes(case.text)
     try:
         values = load_values(root, [case.base, str(file)], case.settings, "ada")
-        read = values.layers[3].document  # above default.yaml, the login and the base
+        read = next(layer for layer in values.layers if layer.source == str(file)).document
         told = _read_otherwise(case, read.data) if not read.faults else ""
         job, warnings = load_job(values)
     except ValuesError as error:

@@ -18,7 +18,7 @@ from tests.support.hostile.places import Path as Place
 from tests.support.hostile.strings import STRINGS, YAML_VALUES
 
 ROOT = Path(__file__).resolve().parents[3]
-BASES = ("cpu.yaml", "cpu.yaml", "default.yaml", "voyager.yaml", "baseline.yaml", "restricted.yaml")
+BASES = ("cpu.yaml", "cpu.yaml", "default.yaml", "voyager-mydir.yaml", "baseline.yaml", "restricted.yaml")
 
 # What must stand beside a place for the rest of the file to be right.
 _BESIDE: dict[Place, dict[str, Any]] = {

@@ -53,7 +53,7 @@ FILES: dict[str, tuple[Maker, str]] = {
     "1 MB of quotes": (_text("name: " + '"' * 1_000_000), "not YAML"),
     "1 MB in one value": (_text("name: " + "x" * 1_000_000), "no name that Kubernetes takes"),
     "a key of 1 MB": (_text("? " + "k" * 1_000_000 + "\n: 1"), "no such key"),
-    "9,000 unknown keys": (_text("".join(f"key{n}: 1\n" for n in range(9_000))), "more faults are not told"),
+    "9,000 unknown keys": (_text("".join(f"key{n}: 1\n" for n in range(9_000))), "further errors omitted"),
     "9,000 wrong numbers": (
         _text("resources: {limits: {" + "".join(f"k{n}: x, " for n in range(9_000)) + "}}"),
         "no quantity",

@@ -75,7 +75,9 @@ def test_a_users_file_called_default_is_no_default(generate: Command, tmp_path: 
 
 
 def test_at_most_eight_lines_name_the_values(generate: Command) -> None:
-    values = [line for line in generate("-f", "cpu.yaml").stderr.splitlines() if line.startswith("  ")]
+    values = [
+        line for line in generate("-f", "demo.yaml", "--set", "dataset=/d").stderr.splitlines() if line[:2] == "  "
+    ]
     assert len([line for line in values if "fix:" not in line]) == 8
     assert any("check -v shows all" in line for line in values)
 
@@ -113,9 +115,9 @@ def test_a_wrong_file_gets_file_line_and_fix(
         (["-f", "none.yaml"], 2, "no such file"),
         (["--set", "user"], 2, "KEY=VALUE"),
         (["check", "--manifest", "none.yaml"], 2, "no such file"),
-        (["init", "--site", "mars"], 2, 'no values file for "mars"'),
-        (["init", "--user", "a b"], 2, "names nobody's job"),
-        (["init", "--user", "root"], 2, "names nobody's job"),
+        (["init", "--site", "mars"], 2, '"mars" is not a profile'),
+        (["init", "--user", "a b"], 2, "is not a valid user name"),
+        (["init", "--user", "root"], 2, "is not a valid user name"),
         (["-f", "-", "-f", "-"], 2, "standard input is named twice"),
         (["--values-root", "/nowhere"], 2, "no such folder"),
     ],
@@ -159,7 +161,7 @@ def test_out_writes_the_job_and_the_scripts(generate: Command, tmp_path: Path) -
 
 
 def test_out_for_mydir_adds_the_trainer_and_checksums_that_hold(generate: Command, tmp_path: Path) -> None:
-    done = generate("-f", "voyager.yaml", "--out", str(tmp_path / "kit"))
+    done = generate("-f", "voyager-mydir.yaml", "--out", str(tmp_path / "kit"))
     assert "copy all of" in done.stderr
     assert (tmp_path / "kit" / "vit" / "train.py").exists()
     subprocess.run(["sha256sum", "--check", "--quiet", "--strict", "SHA256SUMS"], cwd=tmp_path / "kit", check=True)
@@ -167,15 +169,17 @@ def test_out_for_mydir_adds_the_trainer_and_checksums_that_hold(generate: Comman
 
 def test_init_writes_values_that_work_and_never_overwrites(generate: Command, values_root: Path) -> None:
     try:
-        done = generate("init", "--site", "voyager", "--user", "grace")
+        done = generate("init", "--profile", "gaudi2", "--user", "grace")
         assert done.returncode == 0
         assert done.stdout.strip() == str(values_root / "user.yaml")
         assert "grace-vit-8cards" in generate().stdout
         again = generate("init", "--user", "other")
         assert again.returncode == 1
-        assert "is there already" in again.stderr
+        assert "exists already" in again.stderr
         assert 'user: "grace"' in (values_root / "user.yaml").read_text()
-        assert "grace-vit-2cards" in generate("-f", "cpu.yaml", "--nodes", "2").stdout, "other files still work"
+        assert "grace-vit-2cards" in generate("-f", "cpu.yaml", "--nodes", "2").stdout, (
+            "another profile with -f is the base"
+        )
     finally:
         (values_root / "user.yaml").unlink(missing_ok=True)
 
@@ -197,7 +201,7 @@ def test_check_exits_0_on_warnings_and_2_with_strict(generate: Command) -> None:
 def test_check_v_names_every_value_with_its_place(generate: Command) -> None:
     lines = generate("check", "-v", "--nodes", "2").stdout
     assert "nodes: 2  (--nodes)" in lines
-    assert "cards: 8  (values/default.yaml:" in lines
+    assert "cards: 8  (values/voyager.yaml:" in lines
 
 
 def test_check_of_a_manifest_finds_what_the_operator_refuses(generate: Command, tmp_path: Path) -> None:

@@ -13,20 +13,22 @@ from typing import Any
 
 import pytest
 
-from mpikit.config.layers import Layer, Values, fill_placeholders, load_values, merge, take_out
+from mpikit.config.layers import Layer
+from mpikit.config.values import Values, fill_placeholders, load_values, merge, without
 from mpikit.errors import ValuesError
 from mpikit.text.input import MAX_BYTES
 from mpikit.text.strict_yaml import MAX_DEPTH, Document, Origin
 
 DEFAULT = """\
-device: gaudi
-site: voyager
+device: null
+site: null
 cards: 8
 nodes: 1
 mydir: /d
 train: {a: 1, b: [1, {c: 2}]}
 user: null
 """
+PROFILE = "device: gaudi\n"
 Line = tuple[str, str, str, str]
 Load = Callable[..., Values]
 
@@ -36,6 +38,7 @@ def root(tmp_path: Path) -> Path:
     folder = tmp_path / "values"
     folder.mkdir()
     (folder / "default.yaml").write_text(DEFAULT)
+    (folder / "voyager.yaml").write_text(PROFILE)
     return folder
 
 
@@ -143,55 +146,55 @@ def test_a_layer_without_places_lends_that_of_the_map_above(load: Load) -> None:
     assert merge([Layer("b", Document({"y": 2}))]).origins[("y",)] == Origin("")
 
 
-# -- Another device, another site -------------------------------------------------------------------------------------
+# -- Nulls --------------------------------------------------------------------------------------------------------------
 
 
-def test_another_device_says_what_it_takes_away_and_why(load: Load) -> None:
-    values = load("device: gaudi2")
-    assert values.reset == {"cards": ("device", "device: gaudi2 takes away what device: gaudi gave")}
-    assert ("cards",) not in values.origins
-    assert "mydir" in values.data
+def test_a_null_is_listed_with_what_it_removes(load: Load, tmp_path: Path) -> None:
+    values = load("mydir: null\ntrain: {b: null, z: null}")
+    assert [(one.key, one.where, one.source) for one in values.removed] == [
+        (("mydir",), f"{tmp_path}/1.yaml:1:1", "values/default.yaml:5:1"),
+        (("train", "b"), f"{tmp_path}/1.yaml:2:9", "values/default.yaml:6:15"),
+    ]
+    assert values.faults == []
 
 
-def test_another_site_says_what_it_takes_away_and_why(load: Load) -> None:
-    assert load("site: mine").reset == {"mydir": ("site", "site: mine takes away what site: voyager gave")}
+@pytest.mark.parametrize(
+    ("text", "place", "key", "message"),
+    [
+        ("train:\n", "1:1", "train", "has no value, which would remove train.a, train.b"),
+        ("train:\n  # a: 2\nnodes: 2\n", "1:1", "train", "has no value, which would remove train.a, train.b"),
+        ("nodes: 2\nmydir:\n", "2:1", "mydir", "has no value, which would remove mydir"),
+        ("train:\n  a:\n", "2:3", "train.a", "has no value, which would remove train.a"),
+        ("name:\n", "1:1", "name", "has no value"),
+    ],
+)
+def test_a_key_with_nothing_behind_it_is_an_error_that_says_what_it_removes(
+    load: Load, tmp_path: Path, text: str, place: str, key: str, message: str
+) -> None:
+    (fault,) = load(text).faults
+    assert (fault.where, fault.key, fault.message) == (f"{tmp_path}/1.yaml:{place}", key, message)
+    assert fault.fix == "write a value, take the line out, or write null to remove it"
 
 
-def test_what_was_set_after_a_device_was_named_is_not_its_to_take(load: Load) -> None:
-    values = load("device: gaudi2\ncards: 2", "cards: 4", settings=("device=gaudi3",))
-    assert values.data["cards"] == 4
-    assert load("device: gaudi2\ncards: 2", settings=("device=gaudi3",)).data.get("cards") is None
+# -- Without the user's say -----------------------------------------------------------------------------------------
 
 
-# -- What is taken out once more --------------------------------------------------------------------------------------
-
-
-def test_taking_out_a_value_brings_back_the_one_below(load: Load) -> None:
+def test_without_a_key_the_base_speaks(load: Load) -> None:
     values = load("nodes: 2\ntrain: {a: 9}", "nodes: 3")
-    take_out(values, [("nodes",), ("train", "a")])
-    assert (values.data["nodes"], values.data["train"]["a"]) == (2, 1)
-    assert values.where(("train", "a")) == "values/default.yaml:6:9"
-    take_out(values, [("nodes",)])
-    assert values.data["nodes"] == 1
+    bare = without(values, [("nodes",), ("train", "a")])
+    assert (bare.data["nodes"], bare.data["train"]["a"]) == (1, 1)
+    assert bare.where(("train", "a")) == "values/default.yaml:6:9"
+    assert (values.data["nodes"], values.data["train"]["a"]) == (3, 9), "the values themselves stay"
 
 
-def test_a_list_is_taken_out_as_a_whole_and_once(load: Load) -> None:
-    values = load("train: {b: [7, 8]}")
-    take_out(values, [("train", "b", 0), ("train", "b", 1, "c")])
-    assert values.data["train"]["b"] == [1, {"c": 2}]
+def test_without_a_list_it_goes_as_a_whole(load: Load) -> None:
+    bare = without(load("train: {b: [7, 8]}"), [("train", "b", 0), ("train", "b", 1, "c")])
+    assert bare.data["train"]["b"] == [1, {"c": 2}]
 
 
-def test_taking_out_what_is_not_there_changes_nothing(load: Load) -> None:
+def test_without_what_is_not_there_nothing_changes(load: Load) -> None:
     values = load("nodes: 2")
-    before = dict(values.data)
-    take_out(values, [("nodes", "x"), ("nothing",), ("a", "b", "c")])
-    assert values.data == before
-
-
-def test_taking_out_a_device_gives_back_what_it_took(load: Load) -> None:
-    values = load("device: gaudi2")
-    take_out(values, [("device",)])
-    assert (values.data["device"], values.data["cards"], values.reset) == ("gaudi", 8, {})
+    assert without(values, [("nodes", "x"), ("nothing",), ("a", "b", "c")]).data["nodes"] == 2
 
 
 # -- Placeholders -----------------------------------------------------------------------------------------------------
@@ -246,7 +249,7 @@ def test_a_missing_file_is_told_by_the_name_that_was_given(
 ) -> None:
     (root / "site.yaml").write_text("nodes: 5")
     monkeypatch.chdir(tmp_path)
-    shipped = "shipped: values/default.yaml, values/site.yaml"
+    shipped = "shipped: values/default.yaml, values/site.yaml, values/voyager.yaml"
     assert refused(root, [name]) == [(name, "", "no such file", shipped)]
 
 
@@ -385,6 +388,7 @@ def test_the_layers_are_kept_by_their_names(load: Load, tmp_path: Path) -> None:
     assert [layer.source for layer in values.layers] == [
         "values/default.yaml",
         "login name",
+        "values/voyager.yaml",
         f"{tmp_path}/1.yaml",
         "--set",
     ]

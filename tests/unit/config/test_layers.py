@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers: who wins, what is taken away, and where each value came from."""
 
+# a case a line
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mpikit.config.layers import Values, load_values
+from mpikit.config.values import Values, load_values
 from mpikit.errors import ValuesError
 
 
@@ -16,9 +18,11 @@ from mpikit.errors import ValuesError
 def root(tmp_path: Path) -> Path:
     folder = tmp_path / "values"
     folder.mkdir()
-    (folder / "default.yaml").write_text(
-        "device: gaudi\nsite: voyager\ncards: 8\nnodes: 1\nmydir: /d\ntrain: {a: 1, b: [1, 2]}\n"
-    )
+    (folder / "default.yaml").write_text("nodes: 1\nmydir: /d\ntrain: {a: 1, b: [1, 2]}\n")
+    (folder / "voyager.yaml").write_text("device: gaudi\nsite: voyager\ncards: 8\n")
+    (folder / "big.yaml").write_text("device: gaudi2\ncards: 16\nnodes: 2\noutput: /big\n")
+    (folder / "small.yaml").write_text("device: cpu\ncards: 1\n")
+    (folder / "addon.yaml").write_text("profile: small\nhostIPC: false\n")
     return folder
 
 
@@ -38,12 +42,12 @@ def test_maps_merge_lists_replace_and_null_removes(root: Path, tmp_path: Path) -
     assert "mydir" not in values.data
 
 
-def test_the_layers_win_in_the_order_default_files_user_flags(root: Path, tmp_path: Path) -> None:
+def test_the_layers_win_in_the_order_default_profile_user_files_flags(root: Path, tmp_path: Path) -> None:
     one = write(tmp_path, "one.yaml", "nodes: 2\ncards: 2\nmydir: /1\n")
     two = write(tmp_path, "two.yaml", "nodes: 3\ncards: 3\n")
-    write(root, "user.yaml", "nodes: 4\n")
+    write(root, "user.yaml", "nodes: 4\nname: mine\n")
     values = load(root, one, two)
-    assert (values.data["nodes"], values.data["cards"], values.data["mydir"]) == (4, 3, "/1")
+    assert [values.data[key] for key in ("nodes", "cards", "mydir", "name")] == [3, 3, "/1", "mine"]
     assert load(root, one, two, nodes="5").data["nodes"] == "5"
 
 
@@ -52,28 +56,141 @@ def test_every_value_remembers_where_it_was_written(root: Path, tmp_path: Path) 
     values = load(root, file, nodes="2")
     assert values.where(("cards",)) == f"{file}:2:1"
     assert values.where(("nodes",)) == "--set"
-    assert values.where(("train", "a")) == "values/default.yaml:6:9"
+    assert values.where(("train", "a")) == "values/default.yaml:3:9"
     assert values.where(("user",)) == "login name"
 
 
-def test_another_device_takes_away_what_the_old_one_gave(root: Path, tmp_path: Path) -> None:
-    file = write(tmp_path, "one.yaml", "device: gaudi2\n")
-    assert "cards" not in load(root, file).data
-    assert load(root, file, cards="4").data["cards"] == "4"
-    assert "mydir" in load(root, file).data, "a path belongs to the site"
+# What each layer says -> the profile, and the values that it gives with the places of those.
+CHOICES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
+    "nothing": ({}, "voyager", {"device": "gaudi", "cards": 8, "nodes": 1}),
+    "--profile": ({"profile": "big"}, "big", {"device": "gaudi2", "cards": 16, "nodes": 2, "output": "/big"}),
+    "--profile wins over -f, which is left out": (
+        {"profile": "small", "files": ["big.yaml"], "user": "profile: big\n"},
+        "small",
+        {"device": "cpu", "cards": 1, "nodes": 1, "output": None},
+    ),
+    "the last -f that is a profile": (
+        {"files": ["big.yaml", "small.yaml"]},
+        "small",
+        {"device": "cpu", "cards": 1, "nodes": 1, "output": None},
+    ),
+    "-f wins over user.yaml": (
+        {"files": ["big.yaml"], "user": "profile: small\ncards: 3\nname: mine\n"},
+        "big",
+        {"device": "gaudi2", "cards": 16, "name": "mine"},
+    ),
+    "profile of user.yaml": ({"user": "profile: big\ncards: 3\n"}, "big", {"cards": 3, "nodes": 2}),
+    "profile of a file wins over that of user.yaml": (
+        {"user": "profile: big\n", "own": "profile: small\n"},
+        "small",
+        {"device": "cpu", "nodes": 1},
+    ),
+    "an add-on names its profile": ({"files": ["addon.yaml"]}, "small", {"device": "cpu", "hostIPC": False}),
+    "an add-on lies over another profile": (
+        {"files": ["big.yaml", "addon.yaml"]},
+        "big",
+        {"device": "gaudi2", "cards": 16, "hostIPC": False},
+    ),
+    "the order of -f does not matter for the base": (
+        {"files": ["addon.yaml", "big.yaml"]},
+        "big",
+        {"device": "gaudi2", "hostIPC": False},
+    ),
+    "profile as a flag": ({"settings": {"profile": "big"}}, "big", {"device": "gaudi2"}),
+    "device selects": ({"user": "device: gaudi2\nsite: generic\n"}, "big", {"cards": 16, "nodes": 2}),
+    "device as a flag selects": ({"settings": {"device": "cpu", "nodes": "7"}}, "small", {"cards": 1, "nodes": "7"}),
+    "the same device selects nothing": ({"own": "device: gaudi\nsite: voyager\n"}, "voyager", {"cards": 8}),
+    "paths of the last layer": (
+        {"files": ["big.yaml"], "user": "output: /user\n", "own": "output: /own\n", "settings": {"output": "/flag"}},
+        "big",
+        {"output": "/flag"},
+    ),
+}
 
 
-def test_the_same_device_takes_nothing_away(root: Path, tmp_path: Path) -> None:
-    assert load(root, write(tmp_path, "one.yaml", "device: gaudi\n")).data["cards"] == 8
+@pytest.mark.parametrize("name", CHOICES)
+def test_one_profile_is_the_base_and_nothing_of_another_remains(root: Path, tmp_path: Path, name: str) -> None:
+    given, profile, expected = CHOICES[name]
+    files = list(given.get("files", ()))
+    if "own" in given:
+        files.append(write(tmp_path, "own.yaml", given["own"]))
+    if "user" in given:
+        write(root, "user.yaml", given["user"])
+    flags = [("--set", f"{key}={value}") for key, value in given.get("settings", {}).items()]
+    values = load_values(root, files, flags, "login", profile=given.get("profile"))
+    assert values.profile == profile
+    assert {key: values.data.get(key) for key in expected} == expected
+    assert values.faults == []
 
 
-def test_a_value_that_was_set_after_the_old_device_stays(root: Path, tmp_path: Path) -> None:
-    file = write(tmp_path, "one.yaml", "cards: 4\n")
-    assert load(root, file, device="gaudi2").data["cards"] == 4
+@pytest.mark.parametrize(
+    ("text", "settings", "key", "message", "fix"),
+    [
+        (
+            "profile: small\ndevice: gaudi2\n",
+            {},
+            "device",
+            '"gaudi2" is not the device of profile small (cpu)',
+            "write profile: big",
+        ),
+        (
+            "profile: small\n",
+            {"device": "gaudi"},
+            "device",
+            '"gaudi" is not the device of profile small (cpu)',
+            "write profile: voyager",
+        ),
+        (
+            "profile: small\nsite: voyager\n",
+            {},
+            "site",
+            '"voyager" is not the site of profile small (generic)',
+            "write profile: voyager",
+        ),
+        (
+            "site: mine\n",
+            {},
+            "site",
+            '"mine" is not the site of profile voyager (voyager)',
+            "write profile: NAME, one of big, small, voyager",
+        ),
+        (
+            "device: tpu\n",
+            {},
+            "device",
+            '"tpu" is not the device of profile voyager (gaudi)',
+            "write profile: NAME, one of big, small, voyager",
+        ),
+    ],
+)
+def test_a_device_or_site_that_is_not_the_profiles_is_an_error_that_names_the_profile(
+    root: Path, tmp_path: Path, text: str, settings: dict[str, str], key: str, message: str, fix: str
+) -> None:
+    (fault,) = load(root, write(tmp_path, "own.yaml", text), **settings).faults
+    assert (fault.key, fault.message, fault.fix) == (key, message, fix)
 
 
-def test_another_site_takes_its_paths_away(root: Path, tmp_path: Path) -> None:
-    assert "mydir" not in load(root, write(tmp_path, "one.yaml", "site: mine\n")).data
+def test_an_unknown_profile_is_an_error_that_names_the_known_ones(root: Path, tmp_path: Path) -> None:
+    for words in ({"profile": "addon"}, {"profile": "user"}, {"profile": "../x"}):
+        with pytest.raises(ValuesError, match=r"is not a profile\n  fix: one of big, small, voyager"):
+            load_values(root, [], [], "login", profile=words["profile"])
+    file = write(tmp_path, "own.yaml", "nodes: 1\nprofile: larg\n")
+    with pytest.raises(ValuesError, match=r'own.yaml:2:1: profile: "larg" is not a profile'):
+        load(root, file)
+
+
+def test_each_key_of_user_yaml_that_a_profile_overrides_is_listed(root: Path) -> None:
+    write(root, "user.yaml", "user: bob\ncards: 3\nnodes: 5\ntrain: {a: 2}\n")
+    notes = load(root, "big.yaml").notes
+    assert notes == [
+        "values/big.yaml overrides cards of values/user.yaml:2:1",
+        "values/big.yaml overrides nodes of values/user.yaml:3:1",
+    ]
+    assert load(root).notes == []
+
+
+def test_a_profile_that_is_not_the_base_is_named(root: Path) -> None:
+    assert load(root, "big.yaml", "small.yaml").notes == ["values/big.yaml is not used: the profile is small"]
 
 
 def test_settings_are_raw_text_and_a_brace_starts_json(root: Path) -> None:
@@ -91,7 +208,7 @@ def test_a_setting_that_cannot_be_read_says_how_to_write_it(root: Path, setting:
 
 
 def test_a_missing_file_names_the_shipped_ones(root: Path) -> None:
-    with pytest.raises(ValuesError, match=r"no such file\n  fix: shipped: values/default.yaml"):
+    with pytest.raises(ValuesError, match=r"no such file\n  fix: shipped: values/addon.yaml"):
         load(root, "nothing.yaml")
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mpikit.config.job import Job
-from mpikit.config.layers import load_values
 from mpikit.config.loader import load_job
+from mpikit.config.values import load_values
 from mpikit.diagnostics import Fault
 from mpikit.errors import ValuesError
 
@@ -101,7 +101,6 @@ def faults_of(make_job: MakeJob, *settings: str) -> list[Fault]:
         (["replicas=3"], "replicas", "no such key", "here it is nodes"),
         (['runPolicy={"backofLimit": 1}'], "runPolicy.backofLimit", "no such key", "runPolicy.backoffLimit"),
         (["cards=7"], "globalBatch", "7 ranks", "globalBatch: 504 "),
-        (["device=gaudi2"], "cards", "takes away what device: gaudi gave", "values file that sets it"),
     ],
 )
 def test_a_fault_names_its_key_and_a_fix(make_job: MakeJob, settings: list[str], key: str, said: str, fix: str) -> None:

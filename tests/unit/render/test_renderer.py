@@ -79,7 +79,9 @@ annotations: {a: "1e3", b: "0600", c: " ", d: "x: y", e: "2024-01-01"}
 train: {name: "run 'n' $(touch y) \\"é\\" ; # x"}
 """
 CASES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("default", "voyager", "gaudi2", "gaudi3", "nvidia", "cpu", "baseline", "restricted"), ()),
+    **dict.fromkeys(
+        ("default", "voyager", "voyager-mydir", "gaudi2", "gaudi3", "nvidia", "cpu", "baseline", "restricted"), ()
+    ),
     "demo": ("dataset=/data/digits", "output=/results"),
     "fashion-mnist": ("dataset=/data/fashion-mnist", "output=/results"),
     "default-2-nodes": ("nodes=2",),

@@ -176,7 +176,7 @@ def test_the_cards_are_counted_though_a_driver_talks(stage: Callable[..., Stage]
 
 
 def test_a_copy_in_mydir_that_differs_is_refused(stage: Callable[..., Stage]) -> None:
-    made = stage(files=("voyager.yaml",))
+    made = stage(files=("voyager-mydir.yaml",))
     made.environment["MPIKIT_SCRIPTS_SHA256"] = "0" * 64
     done = made.run()
     assert done.returncode == 2

@@ -150,6 +150,7 @@ def test_hangup_saves_like_a_stop_unless_nohup_ignores_it(images: Path, tmp_path
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # the tests may run under nohup themselves
     )
     assert rank.stdout is not None
     rank.stdout.readline()
