@@ -5,17 +5,22 @@
 python generate.py --nodes 2 | kubectl apply -f -
 """
 
-from __future__ import annotations
-
+# Nothing here may be newer than Python 3.0: an old Python is refused by its version, not by a syntax error.
 import sys
+
+if sys.version_info < (3, 10):
+    sys.exit(
+        "generate.py: this Python is %d.%d, and at least 3.10 is needed\n"
+        "  fix: python3.11 %s, or another newer one" % (sys.version_info[0], sys.version_info[1], " ".join(sys.argv))
+    )
 
 try:
     from mpikit.cli.app import main
 except KeyboardInterrupt:
     sys.exit(130)  # mpikit.errors' EXIT_INTERRUPTED, which may not be there yet
 except ModuleNotFoundError as missing:
-    needed = f"{sys.executable} -m pip install click jinja2 pydantic pyyaml"
-    sys.exit(f"generate.py: Python has no {missing.name}\n  fix: {needed}")
+    needed = sys.executable + " -m pip install click jinja2 pydantic pyyaml"
+    sys.exit("generate.py: Python has no %s\n  fix: %s" % (missing.name, needed))
 
 
 if __name__ == "__main__":

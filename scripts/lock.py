@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-BUILD = "setuptools>=68"  # pyproject's build system: the project itself is installed without build isolation
+BUILD = "setuptools>=77"  # pyproject's build system: the project itself is installed without build isolation
 HEAD = """\
 # The test environment with hashes, for CI alone. Made by scripts/lock.py from pyproject.toml and constraints.txt.
 # Python {python} on {where}: only the files that this Python installs are listed.

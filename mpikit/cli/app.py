@@ -11,15 +11,16 @@ import click
 from mpikit.cli.context import CommandContext
 from mpikit.cli.jobs import VERBS
 from mpikit.cli.offline import OFFLINE, render_verb
-from mpikit.cli.options import OUT_OPTION, Options, shared_options
+from mpikit.cli.options import OUT_OPTION, VERSION_OPTION, Options, shared_options
 from mpikit.cli.prepare import CHORES
 from mpikit.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NO, EXIT_VALUES, KitError
-from mpikit.text.terminal import talk
+from mpikit.text.terminal import COMMAND, command_line, talk
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @shared_options
 @OUT_OPTION
+@VERSION_OPTION
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Turn a small values file into an MPIJob that trains a Vision Transformer.
@@ -40,8 +41,10 @@ for verb in (*OFFLINE, *CHORES, *VERBS):
 def main() -> int:
     """The exit code of a command line; errors.py has the table."""
     options = CommandContext()
+    for command in (cli, *cli.commands.values()):
+        command.help = (command.help or "").replace(COMMAND, command_line())
     try:
-        cli.main(obj=options, standalone_mode=False, prog_name="generate.py")
+        cli.main(obj=options, standalone_mode=False, prog_name=command_line().split()[-1])
     except SystemExit as exit_:
         return int(exit_.code or 0)
     except click.exceptions.Abort:
@@ -66,7 +69,8 @@ def main() -> int:
 def _help_of(error: click.ClickException) -> str:
     """The command whose help tells what was wrong."""
     context = getattr(error, "ctx", None)
-    return f"python {context.command_path if context else 'generate.py'}"
+    path = context.command_path if context else ""
+    return " ".join([command_line(), *path.split()[1:]])
 
 
 def _report(error: Exception, text: str, code: int, options: Options) -> int:

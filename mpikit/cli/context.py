@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mpikit.cli.options import ROOT, Options
+from mpikit.cli.options import Options
 from mpikit.cli.view import changed_values, headline, notes
 from mpikit.diagnostics import Fault
 from mpikit.errors import ValuesError, one_fault
+from mpikit.resources import ROOT
 from mpikit.text.terminal import talk
 
 if TYPE_CHECKING:  # --help needs none of them
@@ -54,7 +55,7 @@ class CommandContext(Options):
         from mpikit.config.values import overlay, read_layers
         from mpikit.text.redaction import keep_secrets_of
 
-        sources = read_layers(self.root, self.files, login(), self.user_file, self.profile)
+        sources = read_layers(self.root, self.files, login(), self.own_values if self.user_file else None, self.profile)
         values = overlay(sources, self.settings)
         keep_secrets_of(values.data)
         job, warnings = load_job(values)

@@ -51,7 +51,13 @@ def init(context: CommandContext, site: str | None, user: str | None) -> None:
     from mpikit.config.profiles import DEFAULT_PROFILE
     from mpikit.render.output import write_user_values
 
-    show(str(write_user_values(context.root, context.profile or site or DEFAULT_PROFILE, user or login())))
+    show(
+        str(
+            write_user_values(
+                context.root, context.own_values, context.profile or site or DEFAULT_PROFILE, user or login()
+            )
+        )
+    )
 
 
 @click.command()

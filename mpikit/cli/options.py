@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from mpikit.errors import one_fault
+from mpikit.resources import IS_CHECKOUT, USER_FILE, VALUES, version
+from mpikit.text.terminal import show
 from mpikit.text.units import seconds_of
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(eq=False)
@@ -22,7 +22,7 @@ class Options:
 
     files: list[str] = field(default_factory=list)
     settings: list[tuple[str, str]] = field(default_factory=list)
-    root: Path = ROOT / "values"
+    root: Path = VALUES
     user_file: bool = True
     profile: str | None = None
     smoke: bool = False
@@ -32,6 +32,14 @@ class Options:
     kubeconfig: str | None = None
     request_seconds: float | None = None
     debug: bool = False
+
+    @property
+    def own_values(self) -> Path:
+        """The user's own values file: that of the current folder; else, in a checkout, that of its values/."""
+        here = Path("values", USER_FILE)
+        if self.root == VALUES and (not IS_CHECKOUT or here.exists()):
+            return here
+        return self.root / USER_FILE
 
 
 def shared_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -159,6 +167,16 @@ SHARED = [
     ),
 ]
 
+
+def _show_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        show(f"vit-mpijob {version()}")
+        context.exit()
+
+
+VERSION_OPTION = click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
 
 OUT_OPTION = _option(
     "--out",

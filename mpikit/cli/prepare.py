@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mpikit.cli.context import CommandContext
-from mpikit.cli.options import ROOT, shared_options
+from mpikit.cli.options import shared_options
 from mpikit.errors import one_fault
+from mpikit.resources import ROOT
 from mpikit.text.terminal import show, show_data, talk
 from mpikit.trainer import DATASETS
 

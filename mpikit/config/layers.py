@@ -13,6 +13,7 @@ from typing import Any
 
 from mpikit.diagnostics import Fault
 from mpikit.errors import one_fault
+from mpikit.resources import USER_FILE
 from mpikit.text.input import STDIN, read_text
 from mpikit.text.nested import Key, dotted
 from mpikit.text.quoting import shown
@@ -21,7 +22,6 @@ from mpikit.text.yaml_scalars import Trap, finite, integer
 
 LOGIN = "login name"  # the source of a user that nobody wrote
 DEFAULT_FILE = "default.yaml"
-USER_FILE = "user.yaml"
 DEFAULT_LAYER, USER_LAYER = f"values/{DEFAULT_FILE}", f"values/{USER_FILE}"  # their names in messages
 
 _SPLIT_DOTS = re.compile(r"(?<!\\)\.")
@@ -38,10 +38,10 @@ class Layer:
 
 
 def find_file(root: Path, name: str) -> Path:
-    """A values file by its path, or by its bare name in values/."""
+    """A values file by its path; else a shipped one, by NAME or values/NAME."""
     path = Path(name)
-    if not os.path.lexists(path) and path.parent == Path() and os.path.lexists(root / name):
-        return root / name
+    if not os.path.lexists(path) and path.parent in (Path(), Path("values")) and os.path.lexists(root / path.name):
+        return root / path.name
     return path
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpikit.config.layers import DEFAULT_FILE, USER_FILE, Layer, file_layer
+from mpikit.config.layers import DEFAULT_FILE, Layer, file_layer
 from mpikit.diagnostics import Fault
 from mpikit.errors import ValuesError, one_fault
+from mpikit.resources import USER_FILE
 from mpikit.text.quoting import shown
 
 DEFAULT_PROFILE = "voyager"
@@ -72,7 +73,7 @@ def choose_profile(root: Path, own: Sequence[Layer], named: str | None) -> Choic
 
 def _unknown(root: Path, own: Sequence[Layer]) -> list[Fault]:
     """Each layer's `profile` must be one, also where another layer's is the one in use."""
-    found = []
+    found: list[Fault] = []
     for layer in own:
         if name := _value(layer, "profile"):
             try:

@@ -18,7 +18,6 @@ from typing import Any
 
 from mpikit.config.layers import (
     DEFAULT_FILE,
-    USER_FILE,
     USER_LAYER,
     Layer,
     file_layer,
@@ -31,6 +30,7 @@ from mpikit.config.layers import (
 from mpikit.config.profiles import choose_profile, is_profile
 from mpikit.diagnostics import Fault
 from mpikit.errors import one_fault
+from mpikit.resources import USER_FILE
 from mpikit.text.input import STDIN
 from mpikit.text.nested import Key, dotted
 from mpikit.text.strict_yaml import Document, Origin
@@ -84,8 +84,8 @@ def load_values(
     user_file: bool = True,
     profile: str | None = None,
 ) -> Values:
-    """Merge all layers. `settings` are (flag, key=value) pairs; `login` stands in for a missing user."""
-    return overlay(read_layers(root, files, login, user_file, profile), settings)
+    """Merge all layers of one folder. `settings` are (flag, key=value) pairs; `login` stands in for a missing user."""
+    return overlay(read_layers(root, files, login, root / USER_FILE if user_file else None, profile), settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Sources:
 
 
 def read_layers(
-    root: Path, files: Sequence[str] = (), login: str = "", user_file: bool = True, profile: str | None = None
+    root: Path, files: Sequence[str] = (), login: str = "", own_values: Path | None = None, profile: str | None = None
 ) -> Sources:
     """Read the files of all layers. Raises ValuesError for a file that cannot be read."""
     if not os.path.isdir(root):  # noqa: PTH112  Path.is_dir raises on a name that is too long
@@ -112,8 +112,8 @@ def read_layers(
     base = (file_layer(root / DEFAULT_FILE, root), login_layer(login))
     own = [stdin_layer() if name == STDIN else file_layer(find_file(root, name), root) for name in files]
     own = [layer for layer in own if layer.path != root / DEFAULT_FILE]  # it is the base already
-    if user_file and os.path.lexists(root / USER_FILE):
-        own.insert(0, file_layer(root / USER_FILE, root))
+    if own_values is not None and os.path.lexists(own_values):
+        own.insert(0, file_layer(own_values, root))
     return Sources(root, base, tuple(own), profile)
 
 
@@ -128,8 +128,13 @@ def overlay(sources: Sources, settings: Sequence[tuple[str, str]] = ()) -> Value
     values.data["profile"] = choice.name
     values.origins[("profile",)] = Origin(choice.layer.source)
     values.faults += choice.faults
-    values.notes += [*choice.notes, *_overridden(kept, choice.layer, sources.root)]
+    values.notes += [*_elsewhere(kept), *choice.notes, *_overridden(kept, choice.layer, sources.root)]
     return values
+
+
+def _elsewhere(own: Sequence[Layer]) -> list[str]:
+    """Name the values/user.yaml in use where it is not the one beside the profiles."""
+    return [f"{USER_LAYER}: {layer.path.absolute()}" for layer in own if layer.path == Path("values", USER_FILE)]
 
 
 def _overridden(own: Sequence[Layer], base: Layer, root: Path) -> list[str]:

@@ -8,7 +8,6 @@ import stat
 from pathlib import Path
 
 from mpikit.config.job import Job
-from mpikit.config.layers import USER_FILE
 from mpikit.config.profiles import profile_names
 from mpikit.config.types import DNS_LABEL
 from mpikit.errors import KitError, one_fault
@@ -16,7 +15,8 @@ from mpikit.render.folders import refuse_system_folder
 from mpikit.render.renderer import Rendered, render_user_values
 from mpikit.text.quoting import shown
 
-SCHEMA_LINE = "# yaml-language-server: $schema=values.schema.json\n"
+SCHEMA_FILE = "values.schema.json"
+SCHEMA_LINE = f"# yaml-language-server: $schema={SCHEMA_FILE}\n"
 """The first line of each file in values/: editors with a YAML language server check and complete what is typed."""
 
 
@@ -73,16 +73,17 @@ def _write_file(folder: Path, name: str, content: bytes, mode: int) -> None:
         raise
 
 
-def write_user_values(root: Path, profile: str, user: str) -> Path:
-    """Write values/user.yaml, which names a profile and the user. Raises KitError if there is one already."""
-    target = root / USER_FILE
+def write_user_values(root: Path, target: Path, profile: str, user: str) -> Path:
+    """Write `target`, which names a profile of `root` and the user. Raises KitError if there is one already."""
     known = profile_names(root)
     if profile not in known:
         raise one_fault("", f"{shown(profile)} is not a profile", f"one of {', '.join(known)}", "--profile")
     if user == "root" or not DNS_LABEL.fullmatch(user):
         raise one_fault("user", f"{shown(user)} is not a valid user name", "--user NAME (a-z, 0-9, -)", "--user")
-    text = SCHEMA_LINE + render_user_values(user, profile)
+    schema = SCHEMA_LINE if target.with_name(SCHEMA_FILE).exists() else ""
+    text = schema + render_user_values(user, profile)
     try:
+        target.parent.mkdir(exist_ok=True)
         with target.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:

@@ -24,10 +24,10 @@ from mpikit.config.prepare import Task
 from mpikit.errors import TemplateError
 from mpikit.render.context import manifest_words, user_file, variable
 from mpikit.render.payload import Payload, sha256_of, sha256_sums
+from mpikit.resources import TEMPLATES
 from mpikit.text.quoting import literal_dollars, sh_filter, yaml_filter, yaml_text
 from mpikit.trainer import EXIT_CODES
 
-TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 TASK_BACKOFF_LIMIT = 2  # an evicted pod is followed by another; what is wrong with the files stays wrong
 KIT_NAME_MAX = 200  # of the task's name; a ConfigMap's may have 253 characters
 CONFIG_MAP_MAX = 262_144  # bytes of all annotations of an object; kubectl apply keeps the whole object in one

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 from typing import TextIO
 
 from mpikit.text.redaction import redact
@@ -20,6 +21,16 @@ _UNSAFE = re.compile(
 _UNSAFE_IN_LOG = re.compile(_UNSAFE.pattern.replace("\x0b-\x1f", "\x0b\x0c\x0e-\x1f"))  # CR redraws a line
 _SGR = re.compile("\x1b\\[[0-9;:]{0,64}m")  # colours and weights; ECMA-48, 8.3.117
 _OWN_COLOURS = re.compile("\x1b\\[(?:0|31|32|33)m")  # those of display.painted
+
+
+COMMAND = "python generate.py"
+"""How messages name the command."""
+
+
+def command_line() -> str:
+    """How the user called the command: by the installed script's name, or as a file of the checkout."""
+    name = Path(sys.argv[0]).name
+    return name if name == "vit-mpijob" else COMMAND
 
 
 def visible(text: str) -> str:
@@ -90,7 +101,8 @@ def _except(kept: re.Pattern[str], unsafe: re.Pattern[str], text: str) -> str:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Write and flush; what the stream's encoding lacks is escaped too."""
+    """Write and flush; what the stream's encoding lacks is escaped too. Advice names the command that was called."""
+    text = text.replace(f"{COMMAND} ", f"{command_line()} ")
     encoding = getattr(stream, "encoding", None) or "utf-8"
     stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
     stream.flush()
