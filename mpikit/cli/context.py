@@ -76,7 +76,8 @@ class CommandContext(Options):
         """Say on stderr what the job is, which values were changed, and the warnings."""
         loaded = self.load()
         said = loaded.warnings if warnings is None else warnings
-        talk(headline(loaded.job), *changed_values(loaded.values), *notes(loaded.job, loaded.values), *said)
+        talk(headline(loaded.job), *changed_values(loaded.values), *loaded.values.notes)
+        talk(*notes(loaded.job, loaded.values), *said)
 
 
 def login() -> str:

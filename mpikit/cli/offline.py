@@ -102,6 +102,7 @@ def _check_values(context: CommandContext, target: Target) -> tuple[str, list[Fa
     except ValuesError as error:
         return "", list(error.faults), []
     values = loaded.values
+    talk(*values.notes)
     lines = [
         headline(loaded.job),
         *(f"  {key}: {value}  ({where})" for key, value, where in all_values(values)),

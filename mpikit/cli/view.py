@@ -130,7 +130,6 @@ def notes(job: Job, values: Values) -> Iterator[str]:
     """Choices that the user should know of."""
     from mpikit.config.layers import USER_LAYER
 
-    yield from values.notes
     for one in values.removed:
         if one.where.startswith((f"{USER_LAYER}:", "--")) or not one.where.startswith("values/"):
             yield f"removed: {one_line(dotted(one.key))} of {one.source}  ({one_line(one.where)})"

@@ -128,7 +128,7 @@ def overlay(sources: Sources, settings: Sequence[tuple[str, str]] = ()) -> Value
     values.data["profile"] = choice.name
     values.origins[("profile",)] = Origin(choice.layer.source)
     values.faults += choice.faults
-    values.notes += [*_elsewhere(kept), *choice.notes, *_overridden(kept, choice.layer, sources.root)]
+    values.notes += [*_elsewhere(kept), *choice.notes, *_overridden(kept, choice.layer)]
     return values
 
 
@@ -137,13 +137,13 @@ def _elsewhere(own: Sequence[Layer]) -> list[str]:
     return [f"{USER_LAYER}: {layer.path.absolute()}" for layer in own if layer.path == Path("values", USER_FILE)]
 
 
-def _overridden(own: Sequence[Layer], base: Layer, root: Path) -> list[str]:
+def _overridden(own: Sequence[Layer], base: Layer) -> list[str]:
     """Each key of values/user.yaml on which a profile that was named with -f has the last word."""
     mine = next((layer for layer in own if layer.source == USER_LAYER), None)
     if mine is None or not any(layer is base for layer in own):
         return []
-    theirs = dict(leaves(base.document.data))
-    keys = [key for key, value in leaves(mine.document.data) if any(_nested(key, other) for other in theirs)]
+    theirs = [("profile",), *(key for key, _ in leaves(base.document.data))]
+    keys = [key for key, _ in leaves(mine.document.data) if any(_nested(key, other) for other in theirs)]
     return [f"{base.source} overrides {dotted(key)} of {mine.document.origins.get(key, USER_LAYER)}" for key in keys]
 
 

@@ -180,11 +180,12 @@ def test_an_unknown_profile_is_an_error_that_names_the_known_ones(root: Path, tm
 
 
 def test_each_key_of_user_yaml_that_a_profile_overrides_is_listed(root: Path) -> None:
-    write(root, "user.yaml", "user: bob\ncards: 3\nnodes: 5\ntrain: {a: 2}\n")
+    write(root, "user.yaml", "user: bob\ncards: 3\nnodes: 5\ntrain: {a: 2}\nprofile: small\n")
     notes = load(root, "big.yaml").notes
     assert notes == [
         "values/big.yaml overrides cards of values/user.yaml:2:1",
         "values/big.yaml overrides nodes of values/user.yaml:3:1",
+        "values/big.yaml overrides profile of values/user.yaml:5:1",
     ]
     assert load(root).notes == []
 
