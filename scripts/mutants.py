@@ -31,6 +31,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     "text/yaml_scalars": _YAML_TESTS,
     "text/input": _LAYER_TESTS,
     "config/layers": _LAYER_TESTS,
+    "config/profiles": _LAYER_TESTS,
+    "config/values": _LAYER_TESTS,
     "validation/manifest": _MANIFEST_TESTS,
     "validation/mpijob": _MANIFEST_TESTS,
     "validation/lint": _MANIFEST_TESTS,
