@@ -60,7 +60,8 @@ def python_of_the_node(values: list[str]) -> Path | None:
 def test_a_job_runs_to_the_end_where_the_level_of_its_values_is_enforced(
     kube: Kube, enforced: Callable[[str], str], real_node_values: list[str], digits: Path, output: Path, level: str
 ) -> None:
-    namespace, words = enforced(level), settings(user="ada", dataset__subPath="null")
+    namespace, words = enforced(level), settings(user="ada", train__name="images", train__dataset="imagefolder")
+    words += settings(dataset='{"pvc": "datasets"}', output='{"pvc": "results"}')
     output.chmod(0o777)  # the user of runAsUser is not the owner
     folders = {"datasets": digits, "results": output}
     if python := python_of_the_node(real_node_values):
