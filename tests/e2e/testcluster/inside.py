@@ -104,12 +104,17 @@ class Inside:
             ("kwok", simulated.kwok),
         ):
             self.start(name, command(self.programs, self.state))
+        self.wait_for("MPIJobs to be served", self.mpijobs_served)  # the operator ends if they are not
         self.start("mpi-operator", control_plane.operator(self.programs, self.state, self.site.operator))
         self.create([*node.coredns_rights(), *simulated.objects(self.site)])
 
     def create(self, objects: list[simulated.Object]) -> None:
         """Create objects that do not exist yet."""
         self.kubectl("create", "-f", "-", text=simulated.as_list(objects))
+
+    def mpijobs_served(self) -> bool:
+        """Whether the API server knows the operator's type: it serves a type only some time after its definition."""
+        return bool(self.kubectl("get", "mpijobs.kubeflow.org", "-A", "-o", "json"))
 
     def nodes_ready(self) -> bool:
         """Whether the real node and all simulated ones are Ready."""
