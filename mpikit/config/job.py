@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model of a job: what the user says once, and every number that follows from it."""
+"""The model of a job: what the user says once, and the numbers that follow from it."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mpikit.config.nonroot import NONROOT_SSH_PORT, SSH_PORT, pod_security
-from mpikit.config.sections import Claim, EnvVar, Host, Launcher, Pod, Resources, RunPolicy, Source, Train, Worker
+from mpikit.config.sections import Claim, EnvVar, Host, Launcher, Resources, RunPolicy, Source, Train, Worker
 from mpikit.config.types import (
     LABEL_MAX,
     AnyText,
@@ -26,22 +24,12 @@ from mpikit.config.types import (
     Text,
     TreeMap,
 )
-from mpikit.devices import DEVICES, Device, release_named, synapse_image
-from mpikit.text.units import amount
-from mpikit.trainer import MEGA_PARAMETERS, PUBLISHED_NAMES
+from mpikit.devices import DEVICES, Device, release_named
+from mpikit.trainer import PUBLISHED_NAMES
 
-GRACE_SECONDS = 45  # the step in flight, an evaluation's batch, and the end of ranks and pod
-GRACE_SECONDS_PER_GIB = 20  # shared storage on a bad day: 50 MiB/s
 SMOKE_STEPS = 20  # enough to see data, cards, all-reduce and a checkpoint at work, a minute's charge
 
-
 FOLDERS = ("mydir", "scratch", "dataset", "pretrained", "output")  # the order of the upstream file
-
-# In the order of the upstream script, then the rest of Train in its own order.
-_UPSTREAM_ORDER = (
-    *("name", "dataset", "model_type", "num_steps", "eval_every"),
-    *("train_batch_size", "gradient_accumulation_steps", "img_size", "learning_rate", "autocast"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +55,7 @@ class Mount:
 
 
 class Job(Kube):
-    """One training job. Frozen; every other number of the manifest and of the scripts is a property of it."""
+    """One training job. Frozen; every other number of the manifest and of the scripts follows from it."""
 
     user: Label
     """Whose job it is: names, labels and, on a site that works so, namespace and paths follow from it."""
@@ -177,20 +165,6 @@ class Job(Kube):
         }
 
     @property
-    def own_annotations(self) -> dict[str, str]:
-        """What `status` and `logs` need to know of a job that they find on a cluster."""
-        source = self.output
-        place = (
-            source
-            if isinstance(source, str)
-            else f"claim {source.pvc} {source.sub_path or ''}".strip()
-            if source
-            else None
-        )
-        run = {"mpikit/num-steps": str(self.train.num_steps), "mpikit/run": self.train.name}
-        return run | ({"mpikit/output": place} if place else {})
-
-    @property
     def num_ranks(self) -> int:
         """nodes x cards."""
         return self.nodes * self.cards
@@ -216,51 +190,6 @@ class Job(Kube):
         return release_named(self.synapse) if self.synapse else None
 
     @property
-    def image_reference(self) -> str:
-        """`image`, else the public image of the SynapseAI release with its build."""
-        if self.image:
-            return self.image
-        assert self.release, "the rules refuse a job without an image"
-        return synapse_image(self.release, self.os)
-
-    @property
-    def cores_per_rank(self) -> int | None:
-        """Physical cores of a node / cards, rounded down (PE); None if the host is not known or splits unevenly."""
-        if not self.host or self.cards % self.host.sockets:
-            return None
-        return self.host.sockets * self.host.cores_per_socket // self.cards or None
-
-    @property
-    def ranks_per_socket(self) -> int:
-        """cards / sockets; only asked for when cores_per_rank is known."""
-        assert self.host
-        return self.cards // self.host.sockets
-
-    @property
-    def num_threads(self) -> int | None:
-        """Threads of a rank (OMP_NUM_THREADS): its cores, else its share of the CPU limit; None: torch decides."""
-        cpu = self.resources.limits.get("cpu")
-        if self.cores_per_rank or not cpu:
-            return self.cores_per_rank
-        return max(1, int(amount(cpu)) // self.cards)
-
-    @property
-    def worker_limits(self) -> dict[str, int | str]:
-        """Limits of a worker: its cards, then `resources`."""
-        device: dict[str, int | str] = {self.hardware.resource: self.cards} if self.hardware.resource else {}
-        return device | self.resources.limits
-
-    @property
-    def worker_requests(self) -> dict[str, int | str]:
-        """Requests of a worker: its limits, unless `resources.requests` says otherwise."""
-        return self.worker_limits | self.resources.requests
-
-    @property
-    def scripts_folder(self) -> str:
-        """Where the pods find setup.sh, run_vit.sh and the trainer."""
-        return "/mydir" if self.delivery == "mydir" else "/kit"
-
-    @property
     def folders(self) -> tuple[Mount, ...]:
         """The workers' folders, in the order of the upstream file."""
         inputs = (("mydir", self.mydir), ("dataset", self.dataset), ("pretrained", self.pretrained))
@@ -282,115 +211,10 @@ class Job(Kube):
         return f"{PUBLISHED_NAMES.get(model, model)}.npz" if self.pretrained else None
 
     @property
-    def trainer_flags(self) -> tuple[tuple[str, ...], ...]:
-        """The trainer's flags, each with its value; the three paths are the script's own."""
-        flags: dict[str, Any] = self.train.model_dump(exclude_none=True) | {"train_batch_size": self.rank_batch}
-        ordered = [name for name in _UPSTREAM_ORDER if name in flags]
-        ordered += [name for name in flags if name not in ordered]
-        return (*(_flag(name, flags[name]) for name in ordered), ("--device", self.hardware.trainer))
-
-    @property
-    def placement_unbound(self) -> tuple[str, ...]:
-        """The one form that Open MPI 4 and 5 both understand on any machine."""
-        return ("--map-by", f"ppr:{self.cards}:node", "--bind-to", "none")
-
-    @property
-    def placement_4(self) -> tuple[str, ...]:
-        """Each rank on cores of its own, as upstream asks Open MPI 4 for it."""
-        pattern = f"ppr:{self.ranks_per_socket}:socket:PE={self.cores_per_rank}"
-        return ("--bind-to", "core", "--map-by", pattern, "--rank-by", "core", "--report-bindings")
-
-    @property
-    def placement_5(self) -> tuple[str, ...]:
-        """The same for Open MPI 5, which says package for socket and cannot rank by core."""
-        pattern = f"ppr:{self.ranks_per_socket}:package:PE={self.cores_per_rank}"
-        return ("--bind-to", "core", "--map-by", pattern, "--rank-by", "slot", "--report-bindings")
-
-    @property
-    def own_key_folder(self) -> str | None:
-        """sshAuthMountPath, if ssh and sshd do not look there by themselves."""
-        return None if self.ssh_auth_mount_path == "/root/.ssh" else self.ssh_auth_mount_path
-
-    @property
-    def ssh_port(self) -> int:
-        """Port of the workers' sshd."""
-        return NONROOT_SSH_PORT if self.run_as_user else SSH_PORT
-
-    def pod_spec(self, pod: Pod) -> dict[str, Any]:
-        """More fields of a PodSpec: no token of the API server, what runAsUser asks for, then the user's own.
-
-        Nothing in the pods calls the API server: mpirun reaches the workers by ssh.
-        """
-        fields: dict[str, Any] = {"automountServiceAccountToken": False} | pod.pod_spec
-        if self.run_as_user:
-            fields["securityContext"] = pod_security(self.run_as_user) | (pod.pod_spec.get("securityContext") or {})
-        return fields
-
-    @property
-    def launcher_command(self) -> tuple[str, ...]:
-        """Command of the launcher's container."""
-        return ("bash", f"{self.scripts_folder}/run_vit.sh")
-
-    @property
-    def worker_command(self) -> tuple[str, ...]:
-        """Command of a worker's container."""
-        return ("bash", f"{self.scripts_folder}/worker.sh")
-
-    @property
-    def stop_command(self) -> tuple[str, ...]:
-        """Command of a worker's preStop hook."""
-        return (*self.worker_command, "stop")
-
-    @property
-    def checkpoint_gib(self) -> float:
-        """Size of a checkpoint: weights and SGD's momentum, or AdamW's two moments, 4 bytes each."""
-        copies = (3 if self.train.optimizer == "adamw" else 2) + (self.train.ema_decay is not None)
-        return MEGA_PARAMETERS[self.train.model_type] * 1e6 * 4 * copies / 2**30
-
-    @property
-    def grace_seconds(self) -> int:
-        """terminationGracePeriodSeconds, else GRACE_SECONDS + GRACE_SECONDS_PER_GIB x checkpoint_gib."""
-        derived = GRACE_SECONDS + math.ceil(GRACE_SECONDS_PER_GIB * self.checkpoint_gib)
-        return self.termination_grace_period_seconds or derived
-
-    @property
-    def stop_seconds(self) -> int:
-        """How long preStop waits for the ranks: the grace period less 5 s for sshd to end."""
-        return max(1, self.grace_seconds - 5)
-
-    @property
-    def trainer_location(self) -> str:
-        """Where below the scripts' folder Python finds the package vit."""
-        return "." if self.delivery == "mydir" else "vit.zip"
-
-    @property
-    def output_free_bytes(self) -> int:
-        """outputFreeGiB x 2^30."""
-        return int(self.output_free_gib * 2**30)
-
-    @property
-    def launcher_log(self) -> str:
-        """File in output/logs/ that keeps what the launcher said."""
-        return f"{self.job_name}.launcher.log"
-
-    @property
     def literal_env(self) -> dict[str, str]:
         """Variables whose values stand in the manifest: the device's and the user's."""
         own = {item.name: item.value or "" for item in self.env if item.value_from is None}
         return dict(self.hardware.environment) | own
-
-
-def _flag(name: str, value: object) -> tuple[str, ...]:
-    """A flag of the trainer as words: --autocast or --no-autocast for a boolean, --name value for the rest."""
-    match value:
-        case True:
-            return (f"--{name}",)
-        case False:
-            return (f"--no-{name}",)
-        case float():
-            return (f"--{name}", f"{value:g}" if float(f"{value:g}") == value else repr(value))
-        case _:
-            return (f"--{name}", str(value))
 
 
 def smoke_settings(job: Job) -> dict[str, str]:

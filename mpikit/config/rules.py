@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 from mpikit.config.job import Job
-from mpikit.config.nonroot import ROOT_HOME
 from mpikit.config.types import ENV_NAME, LABEL_MAX
 from mpikit.devices import OLDEST_SYNAPSE, SYNAPSE, release_named, version_key
 from mpikit.text.nested import Key
@@ -29,6 +28,8 @@ RESERVED_PREFIXES = ("OMPI_COMM_WORLD_", "PMIX_", "MPIKIT_")
 
 LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 LABEL_KEY = re.compile(rf"([a-z0-9][-a-z0-9.]{{0,252}}/)?{LABEL_VALUE.pattern}")
+
+ROOT_HOME = "/root"  # mode 0700 in every image: nothing that is mounted below it can be read without root
 
 # PodSpec fields that the template prints itself, and the key of the values to use instead.
 PRINTED_FIELDS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import json
 import os
 import sys
@@ -19,10 +20,18 @@ from jinja2.bccache import Bucket
 from pydantic import BaseModel
 
 from mpikit.config.job import Job
-from mpikit.config.nonroot import CONTAINER_SECURITY
 from mpikit.config.prepare import Task
 from mpikit.errors import TemplateError
-from mpikit.render.context import manifest_words, user_file, variable
+from mpikit.render.context import (
+    Metadata,
+    ScriptContext,
+    job_metadata,
+    launcher_pod,
+    task_labels,
+    task_pod,
+    user_file,
+    worker_pod,
+)
 from mpikit.render.payload import Payload, sha256_of, sha256_sums
 from mpikit.resources import TEMPLATES
 from mpikit.text.quoting import literal_dollars, sh_filter, yaml_filter, yaml_text
@@ -61,17 +70,21 @@ def render(job: Job, payload: Payload) -> Rendered:
     if job.delivery == "configmap":
         payload = payload.training()
     environment = _environment()
-    told = {"job": job, "exit_codes": EXIT_CODES}
-    scripts = {name: _render(environment, f"{name}.j2", told) for name in SCRIPTS}
+    words = {"job": job, "script": ScriptContext(job), "exit_codes": EXIT_CODES}
+    scripts = {name: _render(environment, f"{name}.j2", words) for name in SCRIPTS}
     texts = scripts | user_file(job)
     files = _encoded(texts) | dict(payload.files)
-    words = manifest_words(job, files)
+    kit = Metadata(f"{job.job_name}-kit-{sha256_of(files)[:10]}", job.namespace, job.own_labels)
+    sums = None
     manifests = {}
     if job.delivery == "configmap":
         zipped = base64.b64encode(payload.zipped()).decode()
         check_size(texts, zipped)
-        words |= {"scripts": texts, "trainer_zip": zipped}
-        manifests["configmap.yaml"] = _render(environment, "configmap.yaml.j2", words)
+        manifests["configmap.yaml"] = _config_map(environment, kit, texts, zipped)
+    else:
+        sums = hashlib.sha256(sha256_sums(files)).hexdigest()
+    pods = {"launcher": launcher_pod(job, kit.name, sums), "worker": worker_pod(job, kit.name, sums)}
+    words = {"job": job, "metadata": job_metadata(job), **pods}
     manifests["mpijob.yaml"] = _render(environment, "mpijob.yaml.j2", words)
     return Rendered(manifests, scripts, payload)
 
@@ -89,25 +102,25 @@ def check_size(texts: Mapping[str, str], zipped: str) -> None:
 def render_task(job: Job, task: Task, payload: Payload) -> str:
     """The manifests of a Job that does a task with the job's image, names, paths and the launcher's place."""
     environment = _environment()
-    names = job.own_labels | {"app.kubernetes.io/instance": task.name, "app.kubernetes.io/component": task.role}
-    # The folder of the scripts holds no vit/ of somebody else, and comes first on Python's path.
-    place = {"PYTHONPATH": f"{job.scripts_folder}/{job.trainer_location}", "PYTHONUNBUFFERED": "1"}
-    words: dict[str, Any] = {
-        "job": job,
-        "task": task,
+    labels = task_labels(job, task)
+    kit_name = f"{task.name[:KIT_NAME_MAX]}-kit-{sha256_of(payload.files)[:10]}"
+    words = {
+        "metadata": Metadata(task.name, job.namespace, labels | job.labels, job.annotations),
         "backoff_limit": TASK_BACKOFF_LIMIT,
-        "command": [literal_dollars(word) for word in (job.python, "-m", task.module, *task.inside)],
-        "variables": [*(variable(name, value) for name, value in place.items()), *job.env],
-        "folders": (*(mount for mount in job.folders if mount.name == "mydir"), *task.folders),
-        "kit_name": f"{task.name[:KIT_NAME_MAX]}-kit-{sha256_of(payload.files)[:10]}",
-        "labels": {"own": names, "job": names | job.labels, "launcher": names | job.launcher.labels},
-        "container_security": CONTAINER_SECURITY,
+        "pod": task_pod(job, task, kit_name),
     }
     manifests = [_render(environment, "job.yaml.j2", words)]
     if job.delivery == "configmap":
-        words |= {"scripts": user_file(job), "trainer_zip": base64.b64encode(payload.zipped()).decode()}
-        manifests.insert(0, _render(environment, "configmap.yaml.j2", words))
+        zipped = base64.b64encode(payload.zipped()).decode()
+        kit = Metadata(kit_name, job.namespace, labels)
+        manifests.insert(0, _config_map(environment, kit, user_file(job), zipped))
     return "---\n".join(manifests)
+
+
+def _config_map(environment: Environment, metadata: Metadata, texts: Mapping[str, str], zipped: str) -> str:
+    """The ConfigMap of scripts and trainer."""
+    words = {"metadata": metadata, "scripts": texts, "trainer_zip": zipped}
+    return _render(environment, "configmap.yaml.j2", words)
 
 
 def render_user_values(user: str, profile: str) -> str:
@@ -169,7 +182,7 @@ def _kube(part: BaseModel) -> dict[str, Any]:
     return part.model_dump(by_alias=True, exclude_none=True)
 
 
-def _render(environment: Environment, name: str, words: dict[str, Any]) -> str:
+def _render(environment: Environment, name: str, words: Mapping[str, Any]) -> str:
     try:
         return environment.get_template(name).render(words)
     except (JinjaError, ValueError) as error:

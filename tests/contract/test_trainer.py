@@ -20,6 +20,7 @@ from mpikit.config.loader import load_job
 from mpikit.config.sections import Train
 from mpikit.config.values import load_values
 from mpikit.errors import ValuesError
+from mpikit.render.context import ScriptContext
 from mpikit.trainer import EXIT_CODES, PATCHES
 from vit import config
 from vit.config import Config, parse_args
@@ -94,7 +95,7 @@ def test_what_the_kit_takes_the_trainer_takes(values_root: Path, train: dict[str
         job, _warnings = load_job(load_values(values_root, ("cpu.yaml",), [*flags, *settings]))
     except ValuesError:
         return
-    words = [word for flag in job.trainer_flags for word in flag]
+    words = [word for flag in ScriptContext(job).trainer_flags for word in flag]
     parse_args([*words, "--data_path", "/dataset", "--output_dir", "/output"])
 
 
@@ -124,7 +125,7 @@ def test_the_flags_that_are_rendered_mean_to_the_trainer_what_the_values_say(
     make_job: Callable[..., Job], name: str
 ) -> None:
     job = make_job("train.autocast=false", "train.weight_decay=0.1", files=(f"{name}.yaml",))
-    words = [word for flag in job.trainer_flags for word in flag]
+    words = [word for flag in ScriptContext(job).trainer_flags for word in flag]
     parsed = parse_args([*words, "--data_path", "/dataset", "--output_dir", "/output"])
     for field, value in job.train.model_dump(exclude_none=True).items():
         assert getattr(parsed, field) == value, field

@@ -24,6 +24,7 @@ from mpikit.config.loader import load_job
 from mpikit.config.values import load_values
 from mpikit.errors import ValuesError
 from mpikit.local import AGENT
+from mpikit.render.context import ScriptContext
 from mpikit.render.payload import Payload
 from mpikit.render.renderer import Rendered, render
 from tests.support.hostile.cases import random_text
@@ -96,9 +97,10 @@ def staged(folder: Path, job: Job, rendered: Rendered) -> Stage:
 
 def arrivals(job: Job, made: Stage) -> Iterator[tuple[str, list[str], list[str]]]:
     """What reached each program (its name, the words), and what the model says that should."""
-    kit, rank = str(made.folder / "kit"), [word for flag in job.trainer_flags for word in flag]
+    script = ScriptContext(job)
+    kit, rank = str(made.folder / "kit"), [word for flag in script.trainer_flags for word in flag]
     own_names = [word for name in job.literal_env for word in ("-x", name)]
-    placed = ["--hostfile", str(made.folder / "hostfile"), "-np", str(job.num_ranks), *job.placement_unbound]
+    placed = ["--hostfile", str(made.folder / "hostfile"), "-np", str(job.num_ranks), *script.placement_unbound]
     flags = [*rank, "--output_dir", str(made.folder / "output")]
     passed = ["-x", "MASTER_ADDR", "-x", "MASTER_PORT", "-x", "MPIKIT_ATTEMPT", *own_names]
     command = [*placed, *passed, "bash", f"{kit}/rank.sh", *flags]

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from mpikit.config.job import Job, Mount
 from mpikit.config.sections import Pod
+from mpikit.render.context import ScriptContext, image_of, job_metadata, pod_fields
 
 Object = dict[str, Any]
 
@@ -18,7 +19,7 @@ def mpijob(job: Job, kit_name: str) -> Object:
     metadata: Object = {
         "name": job.job_name,
         "labels": job.own_labels | job.labels,
-        "annotations": job.own_annotations | job.annotations,
+        "annotations": job_metadata(job).annotations,
     }
     if job.namespace:
         metadata["namespace"] = job.namespace
@@ -62,8 +63,8 @@ def _template(job: Job, pod: Pod, container: Object, folders: tuple[Mount, ...],
         }
     )
     spec = named | {
-        "terminationGracePeriodSeconds": job.grace_seconds,
-        **job.pod_spec(pod),
+        "terminationGracePeriodSeconds": ScriptContext(job).grace_seconds,
+        **pod_fields(job, pod),
         "containers": [container],
         "volumes": [kit, *(_volume(folder) for folder in folders), *pod.volumes, *own_memory],
     }
@@ -96,7 +97,7 @@ def _container(job: Job, name: str, command: tuple[str, ...], env: list[Object],
     kit = {"name": "kit", "mountPath": "/kit", "readOnly": True}
     return own | {
         "name": name,
-        "image": job.image_reference,
+        "image": image_of(job),
         "command": list(command),
         "volumeMounts": [kit, *mounts],
     }
@@ -104,7 +105,7 @@ def _container(job: Job, name: str, command: tuple[str, ...], env: list[Object],
 
 def _launcher(job: Job) -> Object:
     mounts = [*(_mount(folder) for folder in job.launcher_folders), *job.launcher.volume_mounts]
-    container = _container(job, "launcher", job.launcher_command, _literal(job), mounts)
+    container = _container(job, "launcher", ("bash", "/kit/run_vit.sh"), _literal(job), mounts)
     return container | {"resources": _kube(job.launcher.resources)}
 
 
@@ -112,12 +113,14 @@ def _worker(job: Job) -> Object:
     sourced = [_kube(item) for item in job.env if item.value_from is not None]
     memory = [] if job.host_ipc else [{"name": "shm", "mountPath": "/dev/shm"}]
     mounts = [*(_mount(folder) for folder in job.folders), *job.worker.volume_mounts, *memory]
-    container = _container(job, "worker", job.worker_command, [*_literal(job), *sourced], mounts)
+    cards = {job.hardware.resource: job.cards} if job.hardware.resource else {}
+    limits = cards | job.resources.limits
+    container = _container(job, "worker", ("bash", "/kit/worker.sh"), [*_literal(job), *sourced], mounts)
     return container | {
         **_without_empty({"envFrom": job.env_from}),
-        "readinessProbe": {"tcpSocket": {"port": job.ssh_port}, "periodSeconds": 1},
-        "lifecycle": {"preStop": {"exec": {"command": list(job.stop_command)}}},
-        "resources": {"limits": dict(job.worker_limits), "requests": dict(job.worker_requests)},
+        "readinessProbe": {"tcpSocket": {"port": ScriptContext(job).ssh_port}, "periodSeconds": 1},
+        "lifecycle": {"preStop": {"exec": {"command": ["bash", "/kit/worker.sh", "stop"]}}},
+        "resources": {"limits": limits, "requests": limits | job.resources.requests},
     }
 
 

@@ -16,6 +16,7 @@ from mpikit.config.job import Job
 from mpikit.config.prepare import data_task, source_of, weights_task
 from mpikit.config.pretrained import FILES, VARIANTS
 from mpikit.preflight.storage_probe import items
+from mpikit.render.context import image_of
 from mpikit.render.renderer import render_task
 from mpikit.trainer import MEGA_PARAMETERS
 from tests.conftest import STUB, Command
@@ -76,7 +77,7 @@ def test_the_job_has_the_values_image_account_place_and_folder(make_job: Callabl
     (container,) = pod["containers"]
     assert (manifest["metadata"]["namespace"], pod["serviceAccountName"]) == ("ada-restricted", "ada")
     assert pod["nodeSelector"] == {"brightcomputing.com/node-category": "compute"}
-    assert container["image"] == job.image_reference
+    assert container["image"] == image_of(job)
     assert container["command"][:3] == ["python3", "-m", "vit.fetch"]
     assert {"name": "https_proxy", "value": "http://proxy:3128"} in container["env"]
     assert {"name": "PYTHONPATH", "value": "/kit/vit.zip"} in container["env"]

@@ -18,6 +18,7 @@ import pytest
 
 from mpikit.config.job import Job
 from mpikit.local import AGENT
+from mpikit.render.context import ScriptContext
 from mpikit.render.payload import Payload
 from mpikit.render.renderer import SCRIPTS, render
 from tests.support.stage import Stage
@@ -39,7 +40,7 @@ def test_the_trainers_arguments_arrive_as_the_model_says(stage: Callable[..., St
     made = stage("nodes=2", f"train.name={HOSTILE}")
     made.program("printf '%s\\0' \"$@\"")
     words = made.run().stdout.decode().split("\0")[:-1]
-    flags = [word for flag in made.job.trainer_flags for word in flag]
+    flags = [word for flag in ScriptContext(made.job).trainer_flags for word in flag]
     start = words.index("bash") + 2
     assert words[start : start + len(flags)] == flags
     assert HOSTILE in words
