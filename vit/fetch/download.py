@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from vit.errors import DataError, LockedError, NetworkError, StorageError
 from vit.fetch.http import Answer, Changed, Passing, Remote, Stated
-from vit.files import CHUNK_BYTES, KINDS, Checksum, sync_folder, write_atomic
+from vit.files import file_checksum, sync_folder, write_atomic
 
 PROGRESS_BYTES = 2**20  # a try that brought this much counts as none
 LONGEST_PAUSE_SECONDS = 60.0
@@ -214,7 +214,7 @@ class Download:
 
         A server may keep the ETag of a file that it changes, so that the rest of another file would be appended.
         """
-        checked = self.sha256 or self.md5 or known.md5 or known.crc32c or self.target.suffix in CHECKED_WITHIN
+        checked = self.sha256 or self.md5 or known.md5 or self.target.suffix in CHECKED_WITHIN
         return bool(checked and known.version) and (known.size is None or size < known.size)
 
     def _check_size(self, size: int) -> None:
@@ -280,23 +280,16 @@ class Download:
 
     def _wrong_checksum(self, path: Path) -> str | None:
         """How a file differs from the checksum that is known best; None if it does not, or none is known."""
-        given = {kind: value for kind, value in (("sha256", self.sha256), ("md5", self.md5)) if value}
-        stated = {kind: value for kind, value in (("md5", self.stated.md5), ("crc32c", self.stated.crc32c)) if value}
-        for kind, value in (given or dict(list(stated.items())[:1])).items():
-            checksum = self._sum(path, KINDS[kind]())
-            self.tell(f"{checksum.name} {checksum.hexdigest()}")
-            if checksum.hexdigest() != value:
-                return f"{checksum.name} {checksum.hexdigest()}, not {value}"
-        if not given and not stated:
-            self.tell("the server states no checksum")
+        md5 = self.md5 or (None if self.sha256 else self.stated.md5)
+        known = [(name, value) for name, value in (("SHA-256", self.sha256), ("MD5", md5)) if value]
+        for name, value in known:
+            found = file_checksum(path, name.replace("-", ""))
+            self.tell(f"{name} {found}")
+            if found != value:
+                return f"{name} {found}, not {value}"
+        if not known:
+            self.tell("the server states no MD5")
         return None
-
-    @staticmethod
-    def _sum(path: Path, checksum: Checksum) -> Checksum:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                checksum.update(chunk)
-        return checksum
 
     def _put_in_place(self, file: BinaryIO) -> None:
         try:

@@ -35,7 +35,6 @@ class Stated:
     etag: str | None = None
     modified: str | None = None
     md5: str | None = None
-    crc32c: str | None = None
 
     @property
     def version(self) -> str | None:
@@ -204,7 +203,7 @@ def checked_url(url: str) -> str:
 
 
 def _stated(headers: Message) -> Stated:
-    """Content-Length, ETag, Last-Modified, and checksums as Google Cloud Storage and RFC 1864 state them."""
+    """Content-Length, ETag, Last-Modified, and the MD5 as Google Cloud Storage and RFC 1864 state it."""
     hashes: dict[str, str] = {}
     for line in headers.get_all("x-goog-hash", []):
         for item in line.split(","):
@@ -216,18 +215,17 @@ def _stated(headers: Message) -> Stated:
         size=int(length) if length.isdigit() and not partial else None,
         etag=headers.get("ETag"),
         modified=headers.get("Last-Modified"),
-        md5=_hex(hashes.get("md5") or (None if partial else headers.get("Content-MD5")), 16),
-        crc32c=_hex(hashes.get("crc32c"), 4),
+        md5=_hex(hashes.get("md5") or (None if partial else headers.get("Content-MD5"))),
     )
 
 
-def _hex(value: str | None, num_bytes: int) -> str | None:
-    """A checksum in base64 as hex; None if it is none."""
+def _hex(value: str | None) -> str | None:
+    """An MD5 in base64 as hex; None if it is none."""
     try:
         packed = base64.b64decode(value or "", validate=True)
     except (binascii.Error, ValueError):
         return None
-    return packed.hex() if len(packed) == num_bytes else None
+    return packed.hex() if len(packed) == 16 else None
 
 
 def _retry_after(headers: Message) -> float:

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from vit.errors import ConfigError, DataError, LockedError, StorageError
-from vit.files import CHUNK_BYTES, Md5, sync_folder, write_atomic
+from vit.files import CHUNK_BYTES, sync_folder, write_atomic
 
 MANIFEST, STAGE, LOCK = "MANIFEST.json", ".preparing", ".prepare.lock"
 FORMAT = 1
@@ -176,7 +177,7 @@ class Staging:
 
     def _md5(self, path: Path) -> str | None:
         """The MD5; None if a stop came first."""
-        digest = Md5()
+        digest = hashlib.md5(usedforsecurity=False)
         with path.open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
                 if self.stop.is_set():
