@@ -53,12 +53,6 @@ def bench_python() -> str:
     return str(python)
 
 
-def turbojpeg() -> str:
-    """The library to crop with; the script says what is missing to build it."""
-    made = subprocess.run([str(ROOT / "scripts/turbojpeg")], text=True, stdout=subprocess.PIPE)
-    return made.stdout.strip() or "not built"
-
-
 @dataclass
 class Measured:
     """One loader's processes and what they have taken."""
@@ -108,8 +102,7 @@ def loaders(python: str, folder: Path, cores: int) -> Iterator[list[Measured]]:
 
 
 def start(python: str, key: str, folder: Path, count: int) -> Iterator[subprocess.Popen[str]]:
-    """The processes of one loader; ours crop by the library that scripts/turbojpeg builds, or by none."""
-    library = turbojpeg() if key == "crop" else ""
+    """The processes of one loader; ours crop by the library that VIT_TURBOJPEG names or the system has, or by none."""
     common = {
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
@@ -118,7 +111,7 @@ def start(python: str, key: str, folder: Path, count: int) -> Iterator[subproces
     }
     words = [python, str(ROOT / "bench/input_sides.py"), key, str(folder)]
     for _ in range(count):
-        environment = os.environ | common | {"VIT_TURBOJPEG": library}
+        environment = os.environ | common | ({} if key == "crop" else {"VIT_TURBOJPEG": ""})
         yield subprocess.Popen(words, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 

@@ -283,7 +283,7 @@ def main() -> None:
         print(f"{side.package} is not installed", flush=True)
         return
     if key == "crop" and cropper().turbo is None:
-        print(cropper().remark, flush=True)
+        print(cropper().remark or "no libjpeg-turbo 3 is installed, and VIT_TURBOJPEG names none", flush=True)
         return
     import torch
 
