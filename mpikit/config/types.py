@@ -182,7 +182,6 @@ _SHARE = r"(0(\.\d+)?|\.\d+|1(\.0+)?)"
 MEAN = re.compile(rf"inception|imagenet|{_SHARE},{_SHARE},{_SHARE}")
 STD = re.compile("inception|imagenet|" + ",".join([rf"(?=[\d.]*[1-9]){_SHARE}"] * 3))  # tests compare both likewise
 RAND_AUGMENT = re.compile(r"rand(-(m|n|p|mstd|mmax|inc)\d+(\.\d+)?)*")  # a test compares it with the trainer's own
-Tree = Annotated[Any, AfterValidator(_tree)]
 TreeMap = Annotated[dict[str, Any], AfterValidator(_tree)]
 Count = Annotated[int, BeforeValidator(_plain_number), Field(ge=1, le=INT32_MAX)]
 Natural = Annotated[int, BeforeValidator(_plain_number), Field(ge=0, le=INT32_MAX)]

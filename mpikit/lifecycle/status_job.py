@@ -13,12 +13,6 @@ from mpikit.text.nested import at
 from mpikit.text.units import duration
 from mpikit.trainer import EXIT_CODES
 
-VERDICTS = (
-    *("Rejected", "Pending", "Unschedulable", "Pulling", "ImagePullFailed", "Starting", "Running", "Retrying"),
-    *("Stalled", "Suspended", "Succeeded", "Failed", "Evicted", "Deleted", "Unknown"),
-)
-"""The closed set; Retrying is followed by k/n, the failures of the launcher so far and how many it may have."""
-
 
 def deleted(snapshot: Snapshot) -> Finding | None:
     job = snapshot.job

@@ -183,6 +183,6 @@ def _pod(job: Job, template: Object, spec: Mapping[str, Any], role: str) -> Obje
 
 
 def _refused_pod(name: str, role: str, refusal: str, meaning: Refusal) -> Check:
-    words = refusal.removeprefix("the cluster refuses: ").partition(" is forbidden: ")[2] or refusal
+    words = refusal.partition(" is forbidden: ")[2] or refusal
     fix = _INVALID if meaning.reason == "InvalidPod" else meaning.advice
-    return Check(name, "fault", f"{role.lower()} pods are refused: {words.removeprefix('the cluster refuses: ')}", fix)
+    return Check(name, "fault", f"{role.lower()} pods are refused: {words}", fix)

@@ -23,7 +23,6 @@ DAMAGE = (  # what tarfile, numpy and a pickle's content can raise
     *(OSError, EOFError, ArithmeticError, ValueError, LookupError, TypeError, AttributeError, RecursionError),
     *(zlib.error, lzma.LZMAError, tarfile.TarError),
 )
-SPLITS = ("train", "val")
 
 FASHION_CLASSES = (  # the authors' README; the files hold numbers only
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),

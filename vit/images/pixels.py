@@ -21,7 +21,6 @@ Array = np.ndarray[Any, np.dtype[np.uint8]]
 
 DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
 DEEP_FORMATS = ("PNG", "TIFF", "PPM", "JPEG2000")
-WHITE = 2**16 - 1
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # TIFF 6.0
 
 

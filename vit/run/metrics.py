@@ -29,9 +29,6 @@ METRICS: dict[str, str] = {
 }
 """One row a key, in the order of the line. A value is null when it was not measured, never 0 instead."""
 
-TIMING_SUFFIXES = ("_seconds", "_per_second", "_gib", "mfu_percent")
-"""Keys with these endings may differ between two runs that are otherwise bit-identical."""
-
 MetricValue = float | int | None
 
 

@@ -15,7 +15,6 @@ SYNTAX = "check the quotes, the colon and the indent of this line and of the one
 FLAT = "write less: a values file is a page of text"
 SHARED = "write values out; anchors and aliases are not read, here and below"
 TAG = "take the tag out; quote the value to make it text"
-CONTROL = "v:1:4", "", "a control character (U+{:04X})", 'take it out, or write "{}"'
 PLAIN = "write a decimal number without leading zeros, or "
 QUOTED = '"{}" in quotes if text is meant'
 
