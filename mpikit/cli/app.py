@@ -13,6 +13,7 @@ from mpikit.cli.jobs import VERBS
 from mpikit.cli.offline import OFFLINE, render_verb
 from mpikit.cli.options import OUT_OPTION, VERSION_OPTION, Options, shared_options
 from mpikit.cli.prepare import CHORES
+from mpikit.diagnostics import with_fix
 from mpikit.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NO, EXIT_VALUES, KitError
 from mpikit.text.terminal import COMMAND, command_line, talk
 
@@ -50,19 +51,18 @@ def main() -> int:
     except click.exceptions.Abort:
         return EXIT_INTERRUPTED
     except click.ClickException as error:
-        return _report(
-            error, f"{error.format_message()}\n  fix: {_help_of(error)} --help shows the options", EXIT_VALUES, options
-        )
+        fix = f"{_help_of(error)} --help shows the options"
+        return _report(error, error.format_message(), fix, EXIT_VALUES, options)
     except KitError as error:
-        return _report(error, str(error), error.exit_code, options)
+        return _report(error, error.message, error.hint, error.exit_code, options)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of stdout has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_NO
     except Exception as error:
-        text = f"internal error: {type(error).__name__}: {error}\n  fix: report it, with what --debug prints"
-        return _report(error, text, EXIT_INTERNAL, options)
+        text = f"internal error: {type(error).__name__}: {error}"
+        return _report(error, text, "report it, with what --debug prints", EXIT_INTERNAL, options)
     return 0
 
 
@@ -73,10 +73,10 @@ def _help_of(error: click.ClickException) -> str:
     return " ".join([command_line(), *path.split()[1:]])
 
 
-def _report(error: Exception, text: str, code: int, options: Options) -> int:
+def _report(error: Exception, text: str, fix: str, code: int, options: Options) -> int:
     if options.debug:
         import traceback
 
         talk("".join(traceback.format_exception(error)))
-    talk(text)
+    talk(with_fix(text, fix))
     return code

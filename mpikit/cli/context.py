@@ -135,7 +135,7 @@ class Session:
         snapshot = read_snapshot(self.cluster, self.namespace, name)
         if snapshot.job is None and not snapshot.pods and not snapshot.events:
             fix = f"python generate.py list -n {self.namespace} shows what is there"
-            raise NotFound(f"there is no MPIJob {name} in namespace {self.namespace}\n  fix: {fix}")
+            raise NotFound(f"there is no MPIJob {name} in namespace {self.namespace}", fix)
         return status_of(snapshot, SILENT_SECONDS if silent_seconds is None else silent_seconds)
 
 

@@ -71,7 +71,7 @@ def find(cluster: Cluster, kind: Kind, namespace: str | None, name: str) -> Obje
     try:
         return read(cluster, kind, namespace, name)
     except NotFound as missing:
-        if missing.kind == "the API itself":  # the whole API group is missing, not the object
+        if missing.no_api:
             raise
         return None
 
@@ -214,7 +214,7 @@ def delete(cluster: Cluster, kind: Kind, namespace: str, name: str, uid: str, ve
     try:
         cluster.json(Call("DELETE", kind.path(namespace, name), body=body))
     except (NotFound, Conflict) as error:  # Conflict: another object has the name by now
-        if isinstance(error, NotFound) and error.kind == "the API itself":
+        if isinstance(error, NotFound) and error.no_api:
             raise
         return False
     return True

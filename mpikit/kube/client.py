@@ -148,7 +148,7 @@ class Cluster:
             if not call.repeatable:
                 raise Unknown(f"{call.method} {call.path}: the answer is not an API server's; it may have been done")
             fix = "look at the server's address in kubeconfig, and for a proxy or a log-in page in between"
-            raise Unreachable(f"{self.server} does not answer as an API server does\n  fix: {fix}")
+            raise Unreachable(f"{self.server} does not answer as an API server does", fix)
         return value
 
     @contextlib.contextmanager
@@ -270,7 +270,7 @@ class Cluster:
         fix = "kubectl cluster-info; look at --context, the network, VPN or proxy"
         if broken.hopeless:
             fix = "correct the cluster's entry in kubeconfig: server, certificate-authority, or the proxy in between"
-        return Unreachable(f"the API server {self.server} is out of reach: {reason}\n  fix: {fix}")
+        return Unreachable(f"the API server {self.server} is out of reach: {reason}", fix)
 
     def _refused(self, call: Call, answer: Answer) -> tuple[ClusterError, bool, float | None]:
         """What a status of 400 or more means: the error, whether to try again, and the pause the server asks for."""
@@ -282,22 +282,22 @@ class Cluster:
             case 401:
                 fix = "log in again; kubectl get pods must work first"
                 return (
-                    Forbidden(f"{self.server} does not accept your credentials ({message})\n  fix: {fix}"),
+                    Forbidden(f"{self.server} does not accept your credentials ({message})", fix),
                     False,
                     None,
                 )
             case 403:
                 return Forbidden(message), False, None
             case 404:
-                kind = str((told.get("details") or {}).get("kind") or ("" if told else "the API itself"))
-                return NotFound(message, kind), False, None
+                missing = NotFound(message)
+                missing.kind, missing.no_api = str((told.get("details") or {}).get("kind") or ""), not told
+                return missing, False, None
             case 409:
                 return Conflict(message), False, None
             case 410:
                 return Gone(message), False, None
             case 429:
-                text = f"{self.server} is too busy ({message})\n  fix: try again later"
-                return Unreachable(text), True, wait
+                return Unreachable(f"{self.server} is too busy ({message})", "try again later"), True, wait
             case status if status >= 500:
                 if not call.repeatable:
                     return (
@@ -305,7 +305,7 @@ class Cluster:
                         False,
                         None,
                     )
-                return Unreachable(f"{self.server} fails: HTTP {status}: {message}\n  fix: try again later"), True, wait
+                return Unreachable(f"{self.server} fails: HTTP {status}: {message}", "try again later"), True, wait
         return ClusterError(message), False, None
 
     def _authorization(self) -> dict[str, str]:
@@ -333,7 +333,7 @@ class Cluster:
                 self.namespace = NAMESPACE_FILE.read_text().strip() if NAMESPACE_FILE.exists() else "default"
             else:
                 fix = "--kubeconfig FILE, or set KUBECONFIG as for kubectl"
-                raise Unreachable(f"no kubeconfig: {named} is not there\n  fix: {fix}")
+                raise Unreachable(f"no kubeconfig: {named} is not there", fix)
             if not configuration.verify_ssl:
                 warnings.filterwarnings("ignore", category=failures.InsecureRequestWarning)
             if configuration.proxy in getproxies().values() and is_here(configuration.host):

@@ -57,4 +57,4 @@ def own_errors(where: str) -> Iterator[None]:
         root.removeHandler(handler)
     if heard:
         reason = redact(" ".join(heard[-1].split()))
-        raise Unreachable(f"{where}: {reason}\n  fix: kubectl config view, kubectl get pods: both must work first")
+        raise Unreachable(f"{where}: {reason}", "kubectl config view, kubectl get pods: both must work first")

@@ -75,7 +75,7 @@ def delete_job(
     found = find_belongings(cluster, namespace, name)
     if not (found.job or found.launcher or found.pods or found.configs):
         fix = f"python generate.py list -n {namespace} shows what is there"
-        raise NotFound(f"there is no MPIJob {name} in namespace {namespace}, and nothing is left of one\n  fix: {fix}")
+        raise NotFound(f"there is no MPIJob {name} in namespace {namespace}, and nothing is left of one", fix)
     if user is not None and (others := sorted(found.users - {user})):
         raise _not_yours(name, others[0], user)
     held = sum(pod.held_cards for pod in found.pods)
@@ -168,4 +168,4 @@ def _orphans_removed(cluster: Cluster, namespace: str, launcher: Object | None, 
 def _not_gone(namespace: str, name: str, pods: list[Pod], waited: float) -> Timeout:
     left = ", ".join(f"{pod.name} on {pod.node or 'no node'}" for pod in pods) or f"MPIJob {name}"
     fix = f"wait on: python generate.py wait {name} -n {namespace} --for deleted; a node that is lost keeps its pods"
-    return Timeout(f"deleted, but after {duration(waited)} there still is {left}\n  fix: {fix}")
+    return Timeout(f"deleted, but after {duration(waited)} there still is {left}", fix)

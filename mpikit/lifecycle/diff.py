@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mpikit.errors import ClusterError
+from mpikit.errors import ClusterError, NotFound
 from mpikit.kube.answers import Object
 from mpikit.kube.api import CONFIG_MAP, MPIJOB, apply, find, kind_of, merge_patch, with_metadata
 from mpikit.kube.client import Cluster
@@ -53,17 +53,17 @@ class Change:
 
 def explained(error: ClusterError, manifest: Object, namespace: str) -> ClusterError:
     """The server's refusal with what can be done about it; nothing has been made yet."""
-    text, name = str(error), manifest["metadata"]["name"]
-    if "\n  fix:" in text:
+    if error.hint:
         return error
+    name = manifest["metadata"]["name"]
     fix = "python generate.py doctor looks at everything that the job needs"
-    if "namespaces" in text and "not found" in text:
+    if isinstance(error, NotFound) and error.kind == "namespaces":
         fix = f"set namespace: (now {namespace}), or have it made: kubectl create namespace {namespace}"
-    elif "cannot" in text:
+    elif "cannot" in error.message:
         fix = (
             f"ask for the ClusterRole kubeflow-mpijobs-edit in namespace {namespace}; the built-in edit has no MPIJobs"
         )
-    return type(error)(f"{manifest['kind']} {name} is refused: {text}\n  fix: {fix}; nothing was made")
+    return type(error)(f"{manifest['kind']} {name} is refused: {error.message}", f"{fix}; nothing was made")
 
 
 def changes(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> list[Change]:

@@ -77,7 +77,7 @@ class ContainerLog:
             try:
                 found = self.half.add(piece)
             except ValueError as error:
-                raise ClusterError(f"the log of {self.path}: {error}\n  fix: kubectl logs shows it as it is") from error
+                raise ClusterError(f"the log of {self.path}: {error}", "kubectl logs shows it as it is") from error
             yield from found
 
     def rest_of(self) -> Iterator[bytes]:

@@ -91,7 +91,7 @@ class JobLog:
             yield from _drained(self._log_of(pods[-2]))
         else:
             fix = f"python generate.py logs {self.name} -n {self.namespace} shows its only attempt"
-            raise JobError(f"{self.wanted} of {self.name} was not started before\n  fix: {fix}")
+            raise JobError(f"{self.wanted} of {self.name} was not started before", fix)
 
     def _followed(self, tail: int | None) -> Iterator[bytes]:
         """Every attempt from the present one on, until the job has ended."""
@@ -192,14 +192,14 @@ class JobLog:
             if not looked_at or now - looked_at >= TELL_SECONDS:
                 looked_at, status = now, self._status()
                 if status.verdict == "Rejected" and status.reason == "ValidationError":
-                    raise JobError(f"{self.name} has no pods: {status.message}\n  fix: {status.advice}")
+                    raise JobError(f"{self.name} has no pods: {status.message}", status.advice)
                 if status.verdict != told:
                     told = status.verdict
                     self.tell(f"waiting for {self.wanted} of {self.name}: {status.verdict}: {status.message}")
             if deadline is not None and now >= deadline:
                 status = self._status()
                 text = f"{self.wanted} of {self.name} has no lines yet: {status.verdict}: {status.message}"
-                raise Timeout(f"{text}\n  fix: {status.advice}; with -f the wait has no end")
+                raise Timeout(text, f"{status.advice}; with -f the wait has no end")
             self.cluster.sleep(LOOK_SECONDS)
 
     def _look(self, done: set[str]) -> tuple[bool, list[Pod]]:
@@ -207,7 +207,7 @@ class JobLog:
         ended = self._ended()
         if not done and ended and self.last_job is None:
             fix = f"python generate.py list -n {self.namespace} shows what is there"
-            raise NotFound(f"there is no MPIJob {self.name} in namespace {self.namespace}\n  fix: {fix}")
+            raise NotFound(f"there is no MPIJob {self.name} in namespace {self.namespace}", fix)
         return ended, [pod for pod in self.wanted.among(self._pods()) if pod.uid not in done]
 
     def _status(self) -> Status:
@@ -227,9 +227,7 @@ class JobLog:
                 else "nowhere, for output: is not set"
             )
             fix = "read them where that folder is mounted" if place else "set output: to keep the lines of the next job"
-            raise JobError(
-                f"{self.wanted} of {self.name} has no pod any more; its lines are kept {where}\n  fix: {fix}"
-            )
+            raise JobError(f"{self.wanted} of {self.name} has no pod any more; its lines are kept {where}", fix)
         for file in files:
             self.tell(f"--- {file}")
             lines = file.read_bytes().splitlines()

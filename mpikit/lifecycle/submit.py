@@ -53,7 +53,7 @@ def submit(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> lis
             raise
     lines = [f"{_address(item)} {'created' if _made(item, done) else 'unchanged'}" for item in manifests]
     if interrupted:
-        raise Interrupted(f"{', '.join(lines)}; interrupted after that\n  fix: python generate.py delete {name}")
+        raise Interrupted(f"{', '.join(lines)}; interrupted after that", f"python generate.py delete {name}")
     return lines
 
 
@@ -114,14 +114,14 @@ def _in_doubt(manifest: Object, namespace: str, error: ClusterError) -> Unknown:
     kind, name = manifest["kind"], manifest["metadata"]["name"]
     status = f"python generate.py status {name} -n {namespace} tells; " if kind == "MPIJob" else ""
     fix = f"{status}submitting again once the server answers makes no second job"
-    return Unknown(f"whether {kind} {name} was made is not known: {error}\n  fix: {fix}")
+    return Unknown(f"whether {kind} {name} was made is not known: {error}", fix)
 
 
 def _taken(manifest: Object, namespace: str, error: Exception) -> JobError:
     name = manifest["metadata"]["name"]
     return JobError(
-        f"{manifest['kind']} {name} was made by someone else a moment ago ({error})\n"
-        f"  fix: python generate.py status {name} -n {namespace} shows it; --set name=... submits under another name"
+        f"{manifest['kind']} {name} was made by someone else a moment ago ({error})",
+        f"python generate.py status {name} -n {namespace} shows it; --set name=... submits under another name",
     )
 
 
@@ -148,16 +148,16 @@ def _already_there(cluster: Cluster, manifests: Sequence[Object], namespace: str
     same = change_of(cluster, manifest, namespace).action == "same"
     if same and not status.finished and not snapshot.job.deleted:
         return f"mpijob.kubeflow.org/{name} unchanged: {status.verdict}; it is there already with these values"
-    raise JobError(_choices(snapshot.job, status, same))
+    raise _in_the_way(snapshot.job, status, same)
 
 
-def _choices(job: MPIJob, status: Status, same: bool) -> str:
+def _in_the_way(job: MPIJob, status: Status, same: bool) -> JobError:
     """What stands in the way, and every way on."""
     where = f"-n {job.namespace}"
     delete_it = f"python generate.py delete {job.name} {where}"
     if job.deleted:
         fix = f"python generate.py wait {job.name} {where} --for deleted, then submit again"
-        return f"MPIJob {job.name} is still being deleted\n  fix: {fix}"
+        return JobError(f"MPIJob {job.name} is still being deleted", fix)
     values = "the same values" if same else "other values (python generate.py diff shows them)"
     what = f"MPIJob {job.name} is there already with {values}: {status.verdict}"
     if status.finished:
@@ -165,7 +165,7 @@ def _choices(job: MPIJob, status: Status, same: bool) -> str:
     else:
         what += f", {status.pods[0]} of {status.pods[1]} pods run; live pods would not take up changes"
     new = f"submit under another name: --set name={another_name(job.name)}"
-    return f"{what}\n  fix: {new}\n   or: {delete_it}, then submit again"
+    return JobError(what, f"{new}\n   or: {delete_it}, then submit again")
 
 
 @contextlib.contextmanager

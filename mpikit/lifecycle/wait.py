@@ -86,7 +86,7 @@ def wait_for(
             return status
     status = watcher.look()
     text = f"MPIJob {name} is {status.verdict} after {duration(seconds)}: {status.message}"
-    raise _with_status(Timeout(f"{text}\n  fix: it was left as it is; {status.advice}"), status)
+    raise _with_status(Timeout(text, f"it was left as it is; {status.advice}"), status)
 
 
 def _with_status(error: JobError | Timeout, status: Status) -> JobError | Timeout:
@@ -145,7 +145,7 @@ class _Watcher:
         if status.verdict == "Succeeded":
             return status
         if status.verdict in ("Failed", "Evicted"):
-            raise _with_status(JobError(failure(status)), status)
+            raise _failure(status)
         return None  # it was deleted or made anew between two looks
 
     def _without_job(self) -> Status | None:
@@ -154,11 +154,11 @@ class _Watcher:
             return self.look() if gone else None
         if not self.seen:
             fix = f"python generate.py list -n {self.namespace} shows what is there"
-            raise NotFound(f"there is no MPIJob {self.name} in namespace {self.namespace}\n  fix: {fix}")
+            raise NotFound(f"there is no MPIJob {self.name} in namespace {self.namespace}", fix)
         status = self.look()
         if status.verdict != "Deleted":
             return None
-        raise _with_status(JobError(f"{status.message}: it was deleted\n  fix: {status.advice}"), status)
+        raise _with_status(JobError(f"{status.message}: it was deleted", status.advice), status)
 
     def _check(self, status: Status) -> None:
         """Give up on a job that is rejected, once that has lasted."""
@@ -168,7 +168,7 @@ class _Watcher:
         now = self.cluster.clock()
         self.rejected_at = now if self.rejected_at is None else self.rejected_at
         if status.reason == "ValidationError" or now - self.rejected_at >= REJECTED_SECONDS:
-            raise _with_status(JobError(failure(status)), status)
+            raise _failure(status)
 
 
 def pods_gone(cluster: Cluster, namespace: str, name: str, deadline: float) -> bool:
@@ -180,7 +180,8 @@ def pods_gone(cluster: Cluster, namespace: str, name: str, deadline: float) -> b
     return True
 
 
-def failure(status: Status) -> str:
+def _failure(status: Status) -> JobError | Timeout:
     """Why a job failed, its last lines, and what to do."""
     lines = "".join(f"\n  | {line}" for line in status.last_lines)
-    return f"MPIJob {status.name} {status.verdict}: {status.message}{lines}\n  fix: {status.advice}"
+    text = f"MPIJob {status.name} {status.verdict}: {status.message}{lines}"
+    return _with_status(JobError(text, status.advice), status)

@@ -108,7 +108,7 @@ def check_manifests(cluster: Cluster, job: Job, manifests: Iterable[Object], nam
 
 
 def _refused_object(error: ClusterError, title: str, job: Job, namespace: str) -> Iterator[Check]:
-    message = str(error)
+    message = error.message
     match error:
         case Conflict():
             fix = f"python generate.py delete {job.job_name} -n {namespace}, or another name: --set name={job.another_name}"
@@ -119,7 +119,9 @@ def _refused_object(error: ClusterError, title: str, job: Job, namespace: str) -
             return  # the rights and the quota say so
         case _:
             fix = understand(message, namespace, job.job_name).advice if isinstance(error, Forbidden) else ""
-            yield Check("manifest", "fault", f"{title}: {message}", fix or f"correct what it names of {title}")
+            yield Check(
+                "manifest", "fault", f"{title}: {message}", fix or error.hint or f"correct what it names of {title}"
+            )
 
 
 def check_pods(cluster: Cluster, job: Job, trial: Trial, namespace: str) -> Iterator[Check]:
@@ -154,12 +156,12 @@ def _try_pod(cluster: Cluster, job: Job, trial: Trial, namespace: str, role: str
     except Unreachable:
         raise
     except Forbidden as error:
-        if _NO_RIGHT.search(str(error)):
+        if _NO_RIGHT.search(error.message):
             trial.allowed = False
             return ""
-        return str(error)
+        return error.message
     except ClusterError as error:
-        return str(error)
+        return error.message
     trial.templates[role] = {**template, "spec": admitted["spec"]}
     return ""
 

@@ -25,6 +25,5 @@ class Check:
 
 def unseen(check: str, what: str, error: ClusterError) -> Check:
     """A warning that something could not be looked at."""
-    reason, _, fix = str(error).partition("\n  fix: ")
-    fix = fix or "ask the site's staff to look, or for a role that may read it; the job itself does not need it"
-    return Check(check, "warning", f"{what} cannot be seen: {reason}", fix)
+    fix = error.hint or "ask the site's staff to look, or for a role that may read it; the job itself does not need it"
+    return Check(check, "warning", f"{what} cannot be seen: {error.message}", fix)

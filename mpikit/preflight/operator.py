@@ -33,9 +33,8 @@ def check_server(cluster: Cluster) -> Iterator[Check]:
     try:
         version = cluster.json(Call("GET", "/version")).get("gitVersion")
     except Forbidden as error:
-        reason, _, fix = str(error).partition("\n  fix: ")
-        if fix:  # 401: the server knows nobody of these credentials
-            yield Check("server", "fault", reason, fix)
+        if error.hint:  # 401: the server knows nobody of these credentials
+            yield Check("server", "fault", error.message, error.hint)
             return
         version = "of unknown version"
     yield Check("server", "ok", f"{cluster.server} is Kubernetes {version}, answers in {cluster.clock() - began:.2f} s")

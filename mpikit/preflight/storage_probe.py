@@ -94,8 +94,8 @@ def check_paths(
         try:
             yield from _look(cluster, job, worker, namespace)
         except ClusterError as error:
-            reason, _, fix = str(error).partition("\n  fix: ")
-            yield Check("paths", "warning", f"the probe came to nothing: {reason}", fix or "try again without --probe")
+            fix = error.hint or "try again without --probe"
+            yield Check("paths", "warning", f"the probe came to nothing: {error.message}", fix)
 
 
 def _look(cluster: Cluster, job: Job, worker: Object, namespace: str) -> Iterator[Check]:

@@ -33,7 +33,7 @@ def write_out(folder: Path, job: Job, rendered: Rendered) -> list[Path]:
         for name, content in files.items():
             _write_file(folder, name, content, _mode_of(name, job))
     except OSError as error:
-        raise KitError(f"--out {folder}: {error.strerror}\n  fix: give a folder that you may write to") from error
+        raise KitError(f"--out {folder}: {error.strerror}", "give a folder that you may write to") from error
     return [folder / name for name in sorted(files)]
 
 
@@ -49,7 +49,7 @@ def _refuse_foreign(folder: Path) -> None:
     found, link = folder.stat(), folder.lstat()
     others = found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX and found.st_uid != os.geteuid()
     if link.st_uid not in (0, os.geteuid()) or others:
-        raise KitError(f"--out {folder}: belongs to another user\n  fix: give a folder of your own")
+        raise KitError(f"--out {folder}: belongs to another user", "give a folder of your own")
 
 
 def _write_file(folder: Path, name: str, content: bytes, mode: int) -> None:
@@ -60,7 +60,7 @@ def _write_file(folder: Path, name: str, content: bytes, mode: int) -> None:
         if place == folder:
             break
         if place.is_symlink():
-            raise KitError(f"--out {folder}: {place} is a symbolic link\n  fix: remove it, or give another folder")
+            raise KitError(f"--out {folder}: {place} is a symbolic link", "remove it, or give another folder")
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
@@ -87,9 +87,9 @@ def write_user_values(root: Path, target: Path, profile: str, user: str) -> Path
         with target.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise KitError(f"{target} exists already\n  fix: edit it, or move it away first") from None
+        raise KitError(f"{target} exists already", "edit it, or move it away first") from None
     except OSError as error:
-        raise KitError(f"{target}: {error.strerror}\n  fix: make the folder writable") from error
+        raise KitError(f"{target}: {error.strerror}", "make the folder writable") from error
     return target
 
 

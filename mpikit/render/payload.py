@@ -49,7 +49,7 @@ def read_payload(folder: Path) -> Payload:
     """The Python files of the package in `folder`."""
     files = {f"{folder.name}/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in folder.rglob("*.py")}
     if not files:
-        raise KitError(f"{folder}: holds no trainer\n  fix: clone the project again, vit/ belongs to it")
+        raise KitError(f"{folder}: holds no trainer", "clone the project again, vit/ belongs to it")
     return Payload(dict(sorted(files.items())))
 
 

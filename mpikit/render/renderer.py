@@ -94,9 +94,7 @@ def check_size(texts: Mapping[str, str], zipped: str) -> None:
     size = len(json.dumps(texts)) + len(zipped) + CONFIG_MAP_HEAD
     if size > CONFIG_MAP_MAX:
         fix = "shorten train: and env:, use delivery: mydir, or kubectl apply --server-side"
-        raise TemplateError(
-            f"the ConfigMap has {size >> 10} KiB, and kubectl apply takes {CONFIG_MAP_MAX >> 10}\n  fix: {fix}"
-        )
+        raise TemplateError(f"the ConfigMap has {size >> 10} KiB, and kubectl apply takes {CONFIG_MAP_MAX >> 10}", fix)
 
 
 def render_task(job: Job, task: Task, payload: Payload) -> str:

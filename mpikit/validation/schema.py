@@ -42,7 +42,7 @@ def _package() -> Any:
     try:
         import kubernetes_validate.utils
     except ModuleNotFoundError as missing:
-        raise KitError(f"Python has no {missing.name}\n  fix: python -m pip install kubernetes-validate") from missing
+        raise KitError(f"Python has no {missing.name}", "python -m pip install kubernetes-validate") from missing
     return kubernetes_validate.utils
 
 
