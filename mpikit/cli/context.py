@@ -7,6 +7,7 @@ import getpass
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mpikit.cli.options import Options
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # --help needs none of them
     from mpikit.config.values import Values
     from mpikit.lifecycle.status import Status
     from mpikit.render.renderer import Rendered
+    from mpikit.text.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,13 @@ class CommandContext(Options):
         from mpikit.render.renderer import render
 
         return render(self.load().job, read_payload(ROOT / "vit"))
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The rendered manifest, parsed. Raises ValuesError."""
+        from mpikit.text.manifest import read_manifest
+
+        return read_manifest(self.rendered().manifest)
 
     def introduce(self, warnings: Sequence[Fault] | None = None) -> None:
         """Say on stderr what the job is, which values were changed, and the warnings."""

@@ -32,15 +32,14 @@ _name = click.argument("name", required=False)
 
 def _manifests(context: CommandContext) -> tuple[Job, list[dict[str, Any]]]:
     """The job and its objects, checked offline and told on stderr."""
-    from mpikit.lifecycle.submit import objects_of
     from mpikit.validation.manifest import check_manifest
 
-    text = context.rendered().manifest
+    manifest = context.manifest
     context.introduce()
-    faults = [fault for fault in check_manifest(text, "the rendered manifest") if fault.severity == "fault"]
+    faults = [fault for fault in check_manifest(manifest) if fault.severity == "fault"]
     if faults:
         raise ManifestError("\n".join(map(str, faults)))
-    return context.load().job, objects_of(text)
+    return context.load().job, manifest.objects
 
 
 @click.command()
@@ -263,7 +262,6 @@ def diff(context: CommandContext, output: str) -> None:
 @click.pass_obj
 def doctor(context: CommandContext, output: str, probe: bool) -> None:
     """Look at everything that the job needs on the cluster, before a card is used. Exit 1 if it cannot run."""
-    from mpikit.lifecycle.submit import objects_of
     from mpikit.preflight.check import Check
     from mpikit.preflight.doctor import examine
     from mpikit.validation.manifest import check_manifest
@@ -277,8 +275,8 @@ def doctor(context: CommandContext, output: str, probe: bool) -> None:
 
     session: Session | None = None
     try:
-        job, text = context.load().job, context.rendered().manifest
-        faults = [*context.load().warnings, *check_manifest(text, "the rendered manifest")]
+        job, manifest = context.load().job, context.manifest
+        faults = [*context.load().warnings, *check_manifest(manifest)]
         session = Session(context)
     except ValuesError as error:
         faults = list(error.faults)
@@ -289,7 +287,7 @@ def doctor(context: CommandContext, output: str, probe: bool) -> None:
     if session:
         if not faults:
             tell(Check("values", "ok", f"{job.job_name}: {job.nodes} nodes x {job.cards} {job.device}"))
-        for check in examine(session.cluster, job, objects_of(text), session.namespace, probe=probe):
+        for check in examine(session.cluster, job, manifest.objects, session.namespace, probe=probe):
             tell(check)
     if output != "text":
         show_result(output, [check.as_dict() for check in found], str, ())

@@ -17,6 +17,7 @@ from mpikit.errors import EXIT_NO, EXIT_VALUES, ValuesError
 from mpikit.text.terminal import show, show_data, talk
 
 if TYPE_CHECKING:
+    from mpikit.text.manifest import Manifest
     from mpikit.validation.manifest import Target
 
 
@@ -75,32 +76,34 @@ def check(
 ) -> None:
     """Find every fault of the values, or of a manifest, offline."""
     from mpikit.text.input import read_text
+    from mpikit.text.manifest import read_manifest
     from mpikit.validation.manifest import Target, check_manifest, needs
 
     if manifest is None:
-        text, found, lines, bad = *_check_values(context, Target(**target)), EXIT_VALUES
+        objects, found, lines, bad = *_check_values(context, Target(**target)), EXIT_VALUES
     else:
-        text, lines, bad = read_text(manifest, manifest), [], EXIT_NO
-        found = check_manifest(text, manifest, Target(**target))
+        objects, lines, bad = read_manifest(read_text(manifest, manifest), manifest), [], EXIT_NO
+        found = check_manifest(objects, Target(**target))
     if output == "json":
         show(json.dumps([fault.as_dict() for fault in found], indent=2))
     else:
         verdicts = [str(fault) for fault in found] or ["no fault found"]
-        needed = [f"  the cluster must have {name}" for name in needs(text)]
+        needed = [f"  the cluster must have {name}" for name in needs(objects)]
         show("\n".join([*([*lines, *needed] if verbose else lines[:1]), *verdicts]))
     if any(strict or fault.severity == "fault" for fault in found):
         raise SystemExit(bad)
 
 
-def _check_values(context: CommandContext, target: Target) -> tuple[str, list[Fault], list[str]]:
+def _check_values(context: CommandContext, target: Target) -> tuple[Manifest, list[Fault], list[str]]:
     """The manifest that the values make if any, what is wrong with them, and the values one a line."""
+    from mpikit.text.manifest import Manifest
     from mpikit.validation.manifest import check_manifest
     from mpikit.validation.provenance import security_faults
 
     try:
         loaded = context.load()
     except ValuesError as error:
-        return "", list(error.faults), []
+        return Manifest(""), list(error.faults), []
     values = loaded.values
     talk(*values.notes)
     lines = [
@@ -108,8 +111,8 @@ def _check_values(context: CommandContext, target: Target) -> tuple[str, list[Fa
         *(f"  {key}: {value}  ({where})" for key, value, where in all_values(values)),
         *notes(loaded.job, values),
     ]
-    manifest = context.rendered().manifest
-    found = check_manifest(manifest, "the rendered manifest", target.without_pod_security())
+    manifest = context.manifest
+    found = check_manifest(manifest, target.without_pod_security())
     violations = security_faults(manifest, target.pod_security, values, target.version)
     return manifest, [*loaded.warnings, *found, *violations], lines
 

@@ -18,14 +18,8 @@ from mpikit.lifecycle.diff import SUBMISSION, change_of, explained
 from mpikit.lifecycle.snapshot import read_snapshot
 from mpikit.lifecycle.status import Status, status_of
 from mpikit.text.nested import at
-from mpikit.text.strict_yaml import read_all
 
 TRIES = 3  # of a creation whose outcome is not known
-
-
-def objects_of(text: str) -> list[Object]:
-    """The objects of a rendered manifest."""
-    return [document.data for document in read_all(text, "the rendered manifest")]
 
 
 def submit(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> list[str]:

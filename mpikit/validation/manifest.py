@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mpikit.devices import version_key
 from mpikit.diagnostics import Fault, Found
+from mpikit.text.manifest import Manifest
 from mpikit.text.nested import at, dotted
-from mpikit.text.strict_yaml import Document, read_all
+from mpikit.text.strict_yaml import Document
 from mpikit.validation.lint import sense_faults
 from mpikit.validation.mpijob import (
     MPIJOB,
@@ -53,16 +53,15 @@ class Target:
         return version_key(self.schema_version)
 
 
-def check_manifest(text: str, source: str, target: Target | None = None) -> list[Fault]:
+def check_manifest(manifest: Manifest, target: Target | None = None) -> list[Fault]:
     """Every fault of the objects in a stream of manifests, and whether there is an MPIJob at all."""
     target = target or Target()
-    documents = read_all(text, source)
-    faults = [fault for document in documents for fault in document.faults]
-    jobs = [document for document in documents if _kind(document) == "MPIJob"]
+    faults = manifest.faults
+    jobs = manifest.of_kind("MPIJob")
     if not jobs and not faults:
-        return [Fault("", source, "holds no MPIJob", "give a manifest of kind MPIJob")]
-    scripts = [text for document in documents if _kind(document) == "ConfigMap" for text in _scripts(document)]
-    for document in documents:
+        return [Fault("", manifest.source, "holds no MPIJob", "give a manifest of kind MPIJob")]
+    scripts = [text for document in manifest.of_kind("ConfigMap") for text in _scripts(document)]
+    for document in manifest.documents:
         is_job = document in jobs
         found = _job_faults(document.data, scripts, target) if is_job else _object_faults(document, jobs, target)
         told: set[str] = set()
@@ -70,12 +69,8 @@ def check_manifest(text: str, source: str, target: Target | None = None) -> list
             if key in told and severity == "fault" and not message.startswith("violates"):
                 continue  # one fault a key: a value of the wrong type breaks every rule about it
             told.add(key)
-            faults.append(Fault(key, _where(document, key, source), message, fix, severity))
+            faults.append(Fault(key, manifest.where(document, key), message, fix, severity))
     return faults
-
-
-def _kind(document: Document) -> str | None:
-    return document.data.get("kind") if isinstance(document.data, dict) else None
 
 
 def _scripts(document: Document) -> list[str]:
@@ -83,25 +78,16 @@ def _scripts(document: Document) -> list[str]:
     return [text for text in data.values() if isinstance(text, str)] if isinstance(data, dict) else []
 
 
-def _where(document: Document, key: str, source: str) -> str:
-    """file:line of a key, or of the nearest one above it."""
-    places = {dotted(path): str(origin) for path, origin in document.origins.items()}
-    while key not in places and key:
-        key = re.sub(r"(\.[^.]*|\[\d+\]|^[^.]*)$", "", key)
-    return places.get(key, source)
-
-
-def needs(text: str) -> list[str]:
+def needs(manifest: Manifest) -> list[str]:
     """The objects that the jobs of a stream name and do not bring, such as `ServiceAccount ada`."""
-    documents = [one for one in read_all(text, "") if isinstance(one.data, dict)]
-    brought = {f"{_kind(one)} {at(one.data, 'metadata', 'name')}" for one in documents}
-    named = [name for one in documents if _kind(one) == "MPIJob" for name in presumed(one.data)]
+    brought = {f"{one.get('kind')} {at(one, 'metadata', 'name')}" for one in manifest.objects}
+    named = [name for job in manifest.of_kind("MPIJob") for name in presumed(job.data)]
     return [name for name in dict.fromkeys(named) if name not in brought]
 
 
 def _object_faults(document: Document, jobs: list[Document], target: Target) -> Found:
     """An object beside the jobs: its schema, if it is one of core/v1, its metadata, and its name."""
-    kind = _kind(document)
+    kind = at(document.data, "kind")
     for job in jobs if isinstance(kind, str) else ():
         yield from name_collisions(job.data, document.data)
     if isinstance(kind, str) and document.data.get("apiVersion") == "v1" and has_kind(kind, target.schema_version):

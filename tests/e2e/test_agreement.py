@@ -25,6 +25,7 @@ from jobs import ROOT, generate
 from kube import Kube, Object, wait_for
 from mutations import mutated
 
+from mpikit.text.manifest import read_manifest
 from mpikit.validation.manifest import Target, check_manifest
 
 CASES, FIRST = int(os.environ.get("AGREEMENT_CASES", "60")), int(os.environ.get("AGREEMENT_SEED", "0"))
@@ -175,7 +176,7 @@ def _unreadable(spec: Object) -> bool:
 
 def refused(job: Object) -> str:
     """The faults that check finds; empty if none."""
-    found = check_manifest(json.dumps(job), "job.json", Target(kubernetes=KUBERNETES))
+    found = check_manifest(read_manifest(json.dumps(job), "job.json"), Target(kubernetes=KUBERNETES))
     return "; ".join(f"{one.key}: {one.message} ({one.fix})" for one in found if one.severity == "fault")
 
 
@@ -237,7 +238,7 @@ def test_an_object_with_a_name_that_the_operator_needs_stops_the_job(
     other = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}}
     other |= {"spec": {"ports": [{"port": 1}]}} if kind == "Service" else {}
     text = f"{json.dumps(job)}\n---\n{json.dumps(other)}"
-    found = check_manifest(text, "a", Target(kubernetes=KUBERNETES))
+    found = check_manifest(read_manifest(text, "a"), Target(kubernetes=KUBERNETES))
     assert [fault.key for fault in found if fault.severity == "fault"] == ["metadata.name"]
     assert server("POST", f"/api/v1/namespaces/{shut}/{path}", other)[0] == 201
     assert server("POST", f"/apis/kubeflow.org/v2beta1/namespaces/{shut}/mpijobs", job)[0] == 201

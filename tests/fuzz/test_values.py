@@ -28,6 +28,7 @@ from mpikit.diagnostics import Fault
 from mpikit.errors import ValuesError
 from mpikit.render.payload import Payload
 from mpikit.render.renderer import Rendered, render
+from mpikit.text.manifest import read_manifest
 from mpikit.validation.manifest import Target, check_manifest
 from mpikit.validation.provenance import security_faults
 from tests.conftest import ROOT
@@ -94,7 +95,10 @@ def test_a_hostile_file_is_refused_by_name_or_read_alike_by_all(values_root: Pat
 
 def _passed_by_check(manifests: Manifests) -> Manifests:
     """What check has nothing against must be taken by a cluster."""
-    found = {name: check_manifest(text, name, Target(kubernetes=KUBERNETES)) for name, (text, _) in manifests.items()}
+    found = {
+        name: check_manifest(read_manifest(text, name), Target(kubernetes=KUBERNETES))
+        for name, (text, _) in manifests.items()
+    }
     return {name: one for name, one in manifests.items() if not any(fault.severity == "fault" for fault in found[name])}
 
 
@@ -111,8 +115,9 @@ def judged(case: Case, root: Path, folder: Path) -> tuple[str, str, list[Any]]:
         return _badly_refused(case, error.faults, str(file)), "", []
     told = told or _badly_told(warnings) or _otherwise_in_model(case, job)
     rendered = render(job, STUB)
-    check_manifest(rendered.manifest, "the manifest")  # what it finds is for tests/e2e to judge; that it ends, for us
-    security_faults(rendered.manifest, "restricted", values)
+    manifest = read_manifest(rendered.manifest)
+    check_manifest(manifest)  # what it finds is for tests/e2e to judge; that it ends, for us
+    security_faults(manifest, "restricted", values)
     objects = list(yaml.load_all(rendered.manifest, Loader=yaml.CSafeLoader))
     return told or _otherwise_in_manifest(job, rendered, objects), rendered.manifest, objects
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mpikit.lifecycle.submit import objects_of
 from mpikit.render.renderer import Rendered
+from mpikit.text.manifest import read_manifest
 from tests.conftest import Command
 from tests.support.scripted import certificates
 from tests.support.scripted.schedules import CommandLine, Library, Schedule
@@ -36,7 +36,7 @@ def test_no_fault_makes_a_second_job_a_wrong_verdict_a_hang_or_a_leak(
     trusted: certificates.Certificates,
     tmp_path: Path,
 ) -> None:
-    manifests = objects_of(render_job("cards=1").manifest)
+    manifests = read_manifest(render_job("cards=1").manifest).objects
     Schedule(seed, Library(manifests), manifests, tmp_path, trusted).run()
 
 
@@ -49,7 +49,7 @@ def test_the_command_line_keeps_these_promises_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = ("--set", "cards=1", "--no-user-file")
-    manifests = objects_of(generate("render", *settings).stdout)
+    manifests = read_manifest(generate("render", *settings).stdout).objects
     name = next(item["metadata"]["name"] for item in manifests if item["kind"] == "MPIJob")
     user = CommandLine(generate, name, settings)
     schedule = Schedule(seed, user, manifests, tmp_path, trusted, two_at_once=False)

@@ -7,6 +7,7 @@ import copy
 import json
 from typing import Any
 
+from mpikit.text.manifest import read_manifest
 from mpikit.validation.manifest import check_manifest
 
 Object = dict[str, Any]
@@ -61,7 +62,7 @@ def said(job: Object, *others: Object) -> list[str]:
     """Each fault as `severity key: message`, with the short names of places."""
     text = "\n---\n".join(json.dumps(one) for one in (job, *others))
     lines = []
-    for fault in check_manifest(text, "a"):
+    for fault in check_manifest(read_manifest(text, "a")):
         assert fault.fix, f"nobody is told what to do about {fault.key}"
         key = fault.key
         for name, long in PLACES.items():

@@ -12,6 +12,7 @@ import yaml
 
 from mpikit.errors import ValuesError
 from mpikit.render.renderer import Rendered
+from mpikit.text.manifest import read_manifest
 from mpikit.validation.manifest import Target, check_manifest
 from tests.e2e.mutations import mutated
 
@@ -22,7 +23,9 @@ def changed(rendered: Rendered, change: Change) -> list[str]:
     job = yaml.safe_load(rendered.manifests["mpijob.yaml"])
     change(job)
     text = rendered.manifests["configmap.yaml"] + "---\n" + yaml.safe_dump(job, sort_keys=False)
-    return [f"{fault.severity} {fault.key}: {fault.message}" for fault in check_manifest(text, "job.yaml")]
+    return [
+        f"{fault.severity} {fault.key}: {fault.message}" for fault in check_manifest(read_manifest(text, "job.yaml"))
+    ]
 
 
 def replica(job: dict[str, Any], role: str) -> dict[str, Any]:
@@ -36,7 +39,9 @@ def resources(job: dict[str, Any]) -> dict[str, Any]:
 def test_what_we_render_has_no_fault(render_job: Callable[..., Rendered]) -> None:
     for nodes in (1, 2, 32):
         assert (
-            check_manifest(render_job(f"nodes={nodes}", "train.gradient_accumulation_steps=1").manifest, "job.yaml")
+            check_manifest(
+                read_manifest(render_job(f"nodes={nodes}", "train.gradient_accumulation_steps=1").manifest, "job.yaml")
+            )
             == []
         )
 
@@ -79,11 +84,11 @@ def test_a_name_of_54_characters_is_the_longest(render_job: Callable[..., Render
 
 
 def test_a_stream_without_a_job_says_so() -> None:
-    assert "holds no MPIJob" in str(check_manifest("kind: Pod\n", "pod.yaml")[0])
+    assert "holds no MPIJob" in str(check_manifest(read_manifest("kind: Pod\n", "pod.yaml"))[0])
 
 
 def test_a_text_that_is_no_yaml_is_told_with_its_line() -> None:
-    assert str(check_manifest("a: [\n", "x.yaml")[0]).startswith("x.yaml:2:1: not YAML")
+    assert str(check_manifest(read_manifest("a: [\n", "x.yaml"))[0]).startswith("x.yaml:2:1: not YAML")
 
 
 def pod(job: dict[str, Any], role: str = "Worker") -> dict[str, Any]:
@@ -152,13 +157,16 @@ def test_what_the_api_server_refuses_is_told_by_its_key(
 @pytest.mark.parametrize("first", range(0, 100, 25))
 def test_no_mutant_of_a_manifest_breaks_the_check_itself(render_job: Callable[..., Rendered], first: int) -> None:
     job = yaml.safe_load(render_job("nodes=2").manifests["mpijob.yaml"])
-    verdicts = {seed: check_manifest(json.dumps(mutated(job, seed)[0]), "a.json") for seed in range(first, first + 25)}
+    verdicts = {
+        seed: check_manifest(read_manifest(json.dumps(mutated(job, seed)[0]), "a.json"))
+        for seed in range(first, first + 25)
+    }
     assert any(verdicts.values())
 
 
 def test_a_misspelt_field_of_a_pod_is_told_with_the_nearest() -> None:
     text = "kind: MPIJob\nspec: {mpiReplicaSpecs: {Worker: {template: {spec: {hostIPc: true}}}}}\n"
-    (fault,) = [one for one in check_manifest(text, "a.yaml") if one.key.endswith("hostIPc")]
+    (fault,) = [one for one in check_manifest(read_manifest(text, "a.yaml")) if one.key.endswith("hostIPc")]
     assert fault.fix == "did you mean spec.mpiReplicaSpecs.Worker.template.spec.hostIPC?"
     assert fault.where == "a.yaml:2:53"
 
@@ -169,17 +177,17 @@ def test_a_misspelt_field_of_a_pod_is_told_with_the_nearest() -> None:
 def test_a_field_that_the_operator_does_not_have_yet_is_told(
     render_job: Callable[..., Rendered], operator: str, said: list[str]
 ) -> None:
-    found = check_manifest(render_job("nodes=2").manifest, "job.yaml", Target(operator=operator))
+    found = check_manifest(read_manifest(render_job("nodes=2").manifest, "job.yaml"), Target(operator=operator))
     assert [fault.message for fault in found] == said
 
 
 def test_an_unknown_version_of_kubernetes_is_told(render_job: Callable[..., Rendered]) -> None:
     with pytest.raises(ValuesError, match=r"known: 1\.25 to"):
-        check_manifest(render_job("nodes=2").manifest, "job.yaml", Target(kubernetes="1.99"))
+        check_manifest(read_manifest(render_job("nodes=2").manifest, "job.yaml"), Target(kubernetes="1.99"))
 
 
 def test_pod_security_is_told_by_the_field_of_a_manifest(render_job: Callable[..., Rendered]) -> None:
-    found = check_manifest(render_job("nodes=2").manifest, "job.yaml", Target(pod_security="baseline"))
+    found = check_manifest(read_manifest(render_job("nodes=2").manifest, "job.yaml"), Target(pod_security="baseline"))
     told = {fault.key.split("template.spec.")[1]: fault.message for fault in found if ".Worker." in fault.key}
     assert told["hostIPC"] == 'violates PodSecurity "baseline": host namespaces (hostIPC=true)'
     assert "volumes[2].hostPath" in told

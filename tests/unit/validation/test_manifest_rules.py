@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from mpikit.errors import ValuesError
+from mpikit.text.manifest import read_manifest
 from mpikit.validation.manifest import Target, check_manifest, needs
 from tests.support.small_job import JOB, Object, changed, container, env, mounts, place, resources, said, security
 
@@ -230,19 +231,19 @@ def test_a_release_of_the_operator_lacks_the_fields_of_later_ones(operator: str,
     job = changed("spec", runLauncherAsWorker=False, launcherCreationPolicy="AtStartup")
     scheduling = {"minAvailable": 1}
     place(job, "policy").update(managedBy="kubeflow.org/mpi-operator", suspend=False, schedulingPolicy=scheduling)
-    found = check_manifest(json.dumps(job), "a", Target(operator=operator))
+    found = check_manifest(read_manifest(json.dumps(job), "a"), Target(operator=operator))
     assert [fault.message for fault in found] == [f"needs MPI Operator {since}, not {operator}" for since in told]
     assert {fault.fix for fault in found} <= {"leave it out, or ask for a newer operator"}
 
 
 def test_a_field_that_is_not_there_needs_no_release() -> None:
-    assert check_manifest(json.dumps(JOB), "a", Target(operator="0.3")) == []
+    assert check_manifest(read_manifest(json.dumps(JOB), "a"), Target(operator="0.3")) == []
 
 
 @pytest.mark.parametrize("operator", ["0.2", "newest", "v"])
 def test_a_release_of_the_operator_without_v2beta1_is_told(operator: str) -> None:
     with pytest.raises(ValuesError) as caught:
-        check_manifest(json.dumps(JOB), "a", Target(operator=operator))
+        check_manifest(read_manifest(json.dumps(JOB), "a"), Target(operator=operator))
     (fault,) = caught.value.faults
     message = f"{operator!r} is no release with MPIJob v2beta1"
     assert (fault.where, fault.key, fault.message, fault.fix) == (
@@ -256,7 +257,7 @@ def test_a_release_of_the_operator_without_v2beta1_is_told(operator: str) -> Non
 @pytest.mark.parametrize("version", ["1.24", "1.99", "new", "1"])
 def test_a_kubernetes_version_that_is_not_known_is_told(version: str) -> None:
     with pytest.raises(ValuesError) as caught:
-        check_manifest(json.dumps(JOB), "a", Target(kubernetes=version))
+        check_manifest(read_manifest(json.dumps(JOB), "a"), Target(kubernetes=version))
     (fault,) = caught.value.faults
     assert (fault.key, fault.message) == ("--kubernetes-version", f"{version!r} is not known")
     assert fault.fix.startswith("known: 1.25 to 1.")
@@ -401,7 +402,7 @@ def needing_job() -> Object:
 
 
 def test_the_objects_that_a_job_names_are_listed_once() -> None:
-    assert needs(json.dumps(needing_job())) == [
+    assert needs(read_manifest(json.dumps(needing_job()))) == [
         "ServiceAccount sa",
         "PriorityClass high",
         "Secret pull",
@@ -417,7 +418,7 @@ def test_the_objects_that_a_job_names_are_listed_once() -> None:
 def test_what_is_named_by_nobody_is_not_listed() -> None:
     job = changed("pod", volumes=[{"name": "a", "configMap": {}}, {"name": "b", "secret": {"optional": False}}])
     place(job, "worker")["env"] = [{"name": "A", "valueFrom": {"secretKeyRef": {"key": "k"}}}]
-    assert needs(json.dumps(job)) == []
+    assert needs(read_manifest(json.dumps(job))) == []
 
 
 def test_what_the_stream_brings_itself_need_not_be_on_the_cluster() -> None:
@@ -426,13 +427,13 @@ def test_what_the_stream_brings_itself_need_not_be_on_the_cluster() -> None:
         for kind, name in (("ConfigMap", "map"), ("Secret", "one"), ("Secret", "two"))
     ]
     text = "\n---\n".join(map(json.dumps, [*others, needing_job(), ["no object"]]))
-    assert needs(text)[3:] == [
+    assert needs(read_manifest(text))[3:] == [
         "PersistentVolumeClaim claim",
         "Secret secret",
         "ConfigMap two",
         "ConfigMap three",
     ]
-    assert needs("") == []
+    assert needs(read_manifest("")) == []
 
 
 # -- Pod Security -----------------------------------------------------------------------------------------------------
@@ -442,7 +443,7 @@ def test_pod_security_is_told_at_the_first_field_with_the_others_named() -> None
     job = changed(
         "pod", containers=[container("a", **security(privileged=True)), container("b", **security(privileged=True))]
     )
-    (fault,) = check_manifest(json.dumps(job), "a", Target(pod_security="baseline"))
+    (fault,) = check_manifest(read_manifest(json.dumps(job), "a"), Target(pod_security="baseline"))
     here = "spec.mpiReplicaSpecs.Worker.template.spec.containers[{}].securityContext.privileged"
     assert fault.key == here.format(0)
     assert fault.message == (
@@ -454,11 +455,11 @@ def test_pod_security_is_told_at_the_first_field_with_the_others_named() -> None
 def test_each_level_has_its_own_violations_and_privileged_has_none() -> None:
     job = json.dumps(changed("pod", hostIPC=True))
     count = {
-        level: len(check_manifest(job, "a", Target(pod_security=level)))
+        level: len(check_manifest(read_manifest(job, "a"), Target(pod_security=level)))
         for level in ("privileged", "baseline", "restricted")
     }
     assert count == {"privileged": 0, "baseline": 1, "restricted": 9}
-    (fault,) = check_manifest(job, "a", Target(pod_security="baseline"))
+    (fault,) = check_manifest(read_manifest(job, "a"), Target(pod_security="baseline"))
     assert fault.fix == "change it, or use a namespace at a wider level"
     assert Target("1.30", "0.6", "restricted").without_pod_security() == Target("1.30", "0.6", "privileged")
 
@@ -466,7 +467,7 @@ def test_each_level_has_its_own_violations_and_privileged_has_none() -> None:
 @pytest.mark.parametrize(("version", "told"), [("1.31", 1), ("v1.32.4", 0), ("", 0)])
 def test_pod_security_is_that_of_the_kubernetes_version(version: str, told: int) -> None:
     job = changed("pod", **security(sysctls=[{"name": "net.ipv4.tcp_rmem", "value": "1"}]))
-    found = check_manifest(json.dumps(job), "a", Target(kubernetes=version, pod_security="baseline"))
+    found = check_manifest(read_manifest(json.dumps(job), "a"), Target(kubernetes=version, pod_security="baseline"))
     assert len(found) == told
 
 
@@ -493,7 +494,7 @@ spec:
 
 
 def test_a_fault_has_the_place_of_its_key_or_of_the_nearest_above_it() -> None:
-    found = {fault.key: fault.where for fault in check_manifest(TEXT, "m.yaml")}
+    found = {fault.key: fault.where for fault in check_manifest(read_manifest(TEXT, "m.yaml"))}
     worker = "spec.mpiReplicaSpecs.Worker.template.spec.containers[0]"
     assert found == {
         "spec.runPolicy.cleanPodPolicy": "m.yaml:7:5",
@@ -504,7 +505,7 @@ def test_a_fault_has_the_place_of_its_key_or_of_the_nearest_above_it() -> None:
 
 
 def test_a_stream_without_a_job_says_so_and_one_that_cannot_be_read_says_why() -> None:
-    (fault,) = check_manifest("kind: Pod\n---\n[kind]\n---\ntext\n", "m.yaml")
+    (fault,) = check_manifest(read_manifest("kind: Pod\n---\n[kind]\n---\ntext\n", "m.yaml"))
     assert fault.as_dict() == {
         "key": "",
         "where": "m.yaml",
@@ -512,13 +513,13 @@ def test_a_stream_without_a_job_says_so_and_one_that_cannot_be_read_says_why() -
         "fix": "give a manifest of kind MPIJob",
         "severity": "fault",
     }
-    assert [fault.message for fault in check_manifest("a: no\n", "m.yaml")] == [
+    assert [fault.message for fault in check_manifest(read_manifest("a: no\n", "m.yaml"))] == [
         "YAML 1.1 reads no as the boolean false"
     ]
 
 
 def test_a_job_that_is_read_in_part_is_looked_at_nevertheless() -> None:
-    (first, *others) = check_manifest(TEXT.replace("replicas: 1\n", "replicas: 0x1\n"), "m.yaml")
+    (first, *others) = check_manifest(read_manifest(TEXT.replace("replicas: 1\n", "replicas: 0x1\n"), "m.yaml"))
     assert first.message == "YAML 1.1 reads 0x1 as the number 1"
     assert "0: at least one worker is needed" in [fault.message for fault in others]
 
@@ -532,6 +533,6 @@ def test_a_key_has_one_fault_but_all_its_warnings_and_violations() -> None:
     assert keys.count("warning worker.env[1]") == 1
     assert keys.count("worker.resources.limits") == 1
     bare = json.dumps(changed("pod", containers=[container("a")]))
-    found = check_manifest(bare, "a", Target(pod_security="restricted"))
+    found = check_manifest(read_manifest(bare, "a"), Target(pod_security="restricted"))
     keys = [fault.key for fault in found if ".Worker." in fault.key]
     assert len(keys) == 4

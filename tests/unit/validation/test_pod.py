@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mpikit.text.manifest import read_manifest
 from mpikit.validation.manifest import check_manifest
 from tests.support.small_job import (
     BYTES_256_KIB,
@@ -500,7 +501,7 @@ def test_a_key_with_two_faults_is_told_once_and_the_next_key_is_told_too() -> No
 
 def test_an_effect_that_is_not_known_is_told_the_known_ones() -> None:
     job = changed("pod", **toleration(key="a", effect="b"), **terms({"operator": "Exists"}))
-    assert [(fault.message, fault.fix) for fault in check_manifest(json.dumps(job), "a")] == [
+    assert [(fault.message, fault.fix) for fault in check_manifest(read_manifest(json.dumps(job), "a"))] == [
         ("is missing", "give it"),
         ("'b' is not known", "one of NoSchedule, PreferNoSchedule, NoExecute"),
     ]
@@ -510,7 +511,7 @@ def test_a_field_with_few_choices_names_them() -> None:
     job = changed("worker", imagePullPolicy="never", **security(procMount="All"), volumeMounts=mounts(("a", "/b")))
     place(job, "pod")["volumes"] = [{"name": "v", "hostPath": {"path": "/a", "type": "a"}}]
     place(job, "worker")["volumeMounts"] += mounts(("v", "/v"))
-    assert [fault.fix for fault in check_manifest(json.dumps(job), "a")] == [
+    assert [fault.fix for fault in check_manifest(read_manifest(json.dumps(job), "a"))] == [
         "one of Directory, DirectoryOrCreate, File, FileOrCreate, Socket, CharDevice, BlockDevice",
         "one of Always, IfNotPresent, Never",
         "one of Default, Unmasked",
