@@ -24,14 +24,16 @@ def with_fix(message: str, fix: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong: where (file, dotted key), what, and how to put it right."""
+class Diagnostic:
+    """One thing that was looked at or is wrong, and how to put it right."""
 
     key: str
+    """A dotted key, or what `doctor` has looked at."""
     where: str
+    """Place in a file, or a flag."""
     message: str
     fix: str = ""
-    severity: Literal["fault", "warning"] = "fault"
+    severity: Literal["ok", "warning", "fault"] = "fault"
 
     def as_dict(self) -> dict[str, str]:
         """The fields as `check -o json` prints them."""
@@ -44,7 +46,22 @@ class Fault:
         return with_fix(line, one_line(self.fix))
 
 
-Found = Iterator[tuple[str, str, str, Literal["fault", "warning"]]]
+Found = Iterator[Diagnostic]
+
+
+def fault(key: str, message: str, fix: str = "") -> Diagnostic:
+    """What a job cannot be submitted with."""
+    return Diagnostic(key, "", message, fix)
+
+
+def warning(key: str, message: str, fix: str = "") -> Diagnostic:
+    """What is taken, but most likely not meant."""
+    return Diagnostic(key, "", message, fix, "warning")
+
+
+def passed(key: str, message: str) -> Diagnostic:
+    """What was looked at and is as it should be."""
+    return Diagnostic(key, "", message, severity="ok")
 
 
 @dataclass(frozen=True, slots=True)

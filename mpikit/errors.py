@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mpikit.diagnostics import Fault, with_fix
+from mpikit.diagnostics import Diagnostic, with_fix
 
 EXIT_NO = 1
 EXIT_VALUES = 2
@@ -41,8 +41,7 @@ class KitError(Exception):
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(with_fix(message, hint))
-        self.message, self.hint = message, hint
-        """What is wrong, and what to do about it."""
+        self.message, self.hint = message, hint  # what is wrong, and what to do about it
 
 
 class ValuesError(KitError):
@@ -50,7 +49,7 @@ class ValuesError(KitError):
 
     exit_code = EXIT_VALUES
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
+    def __init__(self, faults: Sequence[Diagnostic]) -> None:
         super().__init__("\n".join(str(fault) for fault in faults))
         self.faults = tuple(faults)
 
@@ -130,4 +129,4 @@ class Interrupted(KitError):
 
 def one_fault(key: str, message: str, fix: str = "", where: str = "") -> ValuesError:
     """A ValuesError with a single fault."""
-    return ValuesError([Fault(key, where, message, fix)])
+    return ValuesError([Diagnostic(key, where, message, fix)])

@@ -20,7 +20,7 @@ from pathlib import Path
 from mpikit.config.job import Job
 from mpikit.config.prepare import Task
 from mpikit.config.sections import Claim
-from mpikit.diagnostics import Fault
+from mpikit.diagnostics import Diagnostic
 from mpikit.errors import Interrupted, RunError, ValuesError, one_fault
 from mpikit.render.folders import refuse_system_folder, work_folder
 from mpikit.render.renderer import Rendered
@@ -97,7 +97,7 @@ def local_folders(job: Job, here: Path) -> dict[str, str]:
     for name, source in (("dataset", job.dataset), ("pretrained", job.pretrained), ("output", job.output)):
         if isinstance(source, Claim):
             fix = f"give a folder of this machine: --set {name}=/path"
-            faults.append(Fault(name, "", f"the claim {source.pvc} is not on this machine", fix))
+            faults.append(Diagnostic(name, "", f"the claim {source.pvc} is not on this machine", fix))
         elif source:
             folders[name] = source
     if faults:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mpikit.cli.options import Options
 from mpikit.cli.view import changed_values, headline, notes
-from mpikit.diagnostics import Fault
+from mpikit.diagnostics import Diagnostic
 from mpikit.errors import ValuesError, one_fault
 from mpikit.resources import ROOT
 from mpikit.text.terminal import talk
@@ -31,7 +31,7 @@ class Loaded:
 
     values: Values
     job: Job
-    warnings: list[Fault]
+    warnings: list[Diagnostic]
 
 
 @dataclass(eq=False)
@@ -81,7 +81,7 @@ class CommandContext(Options):
 
         return read_manifest(self.rendered().manifest)
 
-    def introduce(self, warnings: Sequence[Fault] | None = None) -> None:
+    def introduce(self, warnings: Sequence[Diagnostic] | None = None) -> None:
         """Say on stderr what the job is, which values were changed, and the warnings."""
         loaded = self.load()
         said = loaded.warnings if warnings is None else warnings

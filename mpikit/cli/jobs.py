@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ import click
 from mpikit.cli.context import CommandContext, Session
 from mpikit.cli.options import shared_options, shared_options_but_f, time_span
 from mpikit.cli.view import check_text, coloured, show_result, show_status
+from mpikit.diagnostics import Diagnostic, passed
 from mpikit.errors import EXIT_NO, JobError, ManifestError, Timeout, ValuesError, one_fault
 from mpikit.text.redaction import redact
 from mpikit.text.terminal import clear, show, show_log, show_painted, talk
@@ -262,13 +264,13 @@ def diff(context: CommandContext, output: str) -> None:
 @click.pass_obj
 def doctor(context: CommandContext, output: str, probe: bool) -> None:
     """Look at everything that the job needs on the cluster, before a card is used. Exit 1 if it cannot run."""
-    from mpikit.preflight.check import Check
+    from mpikit.preflight.check import as_dict
     from mpikit.preflight.doctor import examine
     from mpikit.validation.manifest import check_manifest
 
-    found: list[Check] = []
+    found: list[Diagnostic] = []
 
-    def tell(check: Check) -> None:
+    def tell(check: Diagnostic) -> None:
         found.append(check)
         if output == "text":
             show_painted(check_text(check))
@@ -282,16 +284,15 @@ def doctor(context: CommandContext, output: str, probe: bool) -> None:
         faults = list(error.faults)
     for fault in faults:
         where = f"{fault.where}: " if fault.where else ""
-        result: Any = "fault" if fault.severity == "fault" else "warning"
-        tell(Check("values", result, f"{where}{fault.key}: {fault.message}", fault.fix))
+        tell(replace(fault, key="values", where="", message=f"{where}{fault.key}: {fault.message}"))
     if session:
         if not faults:
-            tell(Check("values", "ok", f"{job.job_name}: {job.nodes} nodes x {job.cards} {job.device}"))
+            tell(passed("values", f"{job.job_name}: {job.nodes} nodes x {job.cards} {job.device}"))
         for check in examine(session.cluster, job, manifest.objects, session.namespace, probe=probe):
             tell(check)
     if output != "text":
-        show_result(output, [check.as_dict() for check in found], str, ())
-    num_faults = sum(check.result == "fault" for check in found)
+        show_result(output, [as_dict(check) for check in found], str, ())
+    num_faults = sum(check.severity == "fault" for check in found)
     if num_faults:
         raise JobError(
             f"{num_faults} faults: this job cannot run as it is"

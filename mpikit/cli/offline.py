@@ -12,7 +12,7 @@ import click
 from mpikit.cli.context import CommandContext, login
 from mpikit.cli.options import OUT_OPTION, shared_options, target_options
 from mpikit.cli.view import all_values, headline, notes, once_more
-from mpikit.diagnostics import Fault
+from mpikit.diagnostics import Diagnostic
 from mpikit.errors import EXIT_NO, EXIT_VALUES, ValuesError
 from mpikit.text.terminal import show, show_data, talk
 
@@ -94,7 +94,7 @@ def check(
         raise SystemExit(bad)
 
 
-def _check_values(context: CommandContext, target: Target) -> tuple[Manifest, list[Fault], list[str]]:
+def _check_values(context: CommandContext, target: Target) -> tuple[Manifest, list[Diagnostic], list[str]]:
     """The manifest that the values make if any, what is wrong with them, and the values one a line."""
     from mpikit.text.manifest import Manifest
     from mpikit.validation.manifest import check_manifest

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from mpikit.diagnostics import one_line
+from mpikit.diagnostics import Diagnostic, one_line
 from mpikit.text.nested import Key, dotted
 from mpikit.text.quoting import shown
 from mpikit.text.redaction import masked
@@ -218,10 +218,10 @@ def show_status(status: Status, now: datetime, output: str) -> None:
     show_result(output, status.as_dict(), text, [status.name], show_painted)
 
 
-def check_text(check: Any) -> str:
-
+def check_text(check: Diagnostic) -> str:
+    """What `doctor` says of one thing that it has looked at."""
     colours = {"ok": GOOD, "warning": BUSY, "fault": BAD}
-    label = f"{check.result.upper() if check.result == 'fault' else check.result:<7}"
-    head = painted(label, colours[check.result] if coloured() else None)
-    said = one_line(f"{check.check}: {check.message}")
+    label = f"{check.severity.upper() if check.severity == 'fault' else check.severity:<7}"
+    head = painted(label, colours[check.severity] if coloured() else None)
+    said = one_line(f"{check.key}: {check.message}")
     return f"{head}  {said}" + (f"\n         fix: {one_line(check.fix)}" if check.fix else "")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mpikit.diagnostics import Fault
+from mpikit.diagnostics import Diagnostic
 from mpikit.errors import one_fault
 from mpikit.resources import USER_FILE
 from mpikit.text.input import STDIN, read_text
@@ -66,9 +66,11 @@ def _text_layer(source: str, text: str) -> Layer:
     return Layer(source, document)
 
 
-def _tilde(key: Key, origin: Origin) -> Fault:
+def _tilde(key: Key, origin: Origin) -> Diagnostic:
     """~ is null to YAML and takes a value away, which nobody means who writes it for a home folder."""
-    return Fault(dotted(key), str(origin), "YAML reads ~ as null", 'write null, or the whole path, or "~" in quotes')
+    return Diagnostic(
+        dotted(key), str(origin), "YAML reads ~ as null", 'write null, or the whole path, or "~" in quotes'
+    )
 
 
 def login_layer(login: str) -> Layer:

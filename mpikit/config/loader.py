@@ -14,7 +14,7 @@ from mpikit.config.rules import RULES
 from mpikit.config.types import Label
 from mpikit.config.validation_errors import login_fault, missing_fault, model_fault, written_key
 from mpikit.config.values import NUM_BASE_LAYERS, Values, fill_placeholders, leaves, on_top, overridden, without
-from mpikit.diagnostics import Fault
+from mpikit.diagnostics import Diagnostic
 from mpikit.errors import ValuesError
 from mpikit.text.nested import dotted
 from mpikit.text.strict_yaml import Document
@@ -25,7 +25,7 @@ STAND_IN = Layer("stand-in", Document({"user": "someone"}))
 _USER: TypeAdapter[str] = TypeAdapter(Label)
 
 
-def load_job(values: Values) -> tuple[Job, list[Fault]]:
+def load_job(values: Values) -> tuple[Job, list[Diagnostic]]:
     """Return the job that the values describe and the warnings about it. Raises ValuesError with every fault.
 
     Where a value is wrong, the rules across values are checked with what the profile says in its place.
@@ -46,16 +46,16 @@ def load_job(values: Values) -> tuple[Job, list[Fault]]:
     return job, reported
 
 
-def check_rules(job: Job, values: Values) -> list[Fault]:
+def check_rules(job: Job, values: Values) -> list[Diagnostic]:
     """Faults and warnings across values."""
     return [
-        Fault(dotted(key), values.where(key), message, fix, severity)
+        Diagnostic(dotted(key), values.where(key), message, fix, severity)
         for rule in RULES
         for key, message, fix, severity in rule(job)
     ]
 
 
-def _user_faults(values: Values) -> list[Fault]:
+def _user_faults(values: Values) -> list[Diagnostic]:
     """What is wrong with the user: names and paths follow from it, so it is one fault and not five."""
     user = values.data.get("user")
     by_login = values.where(("user",)) == LOGIN
@@ -71,7 +71,7 @@ def _user_faults(values: Values) -> list[Fault]:
     return []
 
 
-def _shadowed_faults(values: Values) -> list[Fault]:
+def _shadowed_faults(values: Values) -> list[Diagnostic]:
     """Faults of values that a later layer replaces: they would appear when that layer goes."""
     found = []
     for layer in values.layers[NUM_BASE_LAYERS:]:
@@ -97,8 +97,8 @@ def _validate(values: Values) -> tuple[Job | None, list[Any]]:
         return None, list(error.errors(include_url=False))
 
 
-def _cut(faults: list[Fault]) -> list[Fault]:
-    more = [Fault("", "", "further errors omitted", "fix these first")] if len(faults) > MOST_FAULTS else []
+def _cut(faults: list[Diagnostic]) -> list[Diagnostic]:
+    more = [Diagnostic("", "", "further errors omitted", "fix these first")] if len(faults) > MOST_FAULTS else []
     return [*faults[:MOST_FAULTS], *more]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mpikit.config.layers import DEFAULT_FILE, Layer, file_layer
-from mpikit.diagnostics import Fault
+from mpikit.diagnostics import Diagnostic
 from mpikit.errors import ValuesError, one_fault
 from mpikit.resources import USER_FILE
 from mpikit.text.quoting import shown
@@ -28,7 +28,7 @@ class Choice:
 
     name: str
     layer: Layer
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[Diagnostic] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -71,9 +71,9 @@ def choose_profile(root: Path, own: Sequence[Layer], named: str | None) -> Choic
     return choice
 
 
-def _unknown(root: Path, own: Sequence[Layer]) -> list[Fault]:
+def _unknown(root: Path, own: Sequence[Layer]) -> list[Diagnostic]:
     """Each layer's `profile` must be one, also where another layer's is the one in use."""
-    found: list[Fault] = []
+    found: list[Diagnostic] = []
     for layer in own:
         if name := _value(layer, "profile"):
             try:
@@ -102,7 +102,7 @@ def _by_device(root: Path, own: Sequence[Layer]) -> Choice:
     return Choice(name, fitting, notes=[note])
 
 
-def _contradictions(root: Path, own: Sequence[Layer], choice: Choice) -> list[Fault]:
+def _contradictions(root: Path, own: Sequence[Layer], choice: Choice) -> list[Diagnostic]:
     """`device` and `site` in the user's own layers must be the profile's."""
     found = []
     for layer in own:
@@ -118,7 +118,7 @@ def _contradictions(root: Path, own: Sequence[Layer], choice: Choice) -> list[Fa
                 if names
                 else f"write profile: NAME, one of {', '.join(profile_names(root))}"
             )
-            found.append(Fault(key, _where(layer, key), message, fix))
+            found.append(Diagnostic(key, _where(layer, key), message, fix))
     return found
 
 

@@ -14,7 +14,7 @@ from mpikit.config.layers import LOGIN
 from mpikit.config.sections import CLAIM, PATH
 from mpikit.config.types import FieldError
 from mpikit.config.values import Values
-from mpikit.diagnostics import Fault
+from mpikit.diagnostics import Diagnostic
 from mpikit.text.nested import Key, dotted
 from mpikit.text.quoting import shown
 
@@ -52,36 +52,38 @@ def without_members(loc: Key) -> Key:
     return tuple(part for number, part in enumerate(loc) if number == 0 or part not in (CLAIM, PATH))
 
 
-def model_fault(values: Values, detail: Any) -> Fault:
+def model_fault(values: Values, detail: Any) -> Diagnostic:
     """One of pydantic's errors as a fault."""
     loc, key = without_members(detail["loc"]), written_key(values, detail["loc"])
     origin, where = values.origin(key), values.where(key)
     match detail["type"]:
         case "extra_forbidden":
-            return Fault(dotted(loc), values.where(loc), "no such key", _nearest(loc))
+            return Diagnostic(dotted(loc), values.where(loc), "no such key", _nearest(loc))
         case "missing":
             return missing_fault(values, loc)
     if key == ("user",) and where == LOGIN:
         return login_fault(str(detail["input"]))
     if PATH in detail["loc"] and detail["type"] == "string_type":
         fix = "write a path that starts with /, or {pvc: NAME, subPath: FOLDER}"
-        return Fault(dotted(key), where, f"{detail['input']!r} is no folder", fix)
+        return Diagnostic(dotted(key), where, f"{detail['input']!r} is no folder", fix)
     if origin and origin.plain and detail["type"] == "string_type" and not isinstance(detail["input"], (dict, list)):
         kind = "boolean" if isinstance(detail["input"], bool) else "number"
         message = f"YAML reads {origin.raw} as a {kind}, and text is wanted"
-        return Fault(dotted(key), where, message, f'write "{origin.raw}"')
-    return Fault(dotted(loc if len(loc) > len(key) else key), where, _said(detail), _fix_for(detail))
+        return Diagnostic(dotted(key), where, message, f'write "{origin.raw}"')
+    return Diagnostic(dotted(loc if len(loc) > len(key) else key), where, _said(detail), _fix_for(detail))
 
 
-def login_fault(login: str) -> Fault:
+def login_fault(login: str) -> Diagnostic:
     """That nobody set a user, and the login name will not do."""
     found = f'"{login}"' if login else "not known"
-    return Fault("user", "", f"your login name is {found}, which names nobody's job", "--set user=NAME (a-z, 0-9, -)")
+    return Diagnostic(
+        "user", "", f"your login name is {found}, which names nobody's job", "--set user=NAME (a-z, 0-9, -)"
+    )
 
 
-def missing_fault(values: Values, loc: Key) -> Fault:
+def missing_fault(values: Values, loc: Key) -> Diagnostic:
     """That a value is not set."""
-    return Fault(dotted(loc), values.where(loc), "is missing", f"set {dotted(loc)}")
+    return Diagnostic(dotted(loc), values.where(loc), "is missing", f"set {dotted(loc)}")
 
 
 def _said(detail: Any) -> str:
@@ -102,7 +104,7 @@ def _said(detail: Any) -> str:
         case "literal_error":
             return f"{value} is not one of the choices"
         case "value_error":
-            return message.removeprefix("Value error, ")
+            return str(detail["ctx"]["error"])
         case "model_type" | "dict_type" | "list_type" | "string_type":
             return f"{value} is not of the right kind"
         case _:

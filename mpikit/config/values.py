@@ -28,7 +28,7 @@ from mpikit.config.layers import (
     stdin_layer,
 )
 from mpikit.config.profiles import choose_profile, is_profile
-from mpikit.diagnostics import Fault
+from mpikit.diagnostics import Diagnostic
 from mpikit.errors import one_fault
 from mpikit.resources import USER_FILE
 from mpikit.text.input import STDIN
@@ -59,7 +59,7 @@ class Values:
 
     data: dict[str, Any] = field(default_factory=dict)
     origins: dict[Key, Origin] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[Diagnostic] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
     profile: str = ""
     """Name of the profile that is the base."""
@@ -171,7 +171,7 @@ def merge(layers: Sequence[Layer]) -> Values:
         if data is None:
             continue
         if not isinstance(data, dict):
-            values.faults.append(Fault("", layer.source, "holds no map of values", "write KEY: VALUE lines"))
+            values.faults.append(Diagnostic("", layer.source, "holds no map of values", "write KEY: VALUE lines"))
             continue
         _merge_map(values, data, layer.document.origins, ())
     return values
@@ -261,7 +261,7 @@ def _note_removal(values: Values, key: Key, old: Any, source: str) -> None:
         more = f" and {num - 3} more" if num > 3 else ""
         message = "has no value" + (f", which would remove {names}{more}" if num else "")
         fix = "write a value, take the line out, or write null to remove it"
-        values.faults.append(Fault(dotted(key), str(origin), message, fix))
+        values.faults.append(Diagnostic(dotted(key), str(origin), message, fix))
     elif old not in (None, {}, []):
         values.removed.append(Removed(key, str(origin), source))
 

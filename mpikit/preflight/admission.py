@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mpikit.config.job import Job
+from mpikit.diagnostics import Diagnostic, Found, fault, passed, warning
 from mpikit.errors import ClusterError, Conflict, Forbidden, NotFound, Unreachable
 from mpikit.kube.answers import Object
 from mpikit.kube.api import NAMESPACE, POD, SERVICE_ACCOUNT, apply, create, exists, find
 from mpikit.kube.client import Cluster
 from mpikit.kube.rejections import Refusal, understand
 from mpikit.kube.resources import JOB_NAME, JOB_ROLE, REPLICA_INDEX
-from mpikit.preflight.check import Check
 from mpikit.text.nested import at
 
 ROLES = ("Worker", "Launcher")
@@ -52,7 +52,7 @@ class Trial:
     """Whether pods of this job can be made in the namespace."""
 
 
-def check_namespace(cluster: Cluster, namespace: str) -> Iterator[Check]:
+def check_namespace(cluster: Cluster, namespace: str) -> Found:
     """Whether the namespace is there; nothing if that may not be read, since the dry runs tell it too."""
     try:
         found = find(cluster, NAMESPACE, None, namespace)
@@ -62,19 +62,17 @@ def check_namespace(cluster: Cluster, namespace: str) -> Iterator[Check]:
         yield _no_namespace(namespace)
     elif at(found, "status", "phase") == "Terminating":
         message = f"namespace {namespace} is being deleted"
-        yield Check(
-            "namespace", "fault", message, f"wait for kubectl get namespace {namespace} to end, or set namespace:"
-        )
+        yield fault("namespace", message, f"wait for kubectl get namespace {namespace} to end, or set namespace:")
     else:
-        yield Check("namespace", "ok", f"namespace {namespace} is there")
+        yield passed("namespace", f"namespace {namespace} is there")
 
 
-def _no_namespace(namespace: str) -> Check:
+def _no_namespace(namespace: str) -> Diagnostic:
     fix = f"set namespace: (or -n) to one of yours, or have it made: kubectl create namespace {namespace}"
-    return Check("namespace", "fault", f"namespace {namespace} is not there", fix)
+    return fault("namespace", f"namespace {namespace} is not there", fix)
 
 
-def check_accounts(cluster: Cluster, trial: Trial, namespace: str, job: Job) -> Iterator[Check]:
+def check_accounts(cluster: Cluster, trial: Trial, namespace: str, job: Job) -> Found:
     """Whether the service accounts are there; nothing if that may not be read, since the trial of pods tells it too."""
     names = dict.fromkeys(at(trial.templates[role], "spec", "serviceAccountName") or "default" for role in ROLES)
     for name in names:
@@ -83,14 +81,14 @@ def check_accounts(cluster: Cluster, trial: Trial, namespace: str, job: Job) -> 
         except Forbidden:
             continue
         if found:
-            yield Check("service account", "ok", f"ServiceAccount {name} is there")
+            yield passed("service account", f"ServiceAccount {name} is there")
             continue
         trial.missing_accounts.add(name)
         fix = understand(f"error looking up service account {namespace}/{name}:", namespace, job.job_name).advice
-        yield Check("service account", "fault", f"ServiceAccount {name} is not in namespace {namespace}", fix)
+        yield fault("service account", f"ServiceAccount {name} is not in namespace {namespace}", fix)
 
 
-def check_manifests(cluster: Cluster, job: Job, manifests: Iterable[Object], namespace: str) -> Iterator[Check]:
+def check_manifests(cluster: Cluster, job: Job, manifests: Iterable[Object], namespace: str) -> Found:
     """Whether the server would take each object as it is."""
     taken = []
     for item in manifests:
@@ -104,29 +102,27 @@ def check_manifests(cluster: Cluster, job: Job, manifests: Iterable[Object], nam
         else:
             taken.append(title)
     if taken:
-        yield Check("manifest", "ok", f"the server would take {' and '.join(taken)}")
+        yield passed("manifest", f"the server would take {' and '.join(taken)}")
 
 
-def _refused_object(error: ClusterError, title: str, job: Job, namespace: str) -> Iterator[Check]:
+def _refused_object(error: ClusterError, title: str, job: Job, namespace: str) -> Found:
     message = error.message
     match error:
         case Conflict():
             fix = f"python generate.py delete {job.job_name} -n {namespace}, or another name: --set name={job.another_name}"
-            yield Check("manifest", "warning", f"{title} is there already", fix)
+            yield warning("manifest", f"{title} is there already", fix)
         case NotFound(kind="namespaces"):
             yield _no_namespace(namespace)
         case Forbidden() if _NO_RIGHT.search(message) or "exceeded quota" in message:
             return  # the rights and the quota say so
         case _:
             fix = understand(message, namespace, job.job_name).advice if isinstance(error, Forbidden) else ""
-            yield Check(
-                "manifest", "fault", f"{title}: {message}", fix or error.hint or f"correct what it names of {title}"
-            )
+            yield fault("manifest", f"{title}: {message}", fix or error.hint or f"correct what it names of {title}")
 
 
-def check_pods(cluster: Cluster, job: Job, trial: Trial, namespace: str) -> Iterator[Check]:
+def check_pods(cluster: Cluster, job: Job, trial: Trial, namespace: str) -> Found:
     """What admission says of a worker and a launcher, which nobody asks before the MPIJob is there: each refusal once."""
-    told: dict[tuple[str, str], Check] = {}
+    told: dict[tuple[str, str], Diagnostic] = {}
     for role in ROLES:
         refusal = _try_pod(cluster, job, trial, namespace, role)
         if not refusal:
@@ -139,7 +135,7 @@ def check_pods(cluster: Cluster, job: Job, trial: Trial, namespace: str) -> Iter
             told[name, meaning.advice] = _refused_pod(name, role, refusal, meaning)
     yield from told.values()
     if trial.allowed and not told:
-        yield Check("pod security", "ok", "worker and launcher pass Pod Security, limits and webhooks of the namespace")
+        yield passed("pod security", "worker and launcher pass Pod Security, limits and webhooks of the namespace")
     trial.allowed = trial.allowed and not told and not trial.missing_accounts
 
 
@@ -184,7 +180,7 @@ def _pod(job: Job, template: Object, spec: Mapping[str, Any], role: str) -> Obje
     }
 
 
-def _refused_pod(name: str, role: str, refusal: str, meaning: Refusal) -> Check:
+def _refused_pod(name: str, role: str, refusal: str, meaning: Refusal) -> Diagnostic:
     words = refusal.partition(" is forbidden: ")[2] or refusal
     fix = _INVALID if meaning.reason == "InvalidPod" else meaning.advice
-    return Check(name, "fault", f"{role.lower()} pods are refused: {words}", fix)
+    return fault(name, f"{role.lower()} pods are refused: {words}", fix)

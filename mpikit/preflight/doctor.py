@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from mpikit.config.job import Job
+from mpikit.diagnostics import Diagnostic, Found
 from mpikit.errors import ClusterError, Unreachable
 from mpikit.kube.answers import Object
 from mpikit.kube.client import Call, Cluster
 from mpikit.preflight.admission import ROLES, Trial, check_accounts, check_manifests, check_namespace, check_pods
-from mpikit.preflight.check import Check, unseen
+from mpikit.preflight.check import unseen
 from mpikit.preflight.nodes import check_nodes
 from mpikit.preflight.operator import check_crd, check_operator, check_server
 from mpikit.preflight.quota import check_quotas
@@ -18,12 +19,8 @@ from mpikit.preflight.rbac import check_rights
 from mpikit.preflight.references import check_references, template_of
 from mpikit.preflight.storage_probe import check_paths
 
-__all__ = ["Check", "examine"]
 
-
-def examine(
-    cluster: Cluster, job: Job, manifests: Sequence[Object], namespace: str, *, probe: bool = False
-) -> Iterator[Check]:
+def examine(cluster: Cluster, job: Job, manifests: Sequence[Object], namespace: str, *, probe: bool = False) -> Found:
     """Everything that can be known of a job before it is submitted, in a fixed order, as it is found.
 
     Nothing on the cluster is changed, but for a small pod with `probe`, which is gone afterwards. Raises Unreachable
@@ -31,7 +28,7 @@ def examine(
     """
     server = list(check_server(cluster))
     yield from server
-    if any(check.result == "fault" for check in server):
+    if any(check.severity == "fault" for check in server):
         return
     yield from _guarded(cluster, "operator", check_operator(cluster, namespace))
     crd = list(_guarded(cluster, "crd", check_crd(cluster, manifests)))
@@ -40,8 +37,8 @@ def examine(
     space = list(_guarded(cluster, "namespace", check_namespace(cluster, namespace)))
     yield from space
     trial = Trial({role: template_of(manifests, role) for role in ROLES})
-    if not any(check.result == "fault" for check in space):
-        unfit = any(check.result == "fault" for check in crd)
+    if not any(check.severity == "fault" for check in space):
+        unfit = any(check.severity == "fault" for check in crd)
         tried = [item for item in manifests if not (unfit and item["kind"] == "MPIJob")]
         yield from _guarded(cluster, "service account", check_accounts(cluster, trial, namespace, job))
         yield from _guarded(cluster, "manifest", check_manifests(cluster, job, tried, namespace))
@@ -49,13 +46,13 @@ def examine(
         quotas = check_quotas(cluster, job, manifests, namespace, trial.templates, trial.exceeded)
         yield from _guarded(cluster, "quota", quotas)
     yield from _guarded(cluster, "nodes", check_nodes(cluster, job, trial.templates, namespace))
-    if any(check.result == "fault" for check in space):
+    if any(check.severity == "fault" for check in space):
         return
     yield from _guarded(cluster, "references", check_references(cluster, manifests, namespace))
     yield from check_paths(cluster, job, trial.templates["Worker"], namespace, probe=probe, allowed=trial.allowed)
 
 
-def _guarded(cluster: Cluster, name: str, checks: Iterable[Check]) -> Iterator[Check]:
+def _guarded(cluster: Cluster, name: str, checks: Iterable[Diagnostic]) -> Found:
     """The checks, and a warning in place of those that the cluster does not let happen; Unreachable if it is gone."""
     try:
         yield from checks

@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mpikit.config.job import Job
 from mpikit.devices import CARD_RESOURCES
+from mpikit.diagnostics import Diagnostic, Found, fault, passed, warning
 from mpikit.errors import Forbidden
 from mpikit.kube.answers import Object
 from mpikit.kube.api import NODE, POD, find_all
 from mpikit.kube.client import Cluster
 from mpikit.kube.resources import JOB_NAME
-from mpikit.preflight.check import Check
 from mpikit.preflight.pod_requests import needs, written
 from mpikit.preflight.quota import Templates
 from mpikit.preflight.scheduling import HOSTNAME, Hindrance, Node, Usage, beside, hindrances, rooms, usage
@@ -27,7 +27,7 @@ NAMED = 3  # nodes or holders that a line names; the rest is counted
 # -- Nodes ------------------------------------------------------------------------------------------------------------
 
 
-def check_nodes(cluster: Cluster, job: Job, pods: Templates, namespace: str) -> Iterator[Check]:
+def check_nodes(cluster: Cluster, job: Job, pods: Templates, namespace: str) -> Found:
     """Whether the nodes could ever take all workers and the launcher, and whether they can now."""
     try:
         nodes = [Node(item) for item in find_all(cluster, NODE, None)]
@@ -54,7 +54,7 @@ def fitting_nodes(cluster: Cluster, template: Object) -> list[str]:
     return [nodes[name].labels.get(HOSTNAME, name) for name in rooms(list(nodes.values()), template, {}, {})]
 
 
-def workers_check(job: Job, nodes: Sequence[Node], worker: Object, held: Usage | None, namespace: str) -> Check:
+def workers_check(job: Job, nodes: Sequence[Node], worker: Object, held: Usage | None, namespace: str) -> Diagnostic:
     """Whether all workers find a place."""
     lasting, taken = (held.lasting, held.taken) if held else ({}, {})
     ever, now = rooms(nodes, worker, lasting, lasting), rooms(nodes, worker, lasting, taken)
@@ -64,25 +64,25 @@ def workers_check(job: Job, nodes: Sequence[Node], worker: Object, held: Usage |
     away = _left_out(nodes, worker["spec"], lasting)
     if not ever:
         reason, fix = _closest(nodes, worker["spec"], lasting, job, "worker", namespace)
-        return Check("nodes", "fault", f"no node could ever take a worker ({_asked(worker)}): {reason}", fix)
+        return fault("nodes", f"no node could ever take a worker ({_asked(worker)}): {reason}", fix)
     if sum(ever.values()) < job.nodes:
         places = f"{sum(ever.values())} workers on {len(ever)} nodes" if several else f"{len(ever)} nodes"
         message = f"{places} could ever have {what}, {job.nodes} are needed{away}"
         fix = f"set nodes: {sum(ever.values())} or fewer" + (
             ", or wait for those nodes (kubectl get nodes)" if away else ""
         )
-        return Check("nodes", "fault", message, fix)
+        return fault("nodes", message, fix)
     if held is None:
         message = f"{len(ever)} nodes can have {what}, {job.nodes} needed; what is free now is not for you to see{away}"
-        return Check("nodes", "ok", message)
+        return passed("nodes", message)
     free = sum(room > 0 for room in now.values())
     message = f"{free} of {len(ever)} nodes have {what} now" + (f", for {sum(now.values())} workers" if several else "")
     message += f", {job.nodes} {'is' if job.nodes == 1 else 'are'} needed"
     if sum(now.values()) >= job.nodes:
-        return Check("nodes", "ok", message + away)
+        return passed("nodes", message + away)
     fix = f"wait, set nodes: {sum(now.values())}, or free some" if sum(now.values()) else "wait, or free some"
     fix += " (python generate.py list): workers that fit start and hold their cards while the others wait"
-    return Check("nodes", "warning", f"{message}; full: {_full(nodes, now, worker['spec'], held)}{away}", fix)
+    return warning("nodes", f"{message}; full: {_full(nodes, now, worker['spec'], held)}{away}", fix)
 
 
 def _asked(template: Object) -> str:
@@ -128,7 +128,7 @@ def _closest(
         groups[tuple(hindrances(node, spec, lasting.get(node.name, {})))].append(node.name)
     if not groups:
         return "there are no nodes", "ask the site's staff: kubectl get nodes"
-    reasons = min(groups, key=lambda group: sum(3 if one.what.startswith("0 of") else 1 for one in group))
+    reasons = min(groups, key=lambda group: sum(3 if one.left == "0" else 1 for one in group))
     first = next((one for one in reasons if one.kind not in ("absent", "cordoned")), reasons[0])
     has = "have" if len(groups[reasons]) > 1 else "has"
     words = " and ".join(f"{has} {one.what}" if one.kind == "resource" else one.what for one in reasons)
@@ -138,11 +138,10 @@ def _closest(
 def _fix(reason: Hindrance, job: Job, role: str, namespace: str, node: str) -> str:
     """What to change so that the reason goes."""
     part = job.launcher if role == "launcher" else job.worker
-    own = [f"no label {key}={value}" for key, value in part.node_selector.items()]
+    own = [f"{key}={value}" for key, value in part.node_selector.items()]
     resources = "launcher.resources:" if role == "launcher" else "resources:"
-    resource = reason.what.partition(" of ")[2]
     match reason.kind:
-        case "selector" if reason.what not in own:
+        case "selector" if reason.subject not in own:
             return (
                 f"namespace {namespace} or the cluster adds this selector: ask the site's staff which nodes are yours"
             )
@@ -152,33 +151,33 @@ def _fix(reason: Hindrance, job: Job, role: str, namespace: str, node: str) -> s
             return f"correct {role}.affinity: in the values (kubectl get nodes --show-labels)"
         case "taint":
             return f"add {role}.tolerations: for the {reason.what}, if the site lets you"
-        case "resource" if resource in CARD_RESOURCES and reason.what.startswith("0 of"):
-            return f"set device: to what the nodes have (kubectl describe node {node}); none has {resource}"
-        case "resource" if resource in CARD_RESOURCES:
-            return f"set cards: {reason.what.partition(' of ')[0]} or fewer"
+        case "resource" if reason.subject in CARD_RESOURCES and reason.left == "0":
+            return f"set device: to what the nodes have (kubectl describe node {node}); none has {reason.subject}"
+        case "resource" if reason.subject in CARD_RESOURCES:
+            return f"set cards: {reason.left} or fewer"
         case "resource":
-            return f"set {resources} so that {resource} is at most {reason.what.partition(' of ')[0]}"
+            return f"set {resources} so that {reason.subject} is at most {reason.left}"
     return f"wait for it, or ask the site's staff: kubectl describe node {node}"
 
 
-def launcher_check(job: Job, nodes: Sequence[Node], pods: Templates, held: Usage | None, namespace: str) -> Check:
+def launcher_check(job: Job, nodes: Sequence[Node], pods: Templates, held: Usage | None, namespace: str) -> Diagnostic:
     """Whether the launcher finds a place beside the workers."""
     launcher, worker = pods["Launcher"], pods["Worker"]
     lasting, taken = (held.lasting, held.taken) if held else ({}, {})
     if not rooms(nodes, launcher, lasting, lasting):
         reason, fix = _closest(nodes, launcher["spec"], lasting, job, "launcher", namespace)
-        return Check("launcher node", "fault", f"no node could ever take the launcher: {reason}", fix)
+        return fault("launcher node", f"no node could ever take the launcher: {reason}", fix)
     ever = beside(nodes, launcher, worker, job.nodes, lasting, lasting)
     asked = _asked(launcher)
     if not ever:
         message = f"no node has place for the launcher ({asked}) once the workers have theirs"
         fix = "set launcher.nodeSelector: to nodes without workers, or less launcher.resources:, resources: or nodes:"
-        return Check("launcher node", "fault", message, fix)
+        return fault("launcher node", message, fix)
     if held is None:
-        return Check("launcher node", "ok", f"{len(ever)} nodes can take the launcher ({asked})")
+        return passed("launcher node", f"{len(ever)} nodes can take the launcher ({asked})")
     now = beside(nodes, launcher, worker, job.nodes, lasting, taken)
     if now:
-        return Check("launcher node", "ok", f"{len(now)} of {len(ever)} nodes have room for the launcher now ({asked})")
+        return passed("launcher node", f"{len(now)} of {len(ever)} nodes have room for the launcher now ({asked})")
     fix = f"wait, or set less launcher.resources: (kubectl describe node {ever[0]} shows what holds it)"
     message = f"none of {len(ever)} nodes has room for the launcher now ({asked})"
-    return Check("launcher node", "warning", message, fix)
+    return warning("launcher node", message, fix)

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from mpikit.diagnostics import Diagnostic, Found, fault, passed, warning
 from mpikit.errors import ClusterError, Forbidden, NotFound
 from mpikit.kube.answers import Object
 from mpikit.kube.api import CRD, DEPLOYMENT, LEASE, MPIJOB, Kind, find_all, read
 from mpikit.kube.client import Call, Cluster
 from mpikit.kube.resources import MPIJob, time_of
-from mpikit.preflight.check import Check
 from mpikit.text.nested import at
 from mpikit.validation.mpijob import FIRST, SINCE
 
@@ -27,35 +27,33 @@ INSTALL = (
 )
 
 
-def check_server(cluster: Cluster) -> Iterator[Check]:
+def check_server(cluster: Cluster) -> Found:
     """Whether the API server answers, knows the user and agrees on the time; Unreachable if it does not answer."""
     began = cluster.clock()
     try:
         version = cluster.json(Call("GET", "/version")).get("gitVersion")
     except Forbidden as error:
         if error.hint:  # 401: the server knows nobody of these credentials
-            yield Check("server", "fault", error.message, error.hint)
+            yield fault("server", error.message, error.hint)
             return
         version = "of unknown version"
-    yield Check("server", "ok", f"{cluster.server} is Kubernetes {version}, answers in {cluster.clock() - began:.2f} s")
+    yield passed("server", f"{cluster.server} is Kubernetes {version}, answers in {cluster.clock() - began:.2f} s")
     yield from clock_check(cluster.now(), datetime.now(timezone.utc))
 
 
-def clock_check(theirs: datetime, ours: datetime) -> Iterator[Check]:
+def clock_check(theirs: datetime, ours: datetime) -> Found:
     """A warning if two clocks disagree."""
     skew = (theirs - ours).total_seconds()
     if abs(skew) > SKEW_SECONDS:
         way = "ahead of" if skew > 0 else "behind"
         message = f"the server's clock is {abs(skew):.0f} s {way} this machine's"
-        yield Check(
-            "clock", "warning", message, "set this machine's clock (timedatectl set-ntp true), or tell the site's staff"
-        )
+        yield warning("clock", message, "set this machine's clock (timedatectl set-ntp true), or tell the site's staff")
 
 
 # -- The operator -----------------------------------------------------------------------------------------------------
 
 
-def check_operator(cluster: Cluster, namespace: str) -> Iterator[Check]:
+def check_operator(cluster: Cluster, namespace: str) -> Found:
     """Whether the MPI Operator is installed and alive."""
     try:
         served = [
@@ -65,9 +63,7 @@ def check_operator(cluster: Cluster, namespace: str) -> Iterator[Check]:
         served = []
     if "v2beta1" not in served:
         others = f"; {MPIJOB.group} is there as {', '.join(served)}, the Training Operator's" if served else ""
-        yield Check(
-            "operator", "fault", f"the MPI Operator is not installed: no {MPIJOB.group}/v2beta1{others}", INSTALL
-        )
+        yield fault("operator", f"the MPI Operator is not installed: no {MPIJOB.group}/v2beta1{others}", INSTALL)
         return
     leases = _visible(cluster, LEASE, fields=f"metadata.name={OPERATOR}")
     if leases:
@@ -76,12 +72,12 @@ def check_operator(cluster: Cluster, namespace: str) -> Iterator[Check]:
     deployments = _visible(cluster, DEPLOYMENT, labels=f"app={OPERATOR}")
     ready = [one for one in deployments or () if at(one, "status", "readyReplicas")]
     if ready:
-        yield Check("operator", "ok", f"Deployment {_place(ready[0])} is ready")
+        yield passed("operator", f"Deployment {_place(ready[0])} is ready")
     elif leases is None or deployments is None:
         yield _at_work(cluster, namespace)
     else:
         message = f"the MPI Operator is installed but does not run: no Lease {OPERATOR} and no Deployment that is ready"
-        yield Check("operator", "fault", message, f"ask the site's staff to start it: {_restart(deployments)}")
+        yield fault("operator", message, f"ask the site's staff to start it: {_restart(deployments)}")
 
 
 def _visible(cluster: Cluster, kind: Kind, labels: str = "", fields: str = "") -> list[Object] | None:
@@ -101,21 +97,21 @@ def _restart(deployments: Sequence[Object]) -> str:
     return f"kubectl -n {namespace} rollout restart deployment {name}, kubectl -n {namespace} get pods"
 
 
-def lease_check(leases: Sequence[Object], now: datetime) -> Check:
+def lease_check(leases: Sequence[Object], now: datetime) -> Diagnostic:
     """Whether the holder of the newest Lease still renews it."""
     times = [(time_of(at(one, "spec", "renewTime") or at(one, "spec", "acquireTime")), _place(one)) for one in leases]
     newest, place = max(((when, name) for when, name in times if when), default=(None, _place(leases[0])))
     if newest is None:
         message = f"Lease {place} has never been taken: no MPI Operator runs"
-        return Check("operator", "fault", message, f"ask the site's staff to start it: {_restart(())}")
+        return fault("operator", message, f"ask the site's staff to start it: {_restart(())}")
     age = (now - newest).total_seconds()
     if age > LIVELY_SECONDS:
         message = f"the MPI Operator does not run: Lease {place} was last renewed {age:.0f} s ago"
-        return Check("operator", "fault", message, f"ask the site's staff to start it: {_restart(())}")
-    return Check("operator", "ok", f"MPI Operator is alive: Lease {place} was renewed {max(age, 0):.0f} s ago")
+        return fault("operator", message, f"ask the site's staff to start it: {_restart(())}")
+    return passed("operator", f"MPI Operator is alive: Lease {place} was renewed {max(age, 0):.0f} s ago")
 
 
-def _at_work(cluster: Cluster, namespace: str) -> Check:
+def _at_work(cluster: Cluster, namespace: str) -> Diagnostic:
     """What the operator's latest work in the namespace says of it, where nothing better may be read."""
     jobs: list[MPIJob] = []
     with contextlib.suppress(ClusterError):
@@ -123,16 +119,16 @@ def _at_work(cluster: Cluster, namespace: str) -> Check:
     seen = [(one.since, job.name) for job in jobs for one in job.conditions.values() if one.since]
     when, name = max(seen, default=(None, ""))
     if when and (age := (cluster.now() - when).total_seconds()) < WORK_SECONDS:
-        return Check("operator", "ok", f"the MPI Operator worked on MPIJob {name} {age / 60:.0f} minutes ago")
+        return passed("operator", f"the MPI Operator worked on MPIJob {name} {age / 60:.0f} minutes ago")
     message = f"whether the MPI Operator is alive cannot be seen: Lease {OPERATOR}/{OPERATOR} is not for you to read"
     fix = f"if a job stays Pending: ask the site's staff for kubectl -n {OPERATOR} get lease {OPERATOR} -o yaml"
-    return Check("operator", "warning", message, fix)
+    return warning("operator", message, fix)
 
 
 # -- The CRD ----------------------------------------------------------------------------------------------------------
 
 
-def check_crd(cluster: Cluster, manifests: Sequence[Object]) -> Iterator[Check]:
+def check_crd(cluster: Cluster, manifests: Sequence[Object]) -> Found:
     """Which operator the served MPIJob fits, and every field of the job that it does not know."""
     try:
         schema = served_schema(cluster)
@@ -144,12 +140,10 @@ def check_crd(cluster: Cluster, manifests: Sequence[Object]) -> Iterator[Check]:
         wanted = f"MPI Operator {newer} or newer" if newer else "a newer MPI Operator"
         key = ".".join(path).removeprefix("spec.")
         fix = f"take {key}: out of the values (null removes it), or ask the site's staff for {wanted}"
-        yield Check("crd", "fault", f"MPIJobs of this cluster have no field {'.'.join(path)}", fix)
+        yield fault("crd", f"MPIJobs of this cluster have no field {'.'.join(path)}", fix)
     if not lacking:
         oldest = next((version for key, version in SINCE.items() if _knows(schema, key.split("."))), FIRST)
-        yield Check(
-            "crd", "ok", f"MPIJob v2beta1 has all fields of the job; it is that of MPI Operator {oldest} or newer"
-        )
+        yield passed("crd", f"MPIJob v2beta1 has all fields of the job; it is that of MPI Operator {oldest} or newer")
 
 
 def served_schema(cluster: Cluster) -> Object:

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from mpikit.config.job import Job
 from mpikit.devices import CARD_RESOURCES
+from mpikit.diagnostics import Diagnostic, Found, fault, passed, warning
 from mpikit.errors import Forbidden
 from mpikit.kube.api import QUOTA, find_all
 from mpikit.kube.client import Cluster
 from mpikit.kube.resources import Object
-from mpikit.preflight.check import Check
 from mpikit.preflight.pod_requests import ONE, Amounts, added, amounts, limits, of_pod, requests, times, written
 from mpikit.preflight.scheduling import holds
 from mpikit.text.nested import at
@@ -111,7 +111,7 @@ Templates = Mapping[str, Object]
 
 def check_quotas(
     cluster: Cluster, job: Job, manifests: Sequence[Object], namespace: str, pods: Templates, refusals: Iterable[str]
-) -> Iterator[Check]:
+) -> Found:
     """Whether each ResourceQuota has enough for the whole job, ever and now.
 
     `refusals`: what the server said of single pods, all that is known of quotas that may not be read.
@@ -126,7 +126,7 @@ def check_quotas(
     enough = (
         f"ResourceQuota {names}: enough for the whole job" if quotas else f"no ResourceQuota in {namespace} is seen"
     )
-    yield from found or [Check("quota", "ok", enough)]
+    yield from found or [passed("quota", enough)]
 
 
 def told_quota(refusal: str) -> Object | None:
@@ -140,7 +140,7 @@ def told_quota(refusal: str) -> Object | None:
 
 def quota_check(
     quota: Object, job: Job, namespace: str, pods: Templates, others: Mapping[str, Fraction]
-) -> Check | None:
+) -> Diagnostic | None:
     """What a quota has too little of; None if it has enough."""
     name = quota["metadata"]["name"]
 
@@ -151,7 +151,7 @@ def quota_check(
     if found is None:
         hard = ", ".join(f"{key} {value}" for key, value in (at(quota, "spec", "hard") or {}).items())
         message = f"ResourceQuota {name} has a scope that is not understood here; it allows {hard}"
-        return Check("quota", "warning", message, f"kubectl -n {namespace} describe resourcequota {name}: compare it")
+        return warning("quota", message, f"kubectl -n {namespace} describe resourcequota {name}: compare it")
     if not found:
         return None
     never = [one for one in found if one.forever]
@@ -161,10 +161,10 @@ def quota_check(
     less = f"set nodes: {fitting}" if fitting else f"set less {_keys(never or found)}"
     if never:
         message = f"ResourceQuota {name} never has enough: {'; '.join(_allowed(one) for one in never)}"
-        return Check("quota", "fault", message, f"{less}, or ask the site's staff for a larger ResourceQuota {name}")
+        return fault("quota", message, f"{less}, or ask the site's staff for a larger ResourceQuota {name}")
     message = f"ResourceQuota {name} has too little left now: {'; '.join(_left(one) for one in found)}"
     fix = f"wait, {less}, or free some: python generate.py list -n {namespace} shows what holds cards of {name}"
-    return Check("quota", "warning", message, fix)
+    return warning("quota", message, fix)
 
 
 def _allowed(one: Shortage) -> str:

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from mpikit.diagnostics import Found, fault, passed, warning
 from mpikit.errors import ClusterError
 from mpikit.kube.api import Kind, create, review
 from mpikit.kube.client import Cluster
-from mpikit.preflight.check import Check
 from mpikit.text.nested import at
 
 SELF = Kind("SelfSubjectReview", "selfsubjectreviews", "/apis/authentication.k8s.io/v1", namespaced=False)
@@ -36,7 +34,7 @@ WISHES: tuple[tuple[str, str, bool, str], ...] = (
 )
 
 
-def check_rights(cluster: Cluster, namespace: str) -> Iterator[Check]:
+def check_rights(cluster: Cluster, namespace: str) -> Found:
     """What the user may not do: a fault for each resource that the commands need, a warning for what only helps."""
     num_asked, missing = 0, []
     for group, resource, part, verbs, role in RIGHTS:
@@ -50,14 +48,14 @@ def check_rights(cluster: Cluster, namespace: str) -> Iterator[Check]:
     for message, role in missing:
         name = f"{namespace}-{role}"
         fix = f"ask the site's staff: kubectl -n {namespace} create rolebinding {name} --clusterrole={role} {who}"
-        yield Check("rights", "fault", message, fix)
+        yield fault("rights", message, fix)
     if not missing:
-        yield Check("rights", "ok", f"you may do all {num_asked} things that the commands do in namespace {namespace}")
+        yield passed("rights", f"you may do all {num_asked} things that the commands do in namespace {namespace}")
     for resource, verb, everywhere, loss in WISHES:
         place = {} if everywhere else {"namespace": namespace}
         if not review(cluster, {"group": "", "resource": resource, "verb": verb, **place}):
             fix = f"ask the site's staff for a role that may {verb} {resource}; the job itself does not need it"
-            yield Check("rights", "warning", f"you may not {verb} {resource}: {loss}", fix)
+            yield warning("rights", f"you may not {verb} {resource}: {loss}", fix)
 
 
 def _subject(cluster: Cluster) -> str:

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from mpikit.diagnostics import Found, fault, passed, warning
 from mpikit.errors import Forbidden
 from mpikit.kube.answers import Object
 from mpikit.kube.api import CLAIM, CONFIG_MAP, SECRET, Kind, exists, find
 from mpikit.kube.client import Cluster
 from mpikit.preflight.admission import ROLES
-from mpikit.preflight.check import Check
 from mpikit.text.nested import at
 
 STORAGE_CLASS = Kind("StorageClass", "storageclasses", "/apis/storage.k8s.io/v1", namespaced=False)
@@ -23,7 +23,7 @@ def template_of(manifests: Iterable[Object], role: str) -> Object:
     return dict(specs[0])
 
 
-def check_references(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> Iterator[Check]:
+def check_references(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> Found:
     """Whether the Secrets, ConfigMaps and claims that the pods name are there; no content is read."""
     brought = {item["metadata"]["name"] for item in manifests if item["kind"] == "ConfigMap"}
     specs = [template_of(manifests, role)["spec"] for role in ROLES]
@@ -40,14 +40,12 @@ def check_references(cluster: Cluster, manifests: Sequence[Object], namespace: s
         except Forbidden:
             hidden.append(f"{kind.name} {name}")
             continue
-        yield Check(
-            check, "fault", f"{kind.name} {name} is not in namespace {namespace}", _missing(kind, name, namespace)
-        )
+        yield fault(check, f"{kind.name} {name} is not in namespace {namespace}", _missing(kind, name, namespace))
     if hidden:
         fix = f"make sure of it: kubectl -n {namespace} get {hidden[0].lower().replace(' ', '/')}, or ask the site's staff"
-        yield Check("references", "warning", f"whether {', '.join(hidden)} exists is not for you to see", fix)
+        yield warning("references", f"whether {', '.join(hidden)} exists is not for you to see", fix)
     if found:
-        yield Check("references", "ok", f"there: {', '.join(found)}")
+        yield passed("references", f"there: {', '.join(found)}")
 
 
 def _missing(kind: Kind, name: str, namespace: str) -> str:
@@ -89,7 +87,7 @@ _VOLUME_SOURCES = {
 }
 
 
-def check_claim(cluster: Cluster, namespace: str, name: str) -> Iterator[Check]:
+def check_claim(cluster: Cluster, namespace: str, name: str) -> Found:
     """A fault if pods cannot mount a claim that is there."""
     claim = find(cluster, CLAIM, namespace, name) or {}
     phase = at(claim, "status", "phase")
@@ -97,7 +95,7 @@ def check_claim(cluster: Cluster, namespace: str, name: str) -> Iterator[Check]:
         return
     message = f"PersistentVolumeClaim {name} is {phase}: pods that mount it do not start"
     fix = f"kubectl -n {namespace} describe pvc {name} tells what it waits for; correct its storage class or size"
-    yield Check("references", "fault", message, fix)
+    yield fault("references", message, fix)
 
 
 def _binds_later(cluster: Cluster, storage_class: str | None) -> bool:

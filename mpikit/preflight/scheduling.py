@@ -33,8 +33,27 @@ class Hindrance:
     """Why a node takes no pod of a spec, however empty it is."""
 
     kind: Literal["absent", "cordoned", "selector", "affinity", "taint", "resource"]
-    what: str
-    """In words: not Ready, no label a=b, 4 of habana.ai/gaudi, ..."""
+    subject: str = ""
+    """The label a=b, taint a=b:NoSchedule or resource that it is about."""
+    left: str = ""
+    """How much of the resource there is at most."""
+
+    @property
+    def what(self) -> str:
+        """In words: not Ready, no label a=b, 4 of habana.ai/gaudi, ..."""
+        match self.kind:
+            case "absent":
+                return "not Ready"
+            case "cordoned":
+                return "cordoned"
+            case "selector":
+                return f"no label {self.subject}"
+            case "affinity":
+                return "not in the node affinity"
+            case "taint":
+                return f"taint {self.subject}"
+            case "resource":
+                return f"{self.left} of {self.subject}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +91,21 @@ class Node:
 
 def hindrances(node: Node, spec: Mapping[str, Any], taken: Amounts) -> list[Hindrance]:
     """Everything that keeps a pod of this spec off a node on which `taken` is in use for good."""
-    found = [] if node.ready else [Hindrance("absent", "not Ready")]
-    found += [Hindrance("cordoned", "cordoned")] if node.cordoned else []
+    found = [] if node.ready else [Hindrance("absent")]
+    found += [Hindrance("cordoned")] if node.cordoned else []
     for key, value in (spec.get("nodeSelector") or {}).items():
         if node.labels.get(key) != value:
-            found.append(Hindrance("selector", f"no label {key}={value}"))
+            found.append(Hindrance("selector", f"{key}={value}"))
     if not _affine(node, at(spec, "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")):
-        found.append(Hindrance("affinity", "not in the node affinity"))
+        found.append(Hindrance("affinity"))
     for taint in at(node.raw, "spec", "taints") or ():
         if _repels(taint, spec.get("tolerations") or ()):
             value = f"={taint['value']}" if taint.get("value") else ""
-            found.append(Hindrance("taint", f"taint {taint['key']}{value}:{taint['effect']}"))
+            found.append(Hindrance("taint", f"{taint['key']}{value}:{taint['effect']}"))
     for name, need in needs(spec).items():
         have = node.allocatable.get(name, Fraction(0)) - taken.get(name, Fraction(0))
         if have < need:
-            found.append(Hindrance("resource", f"{written(name, max(have, Fraction(0)))} of {name}"))
+            found.append(Hindrance("resource", name, written(name, max(have, Fraction(0)))))
     return found
 
 

@@ -6,17 +6,17 @@ from __future__ import annotations
 import contextlib
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mpikit.config.job import Job, Mount
+from mpikit.diagnostics import Diagnostic, Found, fault, passed, warning
 from mpikit.errors import ClusterError, NotFound
 from mpikit.kube.answers import Object
 from mpikit.kube.api import EVENT, POD, create, find_all, read
 from mpikit.kube.client import Call, Cluster
 from mpikit.kube.resources import OVER, Event, Pod
-from mpikit.preflight.check import Check
 from mpikit.preflight.nodes import fitting_nodes
 from mpikit.preflight.scheduling import HOSTNAME
 from mpikit.text.nested import at
@@ -76,29 +76,27 @@ class Outcome:
     """Its log."""
     unmounted: Mapping[str, str] = field(default_factory=dict)
     """Volumes that the node could not mount, and why."""
-    trouble: Check | None = None
+    trouble: Diagnostic | None = None
     """Why it told nothing."""
 
 
-def check_paths(
-    cluster: Cluster, job: Job, worker: Object, namespace: str, *, probe: bool, allowed: bool
-) -> Iterator[Check]:
+def check_paths(cluster: Cluster, job: Job, worker: Object, namespace: str, *, probe: bool, allowed: bool) -> Found:
     """What a small pod sees of the job's folders; the pod is gone when this ends, however it ends."""
     if not any(mount.source for mount in job.folders):
         return
     if not probe:
-        yield Check("paths", "ok", "not looked at: --probe starts a small pod that does")
+        yield passed("paths", "not looked at: --probe starts a small pod that does")
     elif not allowed:
-        yield Check("paths", "warning", "not looked at: no pod can be made here", "mend what the lines above say first")
+        yield warning("paths", "not looked at: no pod can be made here", "mend what the lines above say first")
     else:
         try:
             yield from _look(cluster, job, worker, namespace)
         except ClusterError as error:
             fix = error.hint or "try again without --probe"
-            yield Check("paths", "warning", f"the probe came to nothing: {error.message}", fix)
+            yield warning("paths", f"the probe came to nothing: {error.message}", fix)
 
 
-def _look(cluster: Cluster, job: Job, worker: Object, namespace: str) -> Iterator[Check]:
+def _look(cluster: Cluster, job: Job, worker: Object, namespace: str) -> Found:
     """Probe with all folders, and once more without those that cannot be mounted."""
     deadline = cluster.clock() + PROBE_SECONDS
     nodes = fitting_nodes(cluster, worker)
@@ -246,13 +244,11 @@ def _follow(cluster: Cluster, namespace: str, name: str, volumes: set[str], dead
             unmounted |= _failed_mounts(cluster, namespace, name)
             if set(unmounted) <= volumes:
                 return Outcome(pod.node, unmounted=unmounted)
-            return Outcome(pod.node, trouble=Check("paths", "fault", "; ".join(unmounted.values()), _STORAGE))
+            return Outcome(pod.node, trouble=fault("paths", "; ".join(unmounted.values()), _STORAGE))
         if cluster.clock() > deadline:
             what = pod.waiting[0] or pod.phase
             message = f"the probe did not end within {PROBE_SECONDS} s: {what} on {pod.node or 'no node'}"
-            return Outcome(
-                pod.node, trouble=Check("paths", "warning", message, "try again; a first pull takes minutes")
-            )
+            return Outcome(pod.node, trouble=warning("paths", message, "try again; a first pull takes minutes"))
         cluster.sleep(PAUSE_SECONDS)
 
 
@@ -264,22 +260,20 @@ def _ended(pod: Pod, lines: list[str]) -> Outcome:
         return Outcome(pod.node, tuple(lines))
     message = f"the probe ended with exit code {pod.exit_code} and told nothing: {' '.join(lines)[:200]}"
     fix = "the image needs sh, ls and df; python generate.py doctor without --probe looks at the rest"
-    return Outcome(pod.node, trouble=Check("paths", "warning", message, fix))
+    return Outcome(pod.node, trouble=warning("paths", message, fix))
 
 
-def _trouble(pod: Pod, seconds: float) -> Check | None:
+def _trouble(pod: Pod, seconds: float) -> Diagnostic | None:
     """What will not change by waiting."""
     reason, message, image = pod.waiting
     if reason in _NO_IMAGE:
         fix = f"correct image: (or synapse:, os:), or give imagePullSecrets:; the nodes cannot get {image}"
-        return Check("image", "fault", f"{reason} on {pod.node}: {message}", fix)
+        return fault("image", f"{reason} on {pod.node}: {message}", fix)
     if reason in _NO_CONTAINER:
-        return Check(
-            "paths", "fault", f"{reason} on {pod.node}: {message}", "correct what it names in worker: of the values"
-        )
+        return fault("paths", f"{reason} on {pod.node}: {message}", "correct what it names in worker: of the values")
     if pod.unschedulable and seconds > UNSCHEDULED_SECONDS:
         fix = "see the line about nodes; correct worker.nodeSelector: or worker.tolerations:"
-        return Check("paths", "warning", f"no node takes the probe: {pod.unschedulable.message}", fix)
+        return warning("paths", f"no node takes the probe: {pod.unschedulable.message}", fix)
     return None
 
 
@@ -290,23 +284,23 @@ def _failed_mounts(cluster: Cluster, namespace: str, name: str) -> dict[str, str
     return {match[1]: match[2] for match in found if match}
 
 
-def _not_mounted(job: Job, name: str, reason: str, node: str) -> Check:
+def _not_mounted(job: Job, name: str, reason: str, node: str) -> Diagnostic:
     mount = next((one for one in job.folders if one.name == name), None)
     if mount is None:
         fix = f"correct worker.volumes: {name}: a path that every node has"
-        return Check("paths", "fault", f"volume {name} on {node}: {reason}", fix)
+        return fault("paths", f"volume {name} on {node}: {reason}", fix)
     if mount.host_path_type == "DirectoryOrCreate":
         return _made_later(mount, node)
-    return Check("paths", "fault", f"{name} on {node}: {reason}", _fix(job, name))
+    return fault("paths", f"{name} on {node}: {reason}", _fix(job, name))
 
 
-def _made_later(mount: Mount, node: str) -> Check:
+def _made_later(mount: Mount, node: str) -> Diagnostic:
     """Output may be missing; but a slip of the finger would make a folder on the node's own disk."""
     message = f"{mount.name} on {node}: {_shown(mount, mount.path)} is not there; the job would make it, empty"
-    return Check("paths", "warning", message, f"make the folder if it is to be shared, or correct {mount.name}:")
+    return warning("paths", message, f"make the folder if it is to be shared, or correct {mount.name}:")
 
 
-def seen(job: Job, outcome: Outcome) -> Iterator[Check]:
+def seen(job: Job, outcome: Outcome) -> Found:
     """A line for each folder that is not as it must be, and one for all that are."""
     folders = {path: name for _, path, name in items(job)}
     mounts = {mount.name: mount for mount in job.folders}
@@ -322,14 +316,14 @@ def seen(job: Job, outcome: Outcome) -> Iterator[Check]:
             yield _made_later(mount, outcome.node)
         elif said != "ok":
             message = f"{mount.name} on {outcome.node}: {_shown(mount, path)} {said}"
-            yield Check("paths", "fault", message, _fix(job, mount.name))
+            yield fault("paths", message, _fix(job, mount.name))
         elif short:
             message = f"output on {outcome.node}: {int(free) / 2**20:.1f} GiB free, {job.output_free_gib:g} asked for"
-            yield Check("paths", "fault", message, "make room in output:, or set outputFreeGiB: to what the run needs")
+            yield fault("paths", message, "make room in output:, or set outputFreeGiB: to what the run needs")
         else:
             good.append(_shown(mount, path))
     if good:
-        yield Check("paths", "ok", f"as they must be on {outcome.node}: {', '.join(good)}")
+        yield passed("paths", f"as they must be on {outcome.node}: {', '.join(good)}")
 
 
 def _shown(mount: Mount, path: str) -> str:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from mpikit.diagnostics import Fault
+from mpikit.diagnostics import Diagnostic
 from mpikit.text.nested import at, dotted
 from mpikit.text.strict_yaml import Document, read_all
 
@@ -27,7 +27,7 @@ class Manifest:
         return [one.data for one in self.documents if isinstance(one.data, dict)]
 
     @property
-    def faults(self) -> list[Fault]:
+    def faults(self) -> list[Diagnostic]:
         """What could not be read."""
         return [fault for document in self.documents for fault in document.faults]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from mpikit.diagnostics import Fault
+from mpikit.diagnostics import Diagnostic
 from mpikit.text.input import MAX_BYTES
 from mpikit.text.nested import Key, dotted
 from mpikit.text.yaml_scalars import Trap, key_trap, scalar
@@ -48,7 +48,7 @@ class Document:
 
     data: Any = None
     origins: dict[Key, Origin] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[Diagnostic] = field(default_factory=list)
 
 
 def read_yaml(text: str, source: str, most: int = MAX_VALUES) -> Document:
@@ -56,7 +56,9 @@ def read_yaml(text: str, source: str, most: int = MAX_VALUES) -> Document:
     first, *more = read_all(text, source, most)
     if more:
         where = str(more[0].origins.get((), source))
-        first.faults.append(Fault("", where, "a second document", "keep one document a file: take out the line ---"))
+        first.faults.append(
+            Diagnostic("", where, "a second document", "keep one document a file: take out the line ---")
+        )
     return first
 
 
@@ -67,7 +69,7 @@ def read_all(text: str, source: str, most: int = MAX_STREAM_VALUES) -> list[Docu
     """
     documents = [Document()]
     if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        documents[0].faults.append(Fault("", source, f"longer than {MAX_BYTES >> 20} MiB", "give a smaller file"))
+        documents[0].faults.append(Diagnostic("", source, f"longer than {MAX_BYTES >> 20} MiB", "give a smaller file"))
         return documents
     documents[0].faults += _forbidden(text.removeprefix("\ufeff"), source)
     if documents[0].faults:
@@ -78,10 +80,12 @@ def read_all(text: str, source: str, most: int = MAX_STREAM_VALUES) -> list[Docu
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = error.problem or error.context or ""
-        documents[-1].faults.append(Fault("", _place(source, mark), f"not YAML: {problem}", _hint(text, mark, problem)))
+        documents[-1].faults.append(
+            Diagnostic("", _place(source, mark), f"not YAML: {problem}", _hint(text, mark, problem))
+        )
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
-        documents[-1].faults.append(Fault("", source, f"not YAML: {problem}", "save it as UTF-8 text"))
+        documents[-1].faults.append(Diagnostic("", source, f"not YAML: {problem}", "save it as UTF-8 text"))
     return documents
 
 
@@ -90,9 +94,9 @@ def _place(source: str, mark: Any) -> str:
     return f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
 
 
-def _forbidden(text: str, source: str) -> list[Fault]:
+def _forbidden(text: str, source: str) -> list[Diagnostic]:
     """The first characters that cannot stand in a YAML text, each with its name and place."""
-    faults: list[Fault] = []
+    faults: list[Diagnostic] = []
     for found in _FORBIDDEN.finditer(text):
         code, start = ord(found[0]), text.rfind("\n", 0, found.start()) + 1
         name = _NAMES.get(code, "a lone surrogate" if 0xD800 <= code <= 0xDFFF else "a control character")
@@ -100,7 +104,7 @@ def _forbidden(text: str, source: str) -> list[Fault]:
         where = f"{source}:{text.count(chr(10), 0, start) + 1}:{found.start() - start + 1}"
         escape = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
         fix = "take it out" if code in (0, 0xFEFF) or 0xD800 <= code <= 0xDFFF else f'take it out, or write "{escape}"'
-        faults.append(Fault("", where, f"{name} (U+{code:04X})", fix))
+        faults.append(Diagnostic("", where, f"{name} (U+{code:04X})", fix))
         if len(faults) == MOST_CHARACTERS:
             break
     return faults
@@ -144,7 +148,7 @@ class _Builder:
             next(self.events)  # document end
 
     def fault(self, key: Key, event: Any, message: str, fix: str) -> None:
-        self.document.faults.append(Fault(dotted(key), _place(self.source, event.start_mark), message, fix))
+        self.document.faults.append(Diagnostic(dotted(key), _place(self.source, event.start_mark), message, fix))
 
     def value(self, event: Any, key: Key) -> Any:
         """The value that starts with `event`. Always consumes all of its events; raises _Skip if it has a fault."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from mpikit.diagnostics import Found
+from mpikit.diagnostics import Found, fault
 from mpikit.text.nested import Object, as_map, at, is_int, numbered
 from mpikit.validation.field_checks import (
     PORT_MAX,
@@ -60,15 +60,15 @@ def _ends_faults(container: Object, key: str) -> Found:
     """What a container that runs to its end before the others must not have."""
     for name in ("lifecycle", *_PROBES):
         if container.get(name) is not None:
-            yield f"{key}.{name}", "an init container cannot have one", "take it out", "fault"
+            yield fault(f"{key}.{name}", "an init container cannot have one", "take it out")
 
 
 def _container_faults(container: Object, key: str, volumes: set[Any]) -> Found:
     image = container.get("image")
     if not image:
-        yield f"{key}.image", "is missing", "give the container an image", "fault"
+        yield fault(f"{key}.image", "is missing", "give the container an image")
     elif isinstance(image, str) and image != image.strip():
-        yield f"{key}.image", f"{image!r} begins or ends with a space", "take the space out", "fault"
+        yield fault(f"{key}.image", f"{image!r} begins or ends with a space", "take the space out")
     yield from choice_faults(container, _CHOICES, key)
     for number, variable in numbered(container.get("env")):
         yield from _variable_faults(variable, f"{key}.env[{number}]")
@@ -91,13 +91,13 @@ def _variable_faults(variable: Object, key: str) -> Found:
     if not isinstance(source, dict):
         return
     if variable.get("value"):
-        yield key, "has both value and valueFrom", "keep one", "fault"
+        yield fault(key, "has both value and valueFrom", "keep one")
     if len(source) != 1:
-        yield f"{key}.valueFrom", f"has {len(source)} sources", "give one", "fault"
+        yield fault(f"{key}.valueFrom", f"has {len(source)} sources", "give one")
     path = at(source, "fieldRef", "fieldPath")
     if isinstance(path, str) and not _FIELD_PATH.fullmatch(path):
         known = "metadata.name, metadata.labels['KEY'], spec.nodeName, status.podIP, ..."
-        yield f"{key}.valueFrom.fieldRef.fieldPath", f"{path!r} is no field of a pod", known, "fault"
+        yield fault(f"{key}.valueFrom.fieldRef.fieldPath", f"{path!r} is no field of a pod", known)
     for kind in ("configMapKeyRef", "secretKeyRef"):
         if isinstance(source.get(kind), dict):
             yield from needed_name_faults(source[kind].get("name"), f"{key}.valueFrom.{kind}.name")
@@ -110,7 +110,7 @@ def _all_variables_faults(source: Object, key: str) -> Found:
         yield from variable_faults(source["prefix"], f"{key}.prefix")
     given = [kind for kind in ("configMapRef", "secretRef") if isinstance(source.get(kind), dict)]
     if len(given) != 1:
-        yield key, "names no ConfigMap or Secret, or both", "give configMapRef or secretRef", "fault"
+        yield fault(key, "names no ConfigMap or Secret, or both", "give configMapRef or secretRef")
     for kind in given:
         yield from needed_name_faults(source[kind].get("name"), f"{key}.{kind}.name")
 
@@ -120,15 +120,15 @@ def _port_faults(container: Object, key: str) -> Found:
     for number, port in numbered(container.get("ports")):
         here, name = f"{key}.ports[{number}]", port.get("name")
         if is_int(port.get("containerPort")) and port["containerPort"] not in PORTS:
-            yield f"{here}.containerPort", f"{port['containerPort']} is no port", f"1 to {PORT_MAX}", "fault"
+            yield fault(f"{here}.containerPort", f"{port['containerPort']} is no port", f"1 to {PORT_MAX}")
         if is_int(port.get("hostPort")) and port["hostPort"] not in (0, *PORTS):
-            yield f"{here}.hostPort", f"{port['hostPort']} is no port", f"1 to {PORT_MAX}", "fault"
+            yield fault(f"{here}.hostPort", f"{port['hostPort']} is no port", f"1 to {PORT_MAX}")
         if isinstance(port.get("protocol"), str) and port["protocol"] not in ("", *_PROTOCOLS):
-            yield f"{here}.protocol", f"{port['protocol']!r} is not known", f"one of {', '.join(_PROTOCOLS)}", "fault"
+            yield fault(f"{here}.protocol", f"{port['protocol']!r} is not known", f"one of {', '.join(_PROTOCOLS)}")
         if isinstance(name, str) and name:
             yield from port_name_faults(name, f"{here}.name", f"a-z, 0-9 and -, at most {PORT_NAME_MAX}")
             if name in names:
-                yield f"{here}.name", f"{name!r} is there already", "give another name", "fault"
+                yield fault(f"{here}.name", f"{name!r} is there already", "give another name")
             names.add(name)
 
 
@@ -138,23 +138,23 @@ def _probe_faults(probe: Any, key: str, *, once: bool) -> Found:
     yield from _handler_faults(probe, key, _HANDLERS)
     for name in _PROBE_COUNTS:
         if is_int(probe.get(name)) and probe[name] < 0:
-            yield f"{key}.{name}", f"{probe[name]} is negative", "0 or more", "fault"
+            yield fault(f"{key}.{name}", f"{probe[name]} is negative", "0 or more")
     if once and is_int(probe.get("successThreshold")) and probe["successThreshold"] > 1:
-        yield f"{key}.successThreshold", "must be 1 here", "set 1", "fault"
+        yield fault(f"{key}.successThreshold", "must be 1 here", "set 1")
     grace = probe.get("terminationGracePeriodSeconds")
     if is_int(grace) and (grace < 1 or key.endswith("readinessProbe")):
-        yield f"{key}.terminationGracePeriodSeconds", "is refused here", "take it out", "fault"
+        yield fault(f"{key}.terminationGracePeriodSeconds", "is refused here", "take it out")
 
 
 def _handler_faults(handler: Object, key: str, known: Sequence[str]) -> Found:
     given = [name for name in known if isinstance(handler.get(name), dict)]
     if len(given) != 1:
-        yield key, "has several handlers" if given else "has no handler", f"give one of {', '.join(known)}", "fault"
+        yield fault(key, "has several handlers" if given else "has no handler", f"give one of {', '.join(known)}")
     for name in given:
         port = handler[name].get("port")
         if is_int(port) and port not in PORTS:
-            yield f"{key}.{name}.port", f"{port} is no port", f"1 to {PORT_MAX}", "fault"
+            yield fault(f"{key}.{name}.port", f"{port} is no port", f"1 to {PORT_MAX}")
         elif isinstance(port, str):
             yield from port_name_faults(port, f"{key}.{name}.port", "give a number, or a port's name")
         if name == "exec" and not handler[name].get("command"):
-            yield f"{key}.exec.command", "is empty", "give a command", "fault"
+            yield fault(f"{key}.exec.command", "is empty", "give a command")

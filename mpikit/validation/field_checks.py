@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpikit.config.types import DNS_SUBDOMAIN, LABEL_MAX, SUBDOMAIN_MAX
-from mpikit.diagnostics import Found
+from mpikit.diagnostics import Found, fault
 from mpikit.text.nested import Object, at, is_int
 
 PORT_MAX = 65535
@@ -28,37 +28,37 @@ def own_name(name: Any, key: str, seen: set[str]) -> Found:
     if not isinstance(name, str):
         return  # the schema says so
     if not _DNS_LABEL.fullmatch(name) or len(name) > LABEL_MAX:
-        yield f"{key}.name", f"{name!r} is no DNS label", f"a-z, 0-9 and -, at most {LABEL_MAX}", "fault"
+        yield fault(f"{key}.name", f"{name!r} is no DNS label", f"a-z, 0-9 and -, at most {LABEL_MAX}")
     if name in seen:
-        yield f"{key}.name", f"{name!r} is there already", "give another name", "fault"
+        yield fault(f"{key}.name", f"{name!r} is there already", "give another name")
     seen.add(name)
 
 
 def object_name_faults(value: Any, key: str) -> Found:
     """The name of another object, or nothing."""
     if isinstance(value, str) and value and (not DNS_SUBDOMAIN.fullmatch(value) or len(value) > SUBDOMAIN_MAX):
-        yield key, f"{value!r} is no name of an object", "a-z, 0-9, - and .", "fault"
+        yield fault(key, f"{value!r} is no name of an object", "a-z, 0-9, - and .")
 
 
 def needed_name_faults(value: Any, key: str) -> Found:
     """The name of another object, which must be given."""
     if not value:
-        yield key, "is empty", "name the object", "fault"
+        yield fault(key, "is empty", "name the object")
     yield from object_name_faults(value, key)
 
 
 def key_faults(value: Any, key: str) -> Found:
     """A key of a ConfigMap or a Secret, which must be given."""
     if not value:
-        yield key, "is empty", "name the key", "fault"
+        yield fault(key, "is empty", "name the key")
     elif isinstance(value, str) and (not _CONFIG_KEY.fullmatch(value) or value.startswith("..") or value == "."):
-        yield key, f"{value!r} is no key of a ConfigMap or Secret", "A-Z, a-z, 0-9, -, _ and .", "fault"
+        yield fault(key, f"{value!r} is no key of a ConfigMap or Secret", "A-Z, a-z, 0-9, -, _ and .")
 
 
 def label_value_faults(value: Any, key: str) -> Found:
     """A label's value."""
     if isinstance(value, str) and value and (not _NAME.fullmatch(value) or len(value) > LABEL_MAX):
-        yield key, f"{value!r} is no label value", f"A-Z, a-z, 0-9, -, _ and ., at most {LABEL_MAX}", "fault"
+        yield fault(key, f"{value!r} is no label value", f"A-Z, a-z, 0-9, -, _ and ., at most {LABEL_MAX}")
 
 
 def qualified_faults(name: str, key: str) -> Found:
@@ -66,31 +66,31 @@ def qualified_faults(name: str, key: str) -> Found:
     domain, slash, own = name.rpartition("/")
     good = _NAME.fullmatch(own) and len(own) <= LABEL_MAX
     if not good or (slash and (not DNS_SUBDOMAIN.fullmatch(domain) or len(domain) > SUBDOMAIN_MAX)):
-        yield key, f"{name!r} is no key of a label", "A-Z, a-z, 0-9, -, _ and ., after a domain/ or alone", "fault"
+        yield fault(key, f"{name!r} is no key of a label", "A-Z, a-z, 0-9, -, _ and ., after a domain/ or alone")
 
 
 def variable_faults(name: Any, key: str) -> Found:
     """The name of an environment variable."""
     if isinstance(name, str) and not _ENV_NAME.fullmatch(name):
-        yield key, f"{name!r} is no name of a variable", "A-Z, a-z, 0-9 and _", "fault"
+        yield fault(key, f"{name!r} is no name of a variable", "A-Z, a-z, 0-9 and _")
 
 
 def port_name_faults(name: str, key: str, fix: str) -> Found:
     """The name of a port."""
     if not _PORT_NAME.fullmatch(name) or len(name) > PORT_NAME_MAX:
-        yield key, f"{name!r} is no name of a port", fix, "fault"
+        yield fault(key, f"{name!r} is no name of a port", fix)
 
 
 def below_faults(path: Any, key: str) -> Found:
     """A path that stays below the folder that it starts from."""
     if isinstance(path, str) and (path.startswith("/") or ".." in path.split("/")):
-        yield key, f"{path!r} must be a folder below the volume's", "no / first, no ..", "fault"
+        yield fault(key, f"{path!r} must be a folder below the volume's", "no / first, no ..")
 
 
 def mode_faults(mode: Any, key: str) -> Found:
     """The mode of a file."""
     if is_int(mode) and not 0 <= mode <= MODE_MAX:
-        yield key, f"{mode} is out of range", "0 to 511, which is 0777 in octal", "fault"
+        yield fault(key, f"{mode} is out of range", "0 to 511, which is 0777 in octal")
 
 
 def is_address(value: Any) -> bool:
@@ -113,7 +113,7 @@ def choice_faults(part: Object, choices: Mapping[tuple[str, ...], tuple[str, ...
         value = at(part, *path)
         if isinstance(value, str) and value not in allowed:
             known = ", ".join(choice for choice in allowed if choice)
-            yield ".".join((key, *path)), f"{value!r} is not known", f"one of {known}", "fault"
+            yield fault(".".join((key, *path)), f"{value!r} is not known", f"one of {known}")
 
 
 def context_faults(context: Any, key: str) -> Found:
@@ -121,9 +121,9 @@ def context_faults(context: Any, key: str) -> Found:
     for name in ("runAsUser", "runAsGroup", "fsGroup"):
         value = at(context, name)
         if is_int(value) and not 0 <= value <= ID_MAX:
-            yield f"{key}.{name}", f"{value} is no user or group number", f"0 to {ID_MAX}", "fault"
+            yield fault(f"{key}.{name}", f"{value} is no user or group number", f"0 to {ID_MAX}")
     if at(context, "privileged") is True and at(context, "allowPrivilegeEscalation") is False:
-        yield f"{key}.allowPrivilegeEscalation", "cannot be false when privileged", "take one of them out", "fault"
+        yield fault(f"{key}.allowPrivilegeEscalation", "cannot be false when privileged", "take one of them out")
     profile = at(context, "seccompProfile")
     if isinstance(profile, dict) and (profile.get("type") == "Localhost") != bool(profile.get("localhostProfile")):
-        yield f"{key}.seccompProfile", "localhostProfile and type Localhost go together", "give both or none", "fault"
+        yield fault(f"{key}.seccompProfile", "localhostProfile and type Localhost go together", "give both or none")

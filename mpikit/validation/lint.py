@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpikit.devices import CARD_RESOURCES, cards_of
-from mpikit.diagnostics import Found
+from mpikit.diagnostics import Found, fault, warning
 from mpikit.text.nested import Object, as_map, at, numbered
 from mpikit.validation.mpijob import ROLES
 
@@ -37,7 +37,7 @@ def _ranks_in_launcher(job: Mapping[str, Any]) -> bool:
 def _launcher_cards(job: Mapping[str, Any]) -> Found:
     if cards_of(pod_of(job, "Launcher")):
         key = "spec.mpiReplicaSpecs.Launcher.template.spec.containers[0].resources.limits"
-        yield key, "the launcher holds cards that no rank uses", "take them out", "warning"
+        yield warning(key, "the launcher holds cards that no rank uses", "take them out")
 
 
 def _launcher_mounts(job: Mapping[str, Any]) -> Found:
@@ -54,7 +54,7 @@ def _launcher_mounts(job: Mapping[str, Any]) -> Found:
         path = mount.get("mountPath")
         if mount.get("name") in folders and path in read and str(path) not in named:
             key = f"spec.mpiReplicaSpecs.Launcher.template.spec.containers[0].volumeMounts[{number}]"
-            yield key, f"the launcher mounts {path}, which only ranks read", "take it out", "warning"
+            yield warning(key, f"the launcher mounts {path}, which only ranks read", "take it out")
 
 
 def _volume_sense(pod: Object, key: str) -> Found:
@@ -65,10 +65,10 @@ def _volume_sense(pod: Object, key: str) -> Found:
     for number, volume in numbered(pod.get("volumes")):
         here = f"{key}.volumes[{number}]"
         if volume.get("name") not in mounted:
-            yield here, f"no container mounts the volume {volume.get('name')!r}", "mount it, or take it out", "warning"
+            yield warning(here, f"no container mounts the volume {volume.get('name')!r}", "mount it, or take it out")
         if isinstance(volume.get("hostPath"), dict) and not volume["hostPath"].get("type"):
             message = f"has no type: a node without {volume['hostPath'].get('path')} would give an empty folder"
-            yield f"{here}.hostPath", message, "type: Directory, or DirectoryOrCreate for what is written", "warning"
+            yield warning(f"{here}.hostPath", message, "type: Directory, or DirectoryOrCreate for what is written")
 
 
 def _slots_and_cards(job: Mapping[str, Any]) -> Found:
@@ -77,7 +77,7 @@ def _slots_and_cards(job: Mapping[str, Any]) -> Found:
     for name in CARD_RESOURCES:
         if name in limits and str(limits[name]) != str(slots):
             message = f"{slots} slots, but {limits[name]} of {name} in a worker"
-            yield "spec.slotsPerWorker", message, "give both the same number", "warning"
+            yield warning("spec.slotsPerWorker", message, "give both the same number")
 
 
 def _ranks_and_slots(job: Mapping[str, Any], scripts: list[str]) -> Found:
@@ -90,4 +90,4 @@ def _ranks_and_slots(job: Mapping[str, Any], scripts: list[str]) -> Found:
         for ranks in re.findall(r"^\s*mpirun .*-np (\d+)", script, re.MULTILINE):
             if int(ranks) != slots * nodes:
                 message = f"mpirun -np {ranks} in the ConfigMap, but {nodes} workers x {slots} slots"
-                yield "spec.mpiReplicaSpecs.Worker.replicas", message, "render again instead of editing", "fault"
+                yield fault("spec.mpiReplicaSpecs.Worker.replicas", message, "render again instead of editing")

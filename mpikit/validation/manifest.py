@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mpikit.devices import version_key
-from mpikit.diagnostics import Fault, Found
+from mpikit.diagnostics import Diagnostic, Found, fault
 from mpikit.text.manifest import Manifest
 from mpikit.text.nested import at, dotted
 from mpikit.text.strict_yaml import Document
@@ -53,24 +53,29 @@ class Target:
         return version_key(self.schema_version)
 
 
-def check_manifest(manifest: Manifest, target: Target | None = None) -> list[Fault]:
+def check_manifest(manifest: Manifest, target: Target | None = None) -> list[Diagnostic]:
     """Every fault of the objects in a stream of manifests, and whether there is an MPIJob at all."""
     target = target or Target()
     faults = manifest.faults
     jobs = manifest.of_kind("MPIJob")
     if not jobs and not faults:
-        return [Fault("", manifest.source, "holds no MPIJob", "give a manifest of kind MPIJob")]
+        return [Diagnostic("", manifest.source, "holds no MPIJob", "give a manifest of kind MPIJob")]
     scripts = [text for document in manifest.of_kind("ConfigMap") for text in _scripts(document)]
     for document in manifest.documents:
-        is_job = document in jobs
-        found = _job_faults(document.data, scripts, target) if is_job else _object_faults(document, jobs, target)
-        told: set[str] = set()
-        for key, message, fix, severity in found:
-            if key in told and severity == "fault" and not message.startswith("violates"):
-                continue  # one fault a key: a value of the wrong type breaks every rule about it
-            told.add(key)
-            faults.append(Fault(key, manifest.where(document, key), message, fix, severity))
+        if document in jobs:
+            found = _job_faults(document.data, scripts, target)
+        else:
+            found = _one_a_key(_object_faults(document, jobs, target), set())
+        faults += [replace(one, where=manifest.where(document, one.key)) for one in found]
     return faults
+
+
+def _one_a_key(found: Found, told: set[str]) -> Found:
+    """Only the first fault of each key not in `told`: a value of the wrong type breaks every rule about it."""
+    for one in found:
+        if one.key not in told or one.severity != "fault":
+            yield one
+        told.add(one.key)
 
 
 def _scripts(document: Document) -> list[str]:
@@ -97,10 +102,21 @@ def _object_faults(document: Document, jobs: list[Document], target: Target) -> 
 
 
 def _job_faults(written: Mapping[str, Any], scripts: list[str], target: Target) -> Found:
-    yield from schema_faults(written, MPIJOB, target.schema_version)
     job = well_typed(written, MPIJOB, target.schema_version)
+    told: set[str] = set()
+    yield from _one_a_key(_field_faults(written, job, target), told)
+    if target.pod_security != "privileged":
+        violated = list(_security_faults(job, target))  # a field can violate several rules
+        told |= {one.key for one in violated}
+        yield from violated
+    yield from _one_a_key(sense_faults(job, scripts), told)
+
+
+def _field_faults(written: Mapping[str, Any], job: Mapping[str, Any], target: Target) -> Found:
+    """What the schema, the operator and the API server refuse."""
+    yield from schema_faults(written, MPIJOB, target.schema_version)
     if job.get("apiVersion") != "kubeflow.org/v2beta1":
-        yield "apiVersion", f"{job.get('apiVersion')!r} is not served", "set kubeflow.org/v2beta1", "fault"
+        yield fault("apiVersion", f"{job.get('apiVersion')!r} is not served", "set kubeflow.org/v2beta1")
     yield from metadata_faults(job.get("metadata"), "metadata")
     yield from operator_faults(job)
     yield from collision_faults(job)
@@ -109,9 +125,6 @@ def _job_faults(written: Mapping[str, Any], scripts: list[str], target: Target) 
     for role in ROLES:
         template = at(job, "spec", "mpiReplicaSpecs", role, "template")
         yield from template_faults(template, _template(role), VOLUMES[role])
-    if target.pod_security != "privileged":
-        yield from _security_faults(job, target)
-    yield from sense_faults(job, scripts)
 
 
 def _template(role: str) -> str:
@@ -126,4 +139,4 @@ def _security_faults(job: Mapping[str, Any], target: Target) -> Found:
             first, *more = (dotted(("spec", "mpiReplicaSpecs", role, "template", *key)) for key in violation.fields)
             others = f"; the same holds for {', '.join(more)}" if more else ""
             message = f'violates PodSecurity "{target.pod_security}": {violation.sentence}'
-            yield first, message, f"change it, or use a namespace at a wider level{others}", "fault"
+            yield fault(first, message, f"change it, or use a namespace at a wider level{others}")

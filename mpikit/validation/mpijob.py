@@ -8,11 +8,11 @@ Sources: kubeflow/mpi-operator v0.8.2, types.go, validation.go, mpi_job_controll
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from mpikit.config.types import DNS_LABEL, LABEL_MAX
 from mpikit.devices import version_key
-from mpikit.diagnostics import Found
+from mpikit.diagnostics import Found, fault, warning
 from mpikit.errors import one_fault
 from mpikit.text.nested import as_map, at, numbered
 from mpikit.validation.schema import Schema, metadata_reference, reference
@@ -99,12 +99,7 @@ def version_faults(job: Mapping[str, Any], operator: str) -> Found:
         raise one_fault("--operator-version", f"{operator!r} is no release with MPIJob v2beta1", "give one such as 0.6")
     for key, since in SINCE.items():
         if at(job, *key.split(".")) is not None and release < version_key(since):
-            yield (
-                key,
-                f"needs MPI Operator {since}, not {operator}",
-                "leave it out, or ask for a newer operator",
-                "fault",
-            )
+            yield fault(key, f"needs MPI Operator {since}, not {operator}", "leave it out, or ask for a newer operator")
 
 
 def _spec_faults(job: Mapping[str, Any]) -> Found:
@@ -112,8 +107,8 @@ def _spec_faults(job: Mapping[str, Any]) -> Found:
         value = at(job, *key.split("."))
         if value is not None and value not in choices:
             # The controller takes any other creation policy for WaitForWorkersReady, without a word.
-            severity: Literal["fault", "warning"] = "warning" if key.endswith("CreationPolicy") else "fault"
-            yield key, f"{value!r} is not known to the operator", f"one of {', '.join(choices)}", severity
+            report = warning if key.endswith("CreationPolicy") else fault
+            yield report(key, f"{value!r} is not known to the operator", f"one of {', '.join(choices)}")
     for name in ("ttlSecondsAfterFinished", "activeDeadlineSeconds", "backoffLimit"):
         yield from _not_negative(job, "spec", "runPolicy", name)
     yield from _not_negative(job, "spec", "slotsPerWorker")
@@ -122,7 +117,7 @@ def _spec_faults(job: Mapping[str, Any]) -> Found:
 def _not_negative(job: Mapping[str, Any], *path: str) -> Found:
     value = at(job, *path)
     if isinstance(value, int) and value < 0:
-        yield ".".join(path), f"{value!r} is no whole number of 0 or more", "give one", "fault"
+        yield fault(".".join(path), f"{value!r} is no whole number of 0 or more", "give one")
 
 
 def _name_faults(job: Mapping[str, Any]) -> Found:
@@ -131,35 +126,35 @@ def _name_faults(job: Mapping[str, Any]) -> Found:
     last = workers - 1 if isinstance(workers, int) and workers > 0 else 0
     label = f"{name}-worker-{last}"
     if not isinstance(name, str):
-        yield "metadata.name", f"{name!r} is no text", "give a name in quotes", "fault"
+        yield fault("metadata.name", f"{name!r} is no text", "give a name in quotes")
     elif not DNS_LABEL.fullmatch(label) or len(label) > LABEL_MAX:
         message = f"the worker's name {label!r} is no DNS-1035 label of at most {LABEL_MAX} characters"
-        yield "metadata.name", message, "use a-z, then a-z, 0-9 and -, and fewer characters", "fault"
+        yield fault("metadata.name", message, "use a-z, then a-z, 0-9 and -, and fewer characters")
 
 
 def _replica_faults(job: Mapping[str, Any], role: str) -> Found:
     key = f"spec.mpiReplicaSpecs.{role}"
     replica = at(job, "spec", "mpiReplicaSpecs", role)
     if not isinstance(replica, dict):  # without workers the operator runs the launcher alone
-        severity: Literal["fault", "warning"] = "fault" if role == "Launcher" else "warning"
-        yield key, "is missing", f"give the {role}'s replicas and template", severity
+        report = fault if role == "Launcher" else warning
+        yield report(key, "is missing", f"give the {role}'s replicas and template")
         return
     replicas = replica.get("replicas", 1 if role == "Launcher" else 0)  # the operator's defaults
     if role == "Launcher" and replicas not in (1, None):
-        yield f"{key}.replicas", f"{replicas!r}: there is exactly one launcher", "set 1", "fault"
+        yield fault(f"{key}.replicas", f"{replicas!r}: there is exactly one launcher", "set 1")
     if role == "Worker" and not (isinstance(replicas, int) and replicas >= 1):
-        yield f"{key}.replicas", f"{replicas!r}: at least one worker is needed", "set 1 or more", "fault"
+        yield fault(f"{key}.replicas", f"{replicas!r}: at least one worker is needed", "set 1 or more")
     policy = replica.get("restartPolicy")
     if policy not in (*RESTART_POLICIES, None, ""):
         message = f"{policy!r} is refused by the operator"
-        yield f"{key}.restartPolicy", message, f"one of {', '.join(RESTART_POLICIES)}", "fault"
+        yield fault(f"{key}.restartPolicy", message, f"one of {', '.join(RESTART_POLICIES)}")
     containers = at(replica, "template", "spec", "containers")
     if not isinstance(containers, list) or not containers:
-        yield f"{key}.template.spec.containers", "is empty", "give one container", "fault"
+        yield fault(f"{key}.template.spec.containers", "is empty", "give one container")
     own = at(replica, "template", "spec", "restartPolicy")
     if own is not None and own != (policy or ("OnFailure" if role == "Launcher" else "Never")):
         message = f"{own!r} is overridden by the operator"
-        yield f"{key}.template.spec.restartPolicy", message, f"set {key}.restartPolicy instead", "warning"
+        yield warning(f"{key}.template.spec.restartPolicy", message, f"set {key}.restartPolicy instead")
 
 
 ROLES = ("Launcher", "Worker")
@@ -219,11 +214,11 @@ def _volume_collisions(job: Mapping[str, Any], role: str, template: Any, key: st
     for number, volume in numbered(at(template, "spec", "volumes")):
         if volume.get("name") in VOLUMES[role]:
             name = f"{key}.spec.volumes[{number}].name"
-            yield name, f"{volume['name']!r} is a volume that the operator adds", "give another name", "fault"
+            yield fault(name, f"{volume['name']!r} is a volume that the operator adds", "give another name")
     for number, mount in numbered(at(template, "spec", "containers", 0, "volumeMounts")):
         if mount.get("mountPath") in paths:
             name = f"{key}.spec.containers[0].volumeMounts[{number}].mountPath"
-            yield name, f"the operator mounts its own at {mount['mountPath']}", "mount it elsewhere", "fault"
+            yield fault(name, f"the operator mounts its own at {mount['mountPath']}", "mount it elsewhere")
 
 
 def _overrides(job: Mapping[str, Any], role: str, template: Any, key: str) -> Found:
@@ -231,17 +226,17 @@ def _overrides(job: Mapping[str, Any], role: str, template: Any, key: str) -> Fo
     for number, variable in numbered(at(template, "spec", "containers", 0, "env")):
         if variable.get("name") in added:
             name = f"{key}.spec.containers[0].env[{number}]"
-            yield name, f"the operator sets {variable['name']} itself", "take it out", "warning"
+            yield warning(name, f"the operator sets {variable['name']} itself", "take it out")
     for label in as_map(at(template, "metadata", "labels")):
         if str(label).startswith(_OWN_LABELS):
-            yield f"{key}.metadata.labels.{label}", "is the operator's own label", "take it out", "warning"
+            yield warning(f"{key}.metadata.labels.{label}", "is the operator's own label", "take it out")
     for field in _OVERRIDDEN:
         if at(template, "spec", field):
-            yield f"{key}.spec.{field}", "is overridden by the operator", "take it out", "warning"
+            yield warning(f"{key}.spec.{field}", "is overridden by the operator", "take it out")
     policy = at(template, "spec", "dnsPolicy")
     if at(template, "spec", "hostNetwork") is True and policy not in (None, "", "ClusterFirstWithHostNet"):
         message = f"{policy!r} is overridden by the operator: ClusterFirstWithHostNet, since hostNetwork is true"
-        yield f"{key}.spec.dnsPolicy", message, "take it out", "warning"
+        yield warning(f"{key}.spec.dnsPolicy", message, "take it out")
 
 
 def _variables(job: Mapping[str, Any], role: str) -> Iterator[str]:
@@ -261,4 +256,4 @@ def name_collisions(job: Mapping[str, Any], other: Mapping[str, Any]) -> Found:
         message = (
             f"{name!r} is the name of the {kind} that the operator makes for MPIJob {owner}; the job would not start"
         )
-        yield "metadata.name", message, "give another name", "fault"
+        yield fault("metadata.name", message, "give another name")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mpikit.diagnostics import Found
+from mpikit.diagnostics import Found, fault
 from mpikit.text.nested import Object, as_map, at, is_int, numbered, walk
 from mpikit.validation.containers import containers_faults
 from mpikit.validation.field_checks import (
@@ -57,7 +57,7 @@ def metadata_faults(metadata: Any, key: str) -> Found:
     for name in annotations:
         yield from qualified_faults(str(name).lower(), f"{key}.annotations.{name}")
     if sum(len(str(name).encode()) + len(str(value).encode()) for name, value in annotations.items()) > ANNOTATIONS_MAX:
-        yield f"{key}.annotations", "are longer than 256 KiB together", "put less into annotations", "fault"
+        yield fault(f"{key}.annotations", "are longer than 256 KiB together", "put less into annotations")
 
 
 def _spec_faults(spec: Object, key: str, added_volumes: Sequence[str]) -> Found:
@@ -66,10 +66,10 @@ def _spec_faults(spec: Object, key: str, added_volumes: Sequence[str]) -> Found:
         yield from object_name_faults(spec.get(name), f"{key}.{name}")
     deadline = spec.get("activeDeadlineSeconds")
     if is_int(deadline) and not 1 <= deadline <= ID_MAX:
-        yield f"{key}.activeDeadlineSeconds", f"{deadline} is out of range", "1 or more", "fault"
+        yield fault(f"{key}.activeDeadlineSeconds", f"{deadline} is out of range", "1 or more")
     for number, alias in numbered(spec.get("hostAliases")):
         if not is_address(alias.get("ip")):
-            yield f"{key}.hostAliases[{number}].ip", f"{alias.get('ip')!r} is no address", "such as 10.0.0.1", "fault"
+            yield fault(f"{key}.hostAliases[{number}].ip", f"{alias.get('ip')!r} is no address", "such as 10.0.0.1")
         for place, name in enumerate(alias.get("hostnames") or ()):
             yield from needed_name_faults(name, f"{key}.hostAliases[{number}].hostnames[{place}]")
     for name, value in as_map(spec.get("nodeSelector")).items():
@@ -89,17 +89,17 @@ def _toleration_faults(toleration: Object, key: str) -> Found:
     if toleration.get("key"):
         yield from qualified_faults(toleration["key"], f"{key}.key")
     elif operator != "Exists":
-        yield f"{key}.operator", "must be Exists where there is no key", "give a key, or operator: Exists", "fault"
+        yield fault(f"{key}.operator", "must be Exists where there is no key", "give a key, or operator: Exists")
     if operator not in ("Equal", "Exists"):
-        yield f"{key}.operator", f"{operator!r} is not known", "one of Equal, Exists", "fault"
+        yield fault(f"{key}.operator", f"{operator!r} is not known", "one of Equal, Exists")
     if operator == "Exists" and value:
-        yield f"{key}.value", "must be empty with operator Exists", "take it out, or set operator: Equal", "fault"
+        yield fault(f"{key}.value", "must be empty with operator Exists", "take it out, or set operator: Equal")
     else:
         yield from label_value_faults(value, f"{key}.value")
     if (toleration.get("effect") or "") not in _EFFECTS:
-        yield f"{key}.effect", f"{toleration['effect']!r} is not known", f"one of {', '.join(_EFFECTS[1:])}", "fault"
+        yield fault(f"{key}.effect", f"{toleration['effect']!r} is not known", f"one of {', '.join(_EFFECTS[1:])}")
     if toleration.get("tolerationSeconds") is not None and toleration.get("effect") != "NoExecute":
-        yield f"{key}.effect", "must be NoExecute with tolerationSeconds", "take tolerationSeconds out", "fault"
+        yield fault(f"{key}.effect", "must be NoExecute with tolerationSeconds", "take tolerationSeconds out")
 
 
 def _affinity_faults(affinity: Any, key: str) -> Found:
@@ -107,11 +107,11 @@ def _affinity_faults(affinity: Any, key: str) -> Found:
     for path, part in walk(affinity, key):
         weight = part.get("weight")
         if is_int(weight) and not 1 <= weight <= 100:
-            yield f"{path}.weight", f"{weight} is out of range", "1 to 100", "fault"
+            yield fault(f"{path}.weight", f"{weight} is out of range", "1 to 100")
         if "topologyKey" in part and not part["topologyKey"]:
-            yield f"{path}.topologyKey", "is empty", "give a node label, such as kubernetes.io/hostname", "fault"
+            yield fault(f"{path}.topologyKey", "is empty", "give a node label, such as kubernetes.io/hostname")
         if "nodeSelectorTerms" in part and not part["nodeSelectorTerms"]:
-            yield f"{path}.nodeSelectorTerms", "is empty", "give one term", "fault"
+            yield fault(f"{path}.nodeSelectorTerms", "is empty", "give one term")
         if isinstance(part.get("key"), str) and "operator" in part:
             yield from _expression_faults(part, path)
 
@@ -120,11 +120,11 @@ def _expression_faults(rule: Object, key: str) -> Found:
     operator, values = rule["operator"], rule.get("values") or []
     known = ("In", "NotIn", "Exists", "DoesNotExist", *(() if "labelSelector" in key else ("Gt", "Lt")))
     if operator not in known:
-        yield f"{key}.operator", f"{operator!r} is not known", f"one of {', '.join(known)}", "fault"
+        yield fault(f"{key}.operator", f"{operator!r} is not known", f"one of {', '.join(known)}")
     elif operator in ("In", "NotIn") and not values:
-        yield f"{key}.values", f"is empty, and {operator} needs one", "give a value", "fault"
+        yield fault(f"{key}.values", f"is empty, and {operator} needs one", "give a value")
     elif operator in ("Exists", "DoesNotExist") and values:
-        yield f"{key}.values", f"must be empty with {operator}", "take it out", "fault"
+        yield fault(f"{key}.values", f"must be empty with {operator}", "take it out")
     elif operator in ("Gt", "Lt") and len(values) != 1:
-        yield f"{key}.values", f"must be one number with {operator}", "give one", "fault"
+        yield fault(f"{key}.values", f"must be one number with {operator}", "give one")
     yield from qualified_faults(rule["key"], f"{key}.key")

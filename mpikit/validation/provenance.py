@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mpikit.config.values import Values
-from mpikit.diagnostics import Fault
+from mpikit.diagnostics import Diagnostic
 from mpikit.text.manifest import Manifest
 from mpikit.text.nested import Key, at, dotted
 from mpikit.validation.pod_security import LATEST, Version, violations
@@ -17,16 +17,16 @@ _FOLDERS = ("mydir", "dataset", "pretrained", "output")  # values keys whose vol
 _NON_ROOT = "as in values/restricted.yaml: set runAsUser: 1000, and an sshAuthMountPath outside /root"
 
 
-def security_faults(manifest: Manifest, level: str, values: Values, version: Version = LATEST) -> list[Fault]:
+def security_faults(manifest: Manifest, level: str, values: Values, version: Version = LATEST) -> list[Diagnostic]:
     """One fault for each violation and values key; what both pods violate alike is told once."""
-    told: dict[tuple[str, str], Fault] = {}
+    told: dict[tuple[str, str], Diagnostic] = {}
     (job,) = (document.data for document in manifest.of_kind("MPIJob"))
     for role in ROLES:
         template = at(job, "spec", "mpiReplicaSpecs", role, "template") or {}
         for violation in violations(template, level, version):
             for key in dict.fromkeys(_causes(violation.fields, template, role.lower())):
                 message = f'violates PodSecurity "{level}": {violation.sentence}'
-                fault = Fault(dotted(key), values.where(key) or manifest.source, message, values_fix(key))
+                fault = Diagnostic(dotted(key), values.where(key) or manifest.source, message, values_fix(key))
                 told.setdefault((fault.key, violation.sentence), fault)
     return list(told.values())
 

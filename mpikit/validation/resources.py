@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from mpikit.diagnostics import Found
+from mpikit.diagnostics import Found, fault
 from mpikit.text.nested import as_map, at, numbered
 from mpikit.text.units import quantity
 
@@ -25,16 +25,16 @@ def resource_faults(resources: Any, key: str) -> Found:
     for name, request in requests.items():
         limit = limits.get(name)
         if limit is None and _exact(name) and name not in limits:
-            yield f"{key}.requests.{name}", "has no limit, and must have the same one", "give it as a limit", "fault"
+            yield fault(f"{key}.requests.{name}", "has no limit, and must have the same one", "give it as a limit")
         elif request is not None and limit is not None and _exact(name) and request != limit:
             shown = f"request {resources['requests'][name]} and limit {resources['limits'][name]}"
-            yield f"{key}.requests.{name}", f"{shown} must be equal", "leave the request out", "fault"
+            yield fault(f"{key}.requests.{name}", f"{shown} must be equal", "leave the request out")
         elif request is not None and limit is not None and request > limit:
             shown = f"request {resources['requests'][name]} is over its limit {resources['limits'][name]}"
-            yield f"{key}.requests.{name}", shown, "lower the request, or raise the limit", "fault"
+            yield fault(f"{key}.requests.{name}", shown, "lower the request, or raise the limit")
     names = {*limits, *requests}
     if any(name.startswith(HUGE) for name in names) and not names & {"cpu", "memory"}:
-        yield key, "huge pages need cpu or memory beside them", "ask for cpu or memory too", "fault"
+        yield fault(key, "huge pages need cpu or memory beside them", "ask for cpu or memory too")
 
 
 def pod_resource_faults(spec: Mapping[str, Any], key: str) -> Found:
@@ -45,7 +45,7 @@ def pod_resource_faults(spec: Mapping[str, Any], key: str) -> Found:
         for name in amounts:
             if name not in _OF_PODS and not name.startswith(HUGE):
                 fix = f"{', '.join(_OF_PODS)}, or {HUGE}2Mi"
-                yield f"{key}.resources.{field}.{name}", "is no resource of a pod as a whole", fix, "fault"
+                yield fault(f"{key}.resources.{field}.{name}", "is no resource of a pod as a whole", fix)
     yield from resource_faults(resources, f"{key}.resources")
     own = [as_map(container.get("resources")) for _, container in numbered(spec.get("containers"))]
     most = [_amounts(one.get("limits")) for one in own]
@@ -55,7 +55,7 @@ def pod_resource_faults(spec: Mapping[str, Any], key: str) -> Found:
         largest, limit = max((one.get(name) or Fraction() for one in most), default=Fraction()), limits.get(name)
         if (amount is not None and total > amount) or (limit is not None and largest > limit):
             message = f"the containers ask for more {name} than the pod as a whole"
-            yield f"{key}.resources", message, "raise it, or leave it to the containers", "fault"
+            yield fault(f"{key}.resources", message, "raise it, or leave it to the containers")
 
 
 def _amounts(found: Any) -> dict[str, Fraction | None]:
@@ -79,13 +79,13 @@ def _exact(name: str) -> bool:
 
 def _amount_faults(name: str, amount: Fraction | None, written: Any, key: str) -> Found:
     if "/" not in name and name not in _STANDARD and not name.startswith(HUGE):
-        yield key, "is no resource of a container", f"{', '.join(_STANDARD)}, {HUGE}2Mi, or domain/name", "fault"
+        yield fault(key, "is no resource of a container", f"{', '.join(_STANDARD)}, {HUGE}2Mi, or domain/name")
     if amount is None:
         return  # the schema says so
     if amount < 0:
-        yield key, f"{written} is negative", "0 or more", "fault"
+        yield fault(key, f"{written} is negative", "0 or more")
     if _exact(name) and not name.startswith(HUGE) and amount.denominator != 1:
-        yield key, f"{written} must be a whole number", "cards are not divided", "fault"
+        yield fault(key, f"{written} must be a whole number", "cards are not divided")
     page = _read(name.removeprefix(HUGE)) if name.startswith(HUGE) else None
     if page and amount % page:
-        yield key, f"{written} is no multiple of the page of {name.removeprefix(HUGE)}", "round it", "fault"
+        yield fault(key, f"{written} is no multiple of the page of {name.removeprefix(HUGE)}", "round it")

@@ -11,9 +11,9 @@ import difflib
 import functools
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-from mpikit.diagnostics import Found
+from mpikit.diagnostics import Diagnostic, Found, fault
 from mpikit.errors import KitError, one_fault
 from mpikit.text.nested import Key, dotted
 
@@ -84,11 +84,11 @@ def schema_faults(value: Any, schema: Schema, version: str, key: Key = ()) -> Fo
     elif isinstance(value, list):
         yield from _list_faults(value, schema, version, key)
     elif wanted == ["string", "number"] and not _QUANTITY.fullmatch(str(value)):
-        yield dotted(key), f"{value!r} is no quantity", "write it like 95, 500m, 4Gi or 95000Mi", "fault"
+        yield fault(dotted(key), f"{value!r} is no quantity", "write it like 95, 500m, 4Gi or 95000Mi")
     elif "enum" in schema and value not in schema["enum"]:
-        yield dotted(key), f"{value!r} is not known", f"one of {', '.join(map(str, schema['enum']))}", "fault"
+        yield fault(dotted(key), f"{value!r} is not known", f"one of {', '.join(map(str, schema['enum']))}")
     elif isinstance(value, int) and abs(value) >= 1 << _BITS.get(schema.get("format", ""), 63):
-        yield dotted(key), f"{value} is too large for the field", "give a smaller number", "fault"
+        yield fault(dotted(key), f"{value} is too large for the field", "give a smaller number")
 
 
 def well_typed(value: Any, schema: Schema, version: str) -> Any:
@@ -134,10 +134,10 @@ def _is(value: Any, name: str) -> bool:
     return isinstance(value, _TYPES[name])
 
 
-def _wrong_type(value: Any, wanted: list[str], key: Key) -> tuple[str, str, str, Literal["fault"]]:
+def _wrong_type(value: Any, wanted: list[str], key: Key) -> Diagnostic:
     words = " or ".join(dict.fromkeys(_WORDS.get(name, "a whole number") for name in wanted))
     shown = "a map" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
-    return dotted(key), f"is {shown}, not {words}", f"write {words}", "fault"
+    return fault(dotted(key), f"is {shown}, not {words}", f"write {words}")
 
 
 def _map_faults(value: Mapping[Any, Any], schema: Schema, version: str, key: Key) -> Found:
@@ -147,13 +147,13 @@ def _map_faults(value: Mapping[Any, Any], schema: Schema, version: str, key: Key
             yield from schema_faults(item, fields[name], version, (*key, name))
         elif isinstance(rest, Mapping):
             if item is None:
-                yield dotted((*key, name)), "is empty", "give a value, or take the line out", "fault"
+                yield fault(dotted((*key, name)), "is empty", "give a value, or take the line out")
             yield from schema_faults(item, rest, version, (*key, name))
         elif fields:
-            yield dotted((*key, name)), "no such field", _nearest(name, fields, key), "fault"
+            yield fault(dotted((*key, name)), "no such field", _nearest(name, fields, key))
     for name in schema.get("required", ()):
         if value.get(name) is None:
-            yield dotted((*key, name)), "is missing", "give it", "fault"
+            yield fault(dotted((*key, name)), "is missing", "give it")
 
 
 def _nearest(name: object, fields: Mapping[str, Any], key: Key) -> str:
@@ -167,10 +167,10 @@ def _list_faults(value: list[Any], schema: Schema, version: str, key: Key) -> Fo
     for number, item in enumerate(value):
         yield from schema_faults(item, schema.get("items", {}), version, (*key, number))
         if item is None:
-            yield dotted((*key, number)), "is empty", "take the line out", "fault"
+            yield fault(dotted((*key, number)), "is empty", "take the line out")
         if names and isinstance(item, dict):
             mark = tuple(str(item.get(name)) for name in names)
             if mark in seen:
                 message = f"{', '.join(mark)} is there already, at [{seen[mark]}]"
-                yield dotted((*key, number)), message, f"give each its own {' and '.join(names)}", "fault"
+                yield fault(dotted((*key, number)), message, f"give each its own {' and '.join(names)}")
             seen.setdefault(mark, number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpikit.diagnostics import Found
+from mpikit.diagnostics import Found, fault
 from mpikit.text.nested import Object, at, numbered
 from mpikit.validation.field_checks import below_faults, mode_faults, object_name_faults, own_name
 
@@ -32,7 +32,7 @@ def volumes_faults(spec: Object, key: str) -> Found:
         yield from own_name(volume.get("name"), here, seen)
         sources = [name for name, value in volume.items() if name not in _NO_SOURCES and value is not None]
         if len(sources) > 1:
-            yield here, f"has several sources: {', '.join(sources)}", "keep one", "fault"
+            yield fault(here, f"has several sources: {', '.join(sources)}", "keep one")
         for source in sources:
             yield from _source_faults(source, volume[source], f"{here}.{source}")
 
@@ -40,7 +40,7 @@ def volumes_faults(spec: Object, key: str) -> Found:
 def _source_faults(source: str, value: Any, key: str) -> Found:
     for needed in _NEEDED.get(source, ()) if isinstance(value, dict) else ():
         if not value.get(needed):
-            yield f"{key}.{needed}", "is empty", "name what is to be mounted", "fault"
+            yield fault(f"{key}.{needed}", "is empty", "name what is to be mounted")
     yield from mode_faults(at(value, "defaultMode"), f"{key}.defaultMode")
     for number, item in numbered(at(value, "items")) if source in ("configMap", "secret") else ():
         yield from _item_faults(item, f"{key}.items[{number}]")
@@ -50,28 +50,28 @@ def _source_faults(source: str, value: Any, key: str) -> Found:
         case "hostPath":
             yield from _host_path_faults(value, key)
         case "nfs" if not str(at(value, "path") or "/").startswith("/"):
-            yield f"{key}.path", f"{value['path']!r} must begin with /", "write the whole path", "fault"
+            yield fault(f"{key}.path", f"{value['path']!r} must begin with /", "write the whole path")
         case "emptyDir" if str(at(value, "sizeLimit") or "").startswith("-"):
-            yield f"{key}.sizeLimit", f"{value['sizeLimit']} is negative", "0 or more", "fault"
+            yield fault(f"{key}.sizeLimit", f"{value['sizeLimit']} is negative", "0 or more")
 
 
 def _host_path_faults(value: Any, key: str) -> Found:
     kind, path = at(value, "type"), at(value, "path")
     if isinstance(kind, str) and kind not in HOST_PATH_TYPES:
-        yield f"{key}.type", f"{kind!r} is not known", f"one of {', '.join(HOST_PATH_TYPES[1:])}", "fault"
+        yield fault(f"{key}.type", f"{kind!r} is not known", f"one of {', '.join(HOST_PATH_TYPES[1:])}")
     if isinstance(path, str) and ".." in path.split("/"):
-        yield f"{key}.path", f"{path!r} holds ..", "write the path without ..", "fault"
+        yield fault(f"{key}.path", f"{path!r} holds ..", "write the path without ..")
 
 
 def _item_faults(item: Object, key: str) -> Found:
     """One key of a ConfigMap or Secret that is mounted as a file."""
     path = item.get("path")
     if not item.get("key"):
-        yield f"{key}.key", "is empty", "name the key", "fault"
+        yield fault(f"{key}.key", "is empty", "name the key")
     if path == "":
-        yield f"{key}.path", "is empty", "name the file", "fault"
+        yield fault(f"{key}.path", "is empty", "name the file")
     elif isinstance(path, str) and (path.startswith(("/", "..")) or ".." in path.split("/")):
-        yield f"{key}.path", f"{path!r} must be a file below the volume's", "no / and no .. first", "fault"
+        yield fault(f"{key}.path", f"{path!r} must be a file below the volume's", "no / and no .. first")
     yield from mode_faults(item.get("mode"), f"{key}.mode")
 
 
@@ -82,15 +82,15 @@ def mounts_faults(container: Object, key: str, volumes: set[Any]) -> Found:
         here, name, path = f"{key}.volumeMounts[{number}]", mount.get("name"), mount.get("mountPath")
         if name not in volumes:
             known = ", ".join(sorted(map(str, volumes))) or "no volume"
-            yield f"{here}.name", f"there is no volume {name!r}", f"the pod has {known}", "fault"
+            yield fault(f"{here}.name", f"there is no volume {name!r}", f"the pod has {known}")
         if path == "":
-            yield f"{here}.mountPath", "is empty", "give the folder in the container", "fault"
+            yield fault(f"{here}.mountPath", "is empty", "give the folder in the container")
         if path in paths:
-            yield f"{here}.mountPath", f"{path} is mounted twice", "take one out", "fault"
+            yield fault(f"{here}.mountPath", f"{path} is mounted twice", "take one out")
         paths.add(str(path))
         for field in ("subPath", "subPathExpr"):
             yield from below_faults(mount.get(field), f"{here}.{field}")
         if mount.get("subPath") and mount.get("subPathExpr"):
-            yield f"{here}.subPathExpr", "stands beside subPath", "keep one", "fault"
+            yield fault(f"{here}.subPathExpr", "stands beside subPath", "keep one")
         if mount.get("mountPropagation") not in _PROPAGATIONS:
-            yield f"{here}.mountPropagation", f"{mount['mountPropagation']!r} is not known", "leave it out", "fault"
+            yield fault(f"{here}.mountPropagation", f"{mount['mountPropagation']!r} is not known", "leave it out")

@@ -22,9 +22,9 @@ sys.path.insert(0, str(ROOT))
 
 from mpikit.config.loader import load_job
 from mpikit.config.values import load_values
+from mpikit.diagnostics import Diagnostic
 from mpikit.errors import Unreachable
 from mpikit.kube.client import Cluster
-from mpikit.preflight.check import Check
 from mpikit.preflight.doctor import examine
 from mpikit.preflight.operator import clock_check, lease_check, unknown_fields
 from mpikit.render.payload import Payload
@@ -46,7 +46,7 @@ def examined(
     probe: bool = False,
     cluster: Cluster | None = None,
     **more: object,
-) -> list[Check]:
+) -> list[Diagnostic]:
     """What doctor says of the job that values files and settings make."""
     words = settings(**{"user": "ada", "namespace": namespace, "serviceAccountName": "default", **more})[1::2]
     flags = [("--set", word) for word in words]
@@ -57,16 +57,16 @@ def examined(
     return list(examine(cluster or Cluster(kubeconfig), job, manifests, namespace, probe=probe))
 
 
-def not_ok(checks: list[Check]) -> list[tuple[str, str]]:
+def not_ok(checks: list[Diagnostic]) -> list[tuple[str, str]]:
     """(check, result) of all that is not as it must be; each of them has a fix."""
-    assert all(bool(one.fix) is (one.result != "ok") for one in checks), checks
-    return [(one.check, one.result) for one in checks if one.result != "ok"]
+    assert all(bool(one.fix) is (one.severity != "ok") for one in checks), checks
+    return [(one.key, one.severity) for one in checks if one.severity != "ok"]
 
 
-def only(checks: list[Check], check: str, result: str = "fault") -> str:
+def only(checks: list[Diagnostic], check: str, result: str = "fault") -> str:
     """Message and fix of the one line that is not ok."""
     assert not_ok(checks) == [(check, result)], "\n".join(map(str, checks))
-    (found,) = [one for one in checks if one.result != "ok"]
+    (found,) = [one for one in checks if one.severity != "ok"]
     return f"{found.message}\n{found.fix}"
 
 
@@ -85,8 +85,8 @@ def several(nodes: int) -> dict[str, Any]:
 def test_a_good_job_has_no_fault_and_its_checks_come_in_order(kube: Kube, simulated_namespace: str) -> None:
     checks = examined(kube.kubeconfig, simulated_namespace, nodes=2)
     assert not_ok(checks) == []
-    assert [one.check for one in checks] == list(CHECKS)
-    (nodes,) = [one.message for one in checks if one.check == "nodes"]
+    assert [one.key for one in checks] == list(CHECKS)
+    (nodes,) = [one.message for one in checks if one.key == "nodes"]
     assert nodes.endswith(f"of {gaudi_nodes(kube)} nodes have 8 free cards of habana.ai/gaudi now, 2 are needed")
 
 
@@ -100,7 +100,7 @@ def test_checks_come_as_they_are_made(kube: Kube, simulated_namespace: str) -> N
     cluster = Cluster(kube.kubeconfig)
     job, _ = load_job(load_values(ROOT / "values", (), [("--set", "user=ada")], "ada", False))
     checks = examine(cluster, job, [], simulated_namespace)
-    assert next(checks).check == "server"
+    assert next(checks).key == "server"
     assert cluster.num_requests == 1
 
 
@@ -126,7 +126,7 @@ def lease(seconds: float) -> Object:
 def test_an_operator_whose_lease_is_stale_does_not_run() -> None:
     """Pure: to stop the operator would disturb every other test."""
     found = lease_check([lease(61)], NOW)
-    assert (found.result, found.message) == (
+    assert (found.severity, found.message) == (
         "fault",
         "the MPI Operator does not run: Lease mpi-operator/mpi-operator was last renewed 61 s ago",
     )
@@ -140,7 +140,7 @@ def test_the_newest_of_two_leases_counts() -> None:
 def test_a_clock_that_is_a_minute_off_is_told() -> None:
     assert not list(clock_check(NOW, NOW + timedelta(seconds=59)))
     (found,) = clock_check(NOW, NOW + timedelta(seconds=61))
-    assert (found.result, found.message) == ("warning", "the server's clock is 61 s behind this machine's")
+    assert (found.severity, found.message) == ("warning", "the server's clock is 61 s behind this machine's")
 
 
 def test_a_field_that_the_served_crd_lacks_is_a_fault(kube: Kube, simulated_namespace: str) -> None:
@@ -160,7 +160,7 @@ def test_a_field_that_an_older_operator_lacks_names_the_release_that_has_it() ->
 
 
 @pytest.fixture
-def scripted(tmp_path: Path) -> Iterator[Callable[..., list[Check]]]:
+def scripted(tmp_path: Path) -> Iterator[Callable[..., list[Diagnostic]]]:
     """What doctor says of a server that answers only what it is told to; 404 or another status for the rest."""
     answers: dict[str, Object] = {"/version": {"gitVersion": "v1"}}
     others = [404]
@@ -184,11 +184,11 @@ def scripted(tmp_path: Path) -> Iterator[Callable[..., list[Check]]]:
     names = {"clusters": [entry], "contexts": [context], "current-context": "c", "users": [{"name": "c", "user": {}}]}
     path.write_text(json.dumps(names))
 
-    def look(status: int, **more: Object) -> list[Check]:
+    def look(status: int, **more: Object) -> list[Diagnostic]:
         others[0] = status
         answers.update({PLACES[name]: value for name, value in more.items()})
         cluster = Cluster(str(path), request_seconds=0.3)
-        return [one for one in examined(str(path), "n", cluster=cluster) if one.check == "operator"]
+        return [one for one in examined(str(path), "n", cluster=cluster) if one.key == "operator"]
 
     yield look
     server.shutdown()
@@ -225,11 +225,11 @@ V2 = {"versions": [{"version": "v2beta1"}]}
     ],
 )
 def test_an_operator_is_looked_for_in_three_places(
-    scripted: Callable[..., list[Check]], status: int, more: dict[str, Object], result: str, message: str
+    scripted: Callable[..., list[Diagnostic]], status: int, more: dict[str, Object], result: str, message: str
 ) -> None:
     """A scripted server: the real one always has the operator."""
     (found,) = scripted(status, **more)
-    assert (found.result, message in found.message) == (result, True), found
+    assert (found.severity, message in found.message) == (result, True), found
     assert bool(found.fix) is (result != "ok")
 
 
@@ -256,8 +256,8 @@ def test_a_user_with_edit_alone_lacks_mpijobs_and_is_told_the_binding(
     simulated_namespace: str, user: Callable[..., str]
 ) -> None:
     checks = examined(user("edit"), simulated_namespace)
-    (fault,) = [one for one in checks if one.result == "fault"]
-    assert fault.check == "rights"
+    (fault,) = [one for one in checks if one.severity == "fault"]
+    assert fault.key == "rights"
     assert fault.message == (
         f"you may not get, list, watch, create, patch, delete mpijobs.kubeflow.org in namespace {simulated_namespace}"
     )
@@ -270,7 +270,7 @@ def test_a_user_with_edit_alone_lacks_mpijobs_and_is_told_the_binding(
 def test_the_binding_that_is_told_is_enough(kube: Kube, simulated_namespace: str, user: Callable[..., str]) -> None:
     """What an ordinary user may not see of the cluster is said in warnings, and nothing is a fault."""
     path = user("edit")
-    (fault,) = [one for one in examined(path, simulated_namespace) if one.result == "fault"]
+    (fault,) = [one for one in examined(path, simulated_namespace) if one.severity == "fault"]
     kube(*fault.fix.partition("kubectl ")[2].split())
     assert not_ok(examined(path, simulated_namespace)) == [("operator", "warning"), ("rights", "warning")]
 
@@ -283,7 +283,7 @@ def test_the_operators_work_tells_that_it_lives_where_its_lease_may_not_be_read(
     job.wait_running()
     checks = examined(user("edit", "kubeflow-mpijobs-edit"), simulated_namespace)
     assert ("operator", "ok", "the MPI Operator worked on MPIJob other 0 minutes ago") in [
-        (one.check, one.result, one.message) for one in checks
+        (one.key, one.severity, one.message) for one in checks
     ]
 
 
@@ -291,8 +291,8 @@ def test_a_user_with_no_rights_gets_a_line_for_each_resource_and_no_error(
     simulated_namespace: str, user: Callable[..., str]
 ) -> None:
     checks = examined(user(), simulated_namespace)
-    faults = [one for one in checks if one.result == "fault"]
-    assert {one.check for one in faults} == {"rights"}
+    faults = [one for one in checks if one.severity == "fault"]
+    assert {one.key for one in faults} == {"rights"}
     named = [one.message.partition(" in namespace")[0].rpartition(" ")[2] for one in faults]
     assert named == ["mpijobs.kubeflow.org", "configmaps", "pods", "pods/log", "jobs.batch", "events"]
 
@@ -490,8 +490,8 @@ def test_a_launcher_that_finds_no_place_beside_the_workers_is_told(kube: Kube, s
 def test_a_selector_that_the_cluster_adds_to_pods_counts(kube: Kube, namespace: str) -> None:
     """In a namespace of the real node, which has no cards; an admission plugin keeps its pods there."""
     checks = examined(kube.kubeconfig, namespace)
-    (found,) = [one for one in checks if one.check == "nodes"]
-    assert found.result == "fault"
+    (found,) = [one for one in checks if one.key == "nodes"]
+    assert found.severity == "fault"
     assert found.message.startswith("no node could ever take a worker (habana.ai/gaudi 8, cpu 95, hugepages-2Mi ")
     assert found.message.endswith(": no label mpikit.test/simulated=false")
     assert f"namespace {namespace} or the cluster adds this selector" in found.fix
@@ -580,7 +580,7 @@ def test_a_missing_priority_class_is_told(kube: Kube, simulated_namespace: str) 
 
 # -- Paths, by a pod on the real node ---------------------------------------------------------------------------------
 
-Probed = Callable[..., list[Check]]
+Probed = Callable[..., list[Diagnostic]]
 
 
 @pytest.fixture
@@ -594,7 +594,7 @@ def probed(kube: Kube, namespace: str, real_node_values: list[str], tmp_path: Pa
     (tmp_path / "output").mkdir()
     places = {"dataset": folder, "pretrained": tmp_path / "weights", "output": tmp_path / "output"}
 
-    def run(**more: Any) -> list[Check]:
+    def run(**more: Any) -> list[Diagnostic]:
         values: dict[str, Any] = {
             "train__dataset": "imagefolder",
             "train__model_type": "tiny",
@@ -608,14 +608,14 @@ def probed(kube: Kube, namespace: str, real_node_values: list[str], tmp_path: Pa
     wait_for("the probe to be gone", lambda: not kube.all(namespace, "pods", "mpikit/probe"), 10)
 
 
-def paths_of(checks: list[Check]) -> list[Check]:
-    assert {one.check for one in checks if one.result != "ok"} <= {"paths", "image"}, checks
-    return [one for one in checks if one.check in ("paths", "image")]
+def paths_of(checks: list[Diagnostic]) -> list[Diagnostic]:
+    assert {one.key for one in checks if one.severity != "ok"} <= {"paths", "image"}, checks
+    return [one for one in checks if one.key in ("paths", "image")]
 
 
 def test_paths_that_are_right_are_named_and_nothing_is_left_in_output(probed: Probed, tmp_path: Path) -> None:
     (found,) = paths_of(probed())
-    assert found.result == "ok"
+    assert found.severity == "ok"
     seen = [tmp_path / name for name in ("data/train", "data/val", "weights/tiny.npz", "output")]
     assert found.message.endswith(f": {', '.join(map(str, seen))}")
     assert not list((tmp_path / "output").iterdir())
@@ -625,15 +625,15 @@ def test_a_host_path_that_is_not_there_is_told_and_the_others_are_still_looked_a
     probed: Probed, tmp_path: Path
 ) -> None:
     fault, good = paths_of(probed(dataset=tmp_path / "nosuch"))
-    assert fault.result == "fault"
+    assert fault.severity == "fault"
     assert f"hostPath type check failed: {tmp_path}/nosuch is not a directory" in fault.message
     assert "set dataset:" in fault.fix
-    assert (good.result, str(tmp_path / "weights/tiny.npz") in good.message) == ("ok", True)
+    assert (good.severity, str(tmp_path / "weights/tiny.npz") in good.message) == ("ok", True)
 
 
 def test_output_that_is_not_there_is_a_warning_and_is_not_made(probed: Probed, tmp_path: Path) -> None:
     warning, good = paths_of(probed(output=tmp_path / "later"))
-    assert (warning.result, good.result) == ("warning", "ok")
+    assert (warning.severity, good.severity) == ("warning", "ok")
     assert f"{tmp_path}/later is not there; the job would make it, empty" in warning.message
     assert not (tmp_path / "later").exists()
 
@@ -641,7 +641,7 @@ def test_output_that_is_not_there_is_a_warning_and_is_not_made(probed: Probed, t
 def test_an_empty_dataset_and_missing_weights_are_two_faults(probed: Probed, tmp_path: Path) -> None:
     (tmp_path / "data/val/cat").rmdir()
     (tmp_path / "weights/tiny.npz").unlink()
-    faults = [one for one in paths_of(probed()) if one.result == "fault"]
+    faults = [one for one in paths_of(probed()) if one.severity == "fault"]
     assert [one.message.partition(": ")[2] for one in faults] == [
         f"{tmp_path}/data/val is empty",
         f"{tmp_path}/weights/tiny.npz is not there",
@@ -650,14 +650,14 @@ def test_an_empty_dataset_and_missing_weights_are_two_faults(probed: Probed, tmp
 
 
 def test_too_little_room_on_output_is_told(probed: Probed) -> None:
-    (fault,) = [one for one in paths_of(probed(outputFreeGiB=10**6)) if one.result == "fault"]
+    (fault,) = [one for one in paths_of(probed(outputFreeGiB=10**6)) if one.severity == "fault"]
     assert "GiB free, 1e+06 asked for" in fault.message
     assert "outputFreeGiB:" in fault.fix
 
 
 def test_an_image_that_cannot_be_pulled_is_told(probed: Probed) -> None:
     (fault,) = paths_of(probed(image="nosuch.invalid/vit:1", imagePullPolicy="IfNotPresent"))
-    assert (fault.check, fault.result) == ("image", "fault")
+    assert (fault.key, fault.severity) == ("image", "fault")
     assert "nosuch.invalid/vit:1" in fault.message
     assert "correct image:" in fault.fix
 

@@ -24,7 +24,7 @@ import yaml
 from mpikit.config.job import Job
 from mpikit.config.loader import load_job
 from mpikit.config.values import PLACEHOLDER_KEYS, load_values
-from mpikit.diagnostics import Fault
+from mpikit.diagnostics import Diagnostic
 from mpikit.errors import ValuesError
 from mpikit.render.payload import Payload
 from mpikit.render.renderer import Rendered, render
@@ -147,7 +147,7 @@ def _disturbs(char: str) -> bool:
     return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") and char != "\n"
 
 
-def _badly_refused(case: Case, faults: tuple[Fault, ...], file: str) -> str:
+def _badly_refused(case: Case, faults: tuple[Diagnostic, ...], file: str) -> str:
     for fault in faults:
         place = fault.where.removeprefix(file)
         named = fault.where.startswith(("values/", "--set", "login name")) or fault.where == ""
@@ -160,7 +160,7 @@ def _badly_refused(case: Case, faults: tuple[Fault, ...], file: str) -> str:
     return _badly_told(faults)
 
 
-def _is_about(fault: Fault, place: tuple[Any, ...]) -> bool:
+def _is_about(fault: Diagnostic, place: tuple[Any, ...]) -> bool:
     return not fault.key or str(place[0]) in (
         fault.key,
         *re.split(r"[.\[]", fault.key),

@@ -274,3 +274,9 @@ def test_an_interrupt_during_imports_is_exit_130_without_a_word(tmp_path: Path) 
         started.send_signal(signal.SIGINT)
         _, err = started.communicate(timeout=60)
     assert (started.returncode, err) == (130, "")
+
+
+def test_doctor_tells_faults_of_values_in_its_own_json(generate: Command) -> None:
+    done = generate("doctor", "-o", "json", "--set", "nodes=0")
+    told = {"check": "values", "result": "fault", "message": '--set: nodes: "0" is too small', "fix": "write 1 or more"}
+    assert (done.returncode, json.loads(done.stdout)) == (1, [told])

@@ -12,13 +12,13 @@ import pytest
 from mpikit.config.job import Job
 from mpikit.config.loader import load_job
 from mpikit.config.values import load_values
-from mpikit.diagnostics import Fault
+from mpikit.diagnostics import Diagnostic
 from mpikit.errors import ValuesError
 
 MakeJob = Callable[..., Job]
 
 
-def faults_of(make_job: MakeJob, *settings: str) -> list[Fault]:
+def faults_of(make_job: MakeJob, *settings: str) -> list[Diagnostic]:
     with pytest.raises(ValuesError) as caught:
         make_job(*settings)
     return list(caught.value.faults)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from mpikit.diagnostics import Fault
+from mpikit.diagnostics import Diagnostic
 from mpikit.text.input import MAX_BYTES
 from mpikit.text.nested import dotted
 from mpikit.text.strict_yaml import MAX_DEPTH, MAX_VALUES, MOST_CHARACTERS, Origin, read_all, read_yaml
@@ -88,7 +88,7 @@ CASES: dict[str, list[Line]] = {
 }  # fmt: skip
 
 
-def told(faults: list[Fault]) -> list[Line]:
+def told(faults: list[Diagnostic]) -> list[Line]:
     return [(fault.where, fault.key, fault.message, fault.fix) for fault in faults]
 
 

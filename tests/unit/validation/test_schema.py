@@ -19,8 +19,8 @@ Line = tuple[str, str, str]
 
 def told(value: Any, schema: Any, version: str = NEWEST) -> list[Line]:
     found = list(schema_faults(value, schema, version))
-    assert {severity for *_, severity in found} <= {"fault"}
-    return [(key, message, fix) for key, message, fix, _ in found]
+    assert {one.severity for one in found} <= {"fault"}
+    return [(one.key, one.message, one.fix) for one in found]
 
 
 POD = reference("PodSpec")
