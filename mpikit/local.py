@@ -43,8 +43,8 @@ def run_job(job: Job, rendered: Rendered, here: Path) -> None:
 
     `here` is the folder below which a job without `output` leaves its results.
     """
+    folders = local_folders(job, here)  # a fault of the values first: mpirun can be installed
     mpirun = find_mpirun()
-    folders = local_folders(job, here)
     with work_folder() as (work, held):
         write_kit(work, job, rendered)
         command = ["bash", str(work / "kit" / "run_vit.sh")]

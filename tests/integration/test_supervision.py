@@ -96,7 +96,10 @@ def test_a_folder_in_use_is_held_and_removed_afterwards(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("folder", ["/", "//", "/etc", "/usr/share/x", "/home", "/tmp", "/var", "/proc/self", "~"])
-def test_run_refuses_an_output_of_the_system_before_it_writes(folder: str, generate: Command) -> None:
+def test_run_refuses_an_output_of_the_system_before_it_looks_for_mpirun(
+    folder: str, generate: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mpikit.local.shutil.which", lambda *_, **__: None)
     place = str(Path(folder).expanduser()) if folder == "~" else folder
     done = generate("run", "--no-user-file", "-f", "cpu.yaml", "--set", f"output={place}")
     assert done.returncode == 2, done.stderr
