@@ -108,7 +108,7 @@ def _check_values(context: CommandContext, target: Target) -> tuple[Manifest, li
     talk(*values.notes)
     lines = [
         headline(loaded.job),
-        *(f"  {key}: {value}  ({where})" for key, value, where in all_values(values)),
+        *all_values(values),
         *notes(loaded.job, values),
     ]
     manifest = context.manifest

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import sys
 import textwrap
@@ -131,8 +130,8 @@ def notes(job: Job, values: Values) -> Iterator[str]:
     from mpikit.config.layers import USER_LAYER
 
     for one in values.removed:
-        if one.where.startswith((f"{USER_LAYER}:", "--")) or not one.where.startswith("values/"):
-            yield f"removed: {one_line(dotted(one.key))} of {one.source}  ({one_line(one.where)})"
+        if one.where.source == USER_LAYER or not one.where.source.startswith("values/"):
+            yield f"removed: {one_line(dotted(one.key))} of {one.source}  ({one_line(str(one.where))})"
     if job.train.train_batch_size and values.where(("train", "train_batch_size")) != "--smoke":
         batch = job.real_global_batch
         yield f"train.train_batch_size is set by hand: the global batch is {batch} and changes with nodes and cards"
@@ -151,24 +150,29 @@ def changed_values(values: Values) -> list[str]:
 
     rank = {layer.source: number for number, layer in enumerate(values.layers)}
     base = {DEFAULT_LAYER, f"values/{values.profile}.yaml"}
-    changed = [item for item in all_values(values) if _source(item[2]) not in base]
-    changed.sort(key=lambda item: -rank.get(_source(item[2]), 0))
-    lines = [f"  {key}: {value}  ({where})" for key, value, where in changed]
+    sources = [(_source(values, key), _line(values, key, value)) for key, value in _leaves(values.data, ())]
+    changed = [pair for pair in sources if pair[0] not in base]
+    changed.sort(key=lambda pair: -rank.get(pair[0], 0))
+    lines = [line for _, line in changed]
     if len(lines) > MOST_LINES:
         more = len(lines) - MOST_LINES + 1
         lines = [*lines[: MOST_LINES - 1], f"  and {more} more: python generate.py check -v shows all"]
     return lines
 
 
-def _source(where: str) -> str:
-    """The file or flag of a place."""
-    return re.sub(r":\d+:\d+$", "", where)
+def _source(values: Values, key: Key) -> str:
+    """The file or flag in which a value was written; empty if nobody wrote it."""
+    origin = values.origin(key)
+    return origin.source if origin else ""
 
 
-def all_values(values: Values) -> Iterator[tuple[str, str, str]]:
-    """Every value as (dotted key, value, place)."""
-    for key, value in _leaves(values.data, ()):
-        yield one_line(dotted(key)), _told(masked(value)), one_line(values.where(key))
+def all_values(values: Values) -> list[str]:
+    """Every value with its place, one a line."""
+    return [_line(values, key, value) for key, value in _leaves(values.data, ())]
+
+
+def _line(values: Values, key: Key, value: Any) -> str:
+    return f"  {one_line(dotted(key))}: {_told(masked(value))}  ({one_line(values.where(key))})"
 
 
 def _leaves(value: Any, prefix: Key) -> Iterator[tuple[Key, Any]]:

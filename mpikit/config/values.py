@@ -47,7 +47,7 @@ class Removed:
     """A value that a null of a later layer took away."""
 
     key: Key
-    where: str
+    where: Origin
     """Place of the null."""
     source: str
     """Place of the value."""
@@ -263,7 +263,7 @@ def _note_removal(values: Values, key: Key, old: Any, source: str) -> None:
         fix = "write a value, take the line out, or write null to remove it"
         values.faults.append(Diagnostic(dotted(key), str(origin), message, fix))
     elif old not in (None, {}, []):
-        values.removed.append(Removed(key, str(origin), source))
+        values.removed.append(Removed(key, origin, source))
 
 
 def _without_nulls(item: Any) -> Any:

@@ -151,7 +151,7 @@ def test_a_layer_without_places_lends_that_of_the_map_above(load: Load) -> None:
 
 def test_a_null_is_listed_with_what_it_removes(load: Load, tmp_path: Path) -> None:
     values = load("mydir: null\ntrain: {b: null, z: null}")
-    assert [(one.key, one.where, one.source) for one in values.removed] == [
+    assert [(one.key, str(one.where), one.source) for one in values.removed] == [
         (("mydir",), f"{tmp_path}/1.yaml:1:1", "values/default.yaml:5:1"),
         (("train", "b"), f"{tmp_path}/1.yaml:2:9", "values/default.yaml:6:15"),
     ]
