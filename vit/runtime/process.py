@@ -5,17 +5,23 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import multiprocessing
 import os
 import select
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
 from vit.errors import EXIT_CODES
+from vit.packages import reason_of
+from vit.runtime.console import write
+
+logger = logging.getLogger(__name__)
 
 
 def run_process(main: Callable[[Sequence[str]], int]) -> NoReturn:
@@ -23,6 +29,7 @@ def run_process(main: Callable[[Sequence[str]], int]) -> NoReturn:
     code = EXIT_CODES["internal"]
     try:
         keep_streams()
+        threading.excepthook = warn_of_thread
         code = main(sys.argv[1:])
     except SystemExit as error:  # --help
         code = error.code if isinstance(error.code, int) else EXIT_CODES["internal"]
@@ -33,6 +40,22 @@ def run_process(main: Callable[[Sequence[str]], int]) -> NoReturn:
         traceback.print_exc()
     finally:
         leave(code)
+
+
+def warn_of_thread(failure: threading.ExceptHookArgs) -> None:
+    """Write one warning instead of a traceback; a thread of a library fails if, for example, its folder was deleted."""
+    error = failure.exc_value
+    if error is None or isinstance(error, SystemExit):
+        return
+    reason = reason_of(error)
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+        reason = f"{place}{error.strerror}"
+    text = f"a background thread failed ({reason}); the program goes on without it"
+    if logging.root.handlers:
+        logger.warning("%s", text)
+    else:  # before the flags are read, and in programs without a reporter
+        write(sys.stderr, f"warning: {text}\n")
 
 
 def leave(code: int) -> NoReturn:

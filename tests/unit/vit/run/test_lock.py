@@ -305,7 +305,7 @@ def test_a_run_whose_folder_is_lost_ends_with_7_and_makes_nothing_anew(
     assert trainer.returncode == 7, (name, err)
     assert "nothing was made anew in its place" in err.splitlines()[-1], name
     assert "Traceback" not in err, name
-    assert named(tmp_path) == before, name
+    assert set(named(tmp_path)) <= set(before), name  # pruning of an old checkpoint may have gone on
 
 
 def test_a_run_on_a_mount_without_flock_trains_to_its_end(

@@ -195,6 +195,43 @@ def test_every_way_out_ends_processes_that_ignore_sigterm(end: str) -> None:
     assert time.monotonic() - started < 100
 
 
+THREAD_FAULTS = {
+    "OSError(2, 'No such file or directory', b'/run/a\\x1b[2J')": "/run/a\\x1b[2J: No such file or directory",
+    "ValueError('bad\\x07\\nsecond line')": "bad\\x07",
+    "KeyError()": "it gives no reason",
+}
+STARTS = {
+    "a rank": "from vit.train import launch, parse_args\ndef main(argv):\n return launch(argv, parse_args, work)",
+    "a command": (
+        "from vit.runtime.launcher import run_program\ndef main(argv):\n return run_program('vit.a', argv, work)"
+    ),
+}
+FAILING_THREAD = """
+import threading
+from vit.runtime.process import run_process
+def fail():
+    raise {error}
+def work(*_):
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+{start}
+run_process(main)
+"""
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("error", THREAD_FAULTS)
+def test_a_thread_that_raises_is_one_escaped_warning(start: str, error: str) -> None:
+    program = FAILING_THREAD.format(error=error, start=STARTS[start])
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0
+    expected = f"warning: a background thread failed ({THREAD_FAULTS[error]}); the program goes on without it\n"
+    assert done.stderr == expected
+
+
 def test_help_is_exit_0() -> None:
     for module in ("vit.train", "vit.evaluate", "vit.fetch", "vit.prepare"):
         assert run_shell("RUN --help", Path(), module).stdout.startswith(f"usage: python -m {module}")
