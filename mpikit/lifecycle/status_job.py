@@ -100,7 +100,13 @@ def _mend(code: int, job: MPIJob) -> str:
 
 def _cause(lines: list[str]) -> str:
     """The line that names the cause, in the words of setup.sh, the trainer, mpirun or run_vit.sh."""
-    for pattern in (r"FAULT .*", r"vit\.train: .*", r".*signal 9.*|.*exited on$", r"(?i).*\berror\b.*"):
+    for pattern in (
+        r"FAULT .*",
+        r"vit\.train: .*",
+        r".*signal 9.*|.*exited on$",
+        r"run_vit\.sh: mpirun ended with .*",
+        r"(?i).*\berror\b.*",
+    ):
         found = [line.strip() for line in lines if re.search(pattern, line) and "checks failed" not in line]
         if found:
             return found[-1] if pattern.startswith("(?i)") else found[0]
