@@ -77,6 +77,34 @@ def test_a_fault_on_a_node_stops_the_job_before_a_rank_starts(stage: Callable[..
     assert b"[w-1] FAULT  no cards" in done.stderr
 
 
+SHOWN = "a\\x1b[2J\\x07 \\x7f\\x0d\\xc2\\x9b &\t\u20ac\u00e9"
+RAW = "a\\033[2J\\007 \\177\\r\\302\\233 &\\t\u20ac\u00e9"
+
+
+def test_no_control_byte_of_a_node_or_an_ssh_reaches_the_terminal_or_the_log(stage: Callable[..., Stage]) -> None:
+    made = stage("launcher.waitSeconds=2")
+    made.write("kit/setup.sh", f"#!/bin/bash\nprintf 'node {RAW}'\nexit 9\n")
+    assert f"[w-0] node {SHOWN}\n" in made.run().stderr.decode()
+    made.write("bin/agent", f"#!/bin/bash\nprintf 'ssh {RAW}' >&2\nexit 255\n")
+    said = made.run().stderr.decode()
+    (log,) = made.folder.glob("output/logs/*")
+    for text in (said, log.read_text()):
+        assert f"ssh {SHOWN}" in text
+        assert "\x1b" not in text
+
+
+def test_no_control_byte_of_a_probed_program_is_printed_by_setup_sh(stage: Callable[..., Stage]) -> None:
+    made = stage()
+    python = made.write("python\x1b[2J", f"#!/bin/bash\nprintf 'found {RAW}'\nexit 1\n")
+    made.write("bin/hostname", f"#!/bin/bash\nprintf 'host {RAW}'\n")
+    made.environment["MPIKIT_PYTHON"] = str(python)
+    made.write("kit/setup.sh", render(made.job, Payload({"vit/a.py": b""})).scripts["setup.sh"])
+    text = made.run("setup.sh").stdout.decode()
+    assert f"python\\x1b[2J does not run (found {SHOWN})" in text
+    assert f"failed on host {SHOWN}\n" in text
+    assert "\x1b" not in text
+
+
 def test_a_worker_that_never_answers_is_named_and_the_wait_is_bounded(stage: Callable[..., Stage]) -> None:
     made = stage("nodes=2", "launcher.waitSeconds=2")
     made.write("bin/agent", "#!/bin/sh\ncase $1 in w-1*) echo 'Connection refused' >&2; exit 255 ;; esac\nexit 0\n")
