@@ -23,7 +23,7 @@ import logging, sys, pathlib
 from tests.support.holding import refuse_flock
 from vit import heartbeat
 from vit.errors import TrainError
-from vit.run_folder import RunFolder
+from vit.run.folder import RunFolder
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s", force=True)
 path, error, heartbeat.BEAT_SECONDS = pathlib.Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 if error != "none":

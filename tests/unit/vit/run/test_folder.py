@@ -14,7 +14,7 @@ from vit.run.folder import RunFolder
 
 HOLD = """
 import sys, pathlib
-from vit.run_folder import RunFolder
+from vit.run.folder import RunFolder
 folder = RunFolder(pathlib.Path(sys.argv[1])); folder.acquire(); print("held", flush=True); sys.stdin.read()
 """
 

@@ -98,7 +98,7 @@ def test_a_mount_over_the_folder_is_another_folder(tmp_path: Path) -> None:
     program = f"""
 import ctypes, pathlib, subprocess, sys
 from vit.errors import StorageError
-from vit.run_folder import RunFolder
+from vit.run.folder import RunFolder
 folder = RunFolder(pathlib.Path({str(tmp_path / "run")!r}))
 folder.acquire()
 done = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", {str(tmp_path / "run")!r}])
@@ -151,7 +151,7 @@ def test_a_lock_that_is_a_link_a_pipe_or_a_folder_is_refused_by_name(tmp_path: P
 def test_a_forked_loader_that_outlives_its_rank_does_not_hold_the_lock(tmp_path: Path) -> None:
     program = f"""
 import os, pathlib, signal
-from vit.run_folder import RunFolder
+from vit.run.folder import RunFolder
 folder = RunFolder(pathlib.Path({str(tmp_path)!r})); folder.acquire()
 if not os.fork():
     print(os.getpid(), flush=True)

@@ -172,7 +172,7 @@ ENDS = {
 }
 PROGRAM = """
 import sys
-from vit.process import run_process
+from vit.runtime.process import run_process
 from vit.train import Reporter, launch, parse_args
 def work(config, ranks, reporter):
     import multiprocessing, signal, time
