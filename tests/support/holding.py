@@ -21,7 +21,7 @@ SET_NO_NEW_PRIVS, SET_SECCOMP, MODE_FILTER = 38, 22, 2  # linux/prctl.h
 HOLD = """
 import logging, sys, pathlib
 from tests.support.holding import refuse_flock
-from vit import heartbeat
+from vit.run import heartbeat
 from vit.errors import TrainError
 from vit.run.folder import RunFolder
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s", force=True)

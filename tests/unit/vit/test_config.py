@@ -18,7 +18,7 @@ class Block:
         if name.split(".")[0] in ("torch", "numpy", "PIL"):
             raise ImportError(name)
 sys.meta_path.insert(0, Block())
-import vit.config, vit.errors, vit.metrics, vit.ranks, vit.cpus, vit.train
+import vit.config, vit.errors, vit.run.metrics, vit.runtime.ranks, vit.runtime.cpus, vit.train
 print(len(vit.config.parse_args([]).as_dict()))
 """
 
