@@ -280,6 +280,14 @@ def start_trainer(data: Path, output: Path, *flags: str, program: str = "") -> s
     )
 
 
+def stop(process: subprocess.Popen[str]) -> None:
+    """Return once every thread stands still: the signal alone takes effect later."""
+    process.send_signal(signal.SIGSTOP)
+    threads = Path("/proc", str(process.pid), "task")
+    while any(") T " not in (thread / "stat").read_text() for thread in threads.iterdir()):
+        time.sleep(0.01)
+
+
 def named(root: Path) -> list[str]:
     """Everything in a folder but what a save that was under way had not finished."""
     return sorted(path for path in map(str, root.rglob("*")) if "/.tmp_" not in path)
@@ -297,7 +305,7 @@ def test_a_run_whose_folder_is_lost_ends_with_7_and_makes_nothing_anew(
     while not (run / "last").exists() and trainer.poll() is None:
         time.sleep(0.05)
     time.sleep(random.random())
-    trainer.send_signal(signal.SIGSTOP)  # else it may write while the folder is being deleted
+    stop(trainer)  # else it may write while the folder is being deleted
     LOSSES[name](run)
     before = named(tmp_path)
     trainer.send_signal(signal.SIGCONT)
