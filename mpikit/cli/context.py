@@ -107,7 +107,8 @@ class Session:
     """A connection, and whose jobs it is about."""
 
     def __init__(self, context: CommandContext) -> None:
-        from mpikit.kube.client import REQUEST_SECONDS, Cluster
+        from mpikit.kube.client import Cluster
+        from mpikit.kube.deadlines import REQUEST_SECONDS
 
         if context.debug:
             _show_requests()

@@ -16,8 +16,6 @@ import math
 import os
 import random
 import re
-import socket
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -33,17 +31,16 @@ import kubernetes.client.rest
 import kubernetes.config
 import urllib3
 import urllib3.exceptions as failures
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from mpikit.errors import ClusterError, Conflict, Forbidden, Gone, NotFound, Silent, Unknown, Unreachable
 from mpikit.kube.answers import Object, Strange, parse
+from mpikit.kube.deadlines import REQUEST_SECONDS, LimitedPool, SecureLimitedPool, cut_after
 from mpikit.kube.kubeconfig import NAMESPACE_FILE, context_namespace, current_context, is_here, own_errors
 from mpikit.text.redaction import keep_secret, redact
 
 logger = logging.getLogger(__name__)
 
 
-REQUEST_SECONDS = 15.0
 PATIENCE = 3  # times the limit of one request, for a call with all its repeats
 CONNECT_SECONDS = 5.0
 FIRST_PAUSE_SECONDS = 0.2
@@ -175,7 +172,7 @@ class Cluster:
 
     def _pieces(self, call: Call, response: urllib3.BaseHTTPResponse, until: float) -> Iterator[bytes]:
         try:
-            with _cut_after(until - self.clock(), getattr(response, "sock", None)):
+            with cut_after(until - self.clock(), getattr(response, "sock", None)):
                 while (piece := response.read1(CHUNK_BYTES)) and self.clock() < until:
                     yield piece
         except failures.ReadTimeoutError as error:
@@ -241,7 +238,7 @@ class Cluster:
         """All of an answer; broken when it ends early, or has not ended by the deadline."""
         pieces, size = [], 0
         try:
-            with _cut_after(deadline - self.clock(), getattr(response, "sock", None)) as over:
+            with cut_after(deadline - self.clock(), getattr(response, "sock", None)) as over:
                 while piece := response.read1(CHUNK_BYTES):
                     pieces.append(piece)
                     size += len(piece)
@@ -341,58 +338,8 @@ class Cluster:
             self._configuration = configuration
             self._pool = kubernetes.client.rest.RESTClientObject(configuration).pool_manager
             if self._pool.pool_classes_by_scheme["http"] is urllib3.HTTPConnectionPool:  # SOCKS has its own
-                self._pool.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+                self._pool.pool_classes_by_scheme = {"http": LimitedPool, "https": SecureLimitedPool}
         keep_secret(configuration.password)
-
-
-class _Limited(HTTPConnection):
-    """A connection whose limit is one of the head of an answer, not of each of its bytes."""
-
-    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # of http.client, which urllib3 changes
-        sock = self.sock  # http.client forgets it if the server closes the connection after its answer
-        with _cut_after(self.timeout or REQUEST_SECONDS, sock) as over:
-            response = super().getresponse()
-        if over.is_set():  # half a head looks whole to http.client
-            raise TimeoutError("the head of the answer does not end")
-        response.sock = sock  # type: ignore[attr-defined]  # for _cut_after while the body is read
-        return response
-
-
-class _SecureLimited(_Limited, HTTPSConnection):
-    """The same over TLS."""
-
-
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Limited
-
-
-class _SecurePool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _SecureLimited
-
-
-@contextlib.contextmanager
-def _cut_after(seconds: float, sock: socket.socket | None) -> Iterator[threading.Event]:
-    """Cut a connection that is still read after so long; the event says that it was.
-
-    The limit of a socket is one of each read: a byte a second, such as of the size of a chunk, never reaches it.
-    """
-    over = threading.Event()
-    if sock is None or seconds == math.inf:
-        yield over
-        return
-    timer = threading.Timer(max(0.0, seconds), _cut, (sock, over))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield over
-    finally:
-        timer.cancel()
-
-
-def _cut(sock: socket.socket, over: threading.Event) -> None:
-    over.set()
-    with contextlib.suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _broken(error: Exception) -> _Broken:
