@@ -58,3 +58,10 @@ def test_each_command_of_a_cluster_does_too(world: World, generate: Command, nam
     assert expected in done.stdout, done.stderr
     names = {item["metadata"]["name"] for item in world.server.store.of("mpijobs")}
     assert names == ({expected} if words[0] == "submit" else set())
+
+
+def test_run_does_too(generate: Command) -> None:
+    """Its job is announced before a folder of the system is refused as its output."""
+    done = generate("run", "-f", "-", "--set", "output=/", stdin=VALUES)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{JOB}: 2 nodes")
