@@ -134,7 +134,7 @@ def test_an_operator_whose_lease_is_stale_does_not_run() -> None:
 
 
 def test_the_newest_of_two_leases_counts() -> None:
-    assert lease_check([lease(9000), lease(59)], NOW).result == "ok"
+    assert lease_check([lease(9000), lease(59)], NOW).severity == "ok"
 
 
 def test_a_clock_that_is_a_minute_off_is_told() -> None:
