@@ -108,7 +108,7 @@ def test_full_memory_is_an_event_of_the_run(here: Here, monkeypatch: pytest.Monk
 
 
 def test_full_memory_in_a_loader_process_is_named_too(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vit.data.datasets.SyntheticSource.image", raising(MemoryError()))
+    monkeypatch.setattr("vit.data.sources.SyntheticSource.image", raising(MemoryError()))
     check(here("--name", "a", *SYNTHETIC, "--num_workers", "1"), 2, "the host's memory is used up")
 
 
