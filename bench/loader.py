@@ -155,6 +155,21 @@ def shares(found: Measured, one: Measured, workers: int, cores: int) -> tuple[fl
     return wall, per_image * min(1.0, found.active / found.wall / min(workers, cores))
 
 
+def tell(rounds: list[dict[str, tuple[float, float]]], sides: list[str]) -> None:
+    """Print the table and the ratios of the two loaders."""
+    print("| side | wall, median (least to most) | unshared |\n|---|---|---|")
+    for name in sides:
+        cells = []
+        for column in (0, 1):
+            values = sorted(each[name][column] for each in rounds)
+            cells.append(f"{statistics.median(values):.0%} ({values[0]:.0%} to {values[-1]:.0%})")
+        print(f"| {name} | {' | '.join(cells)} |")
+    ratios = sorted(each["ring"][1] / each["torch's DataLoader"][1] for each in rounds)
+    walls = sorted(each["ring"][0] / each["torch's DataLoader"][0] for each in rounds)
+    print(f"ring / DataLoader: wall {statistics.median(walls):.2f} ({walls[0]:.2f} to {walls[-1]:.2f}), ", end="")
+    print(f"unshared {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     cores = len(os.sched_getaffinity(0))
@@ -186,17 +201,7 @@ def main() -> None:
             rates.append(one.images / one.cpu)
     print(f"{cores} cores, {options.workers} processes, {options.rounds} rounds of {options.seconds:g} s; ", end="")
     print(f"one core alone: {statistics.median(rates):.0f} images a second of CPU")
-    print("| side | wall, median (least to most) | unshared |\n|---|---|---|")
-    for name in sides:
-        cells = []
-        for column in (0, 1):
-            values = sorted(each[name][column] for each in rounds)
-            cells.append(f"{statistics.median(values):.0%} ({values[0]:.0%} to {values[-1]:.0%})")
-        print(f"| {name} | {' | '.join(cells)} |")
-    ratios = sorted(each["ring"][1] / each["torch's DataLoader"][1] for each in rounds)
-    walls = sorted(each["ring"][0] / each["torch's DataLoader"][0] for each in rounds)
-    print(f"ring / DataLoader: wall {statistics.median(walls):.2f} ({walls[0]:.2f} to {walls[-1]:.2f}), ", end="")
-    print(f"unshared {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+    tell(rounds, list(sides))
 
 
 if __name__ == "__main__":

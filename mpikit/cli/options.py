@@ -61,7 +61,7 @@ def time_span(text: str, flag: str) -> float:
     """Seconds of a time span. Raises ValuesError, which names the flag."""
     seconds = seconds_of(text)
     if seconds is None:
-        raise one_fault("", f'"{text}" is no time span', "write 90s, 10m, 2h or 1h30m", flag)
+        raise one_fault("", f'"{text}" is not a valid time span', "write 90s, 10m, 2h or 1h30m", flag)
     return seconds
 
 

@@ -161,7 +161,7 @@ def changed_values(values: Values) -> list[str]:
 
 
 def _source(values: Values, key: Key) -> str:
-    """The file or flag in which a value was written; empty if nobody wrote it."""
+    """The file or flag in which a value was written; empty for a default."""
     origin = values.origin(key)
     return origin.source if origin else ""
 

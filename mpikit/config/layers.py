@@ -20,7 +20,7 @@ from mpikit.text.quoting import shown
 from mpikit.text.strict_yaml import MAX_DEPTH, Document, Origin, read_yaml
 from mpikit.text.yaml_scalars import Trap, finite, integer
 
-LOGIN = "login name"  # the source of a user that nobody wrote
+LOGIN = "login name"  # the source of the default user
 DEFAULT_FILE = "default.yaml"
 DEFAULT_LAYER, USER_LAYER = f"values/{DEFAULT_FILE}", f"values/{USER_FILE}"  # their names in messages
 
@@ -67,7 +67,7 @@ def _text_layer(source: str, text: str) -> Layer:
 
 
 def _tilde(key: Key, origin: Origin) -> Diagnostic:
-    """~ is null to YAML and takes a value away, which nobody means who writes it for a home folder."""
+    """~ is null to YAML and removes a value, although the author probably meant the home folder."""
     return Diagnostic(
         dotted(key), str(origin), "YAML reads ~ as null", 'write null, or the whole path, or "~" in quotes'
     )

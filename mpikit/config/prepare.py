@@ -92,7 +92,7 @@ def source_of(text: str, flag: str) -> str | Claim:
     except (ValueError, ValidationError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         fix = 'an absolute path, or {"pvc": "NAME", "subPath": "FOLDER"}'
-        raise one_fault("", f"{text} is no folder ({reason})", fix, flag) from None
+        raise one_fault("", f"{text} is not a valid folder ({reason})", fix, flag) from None
     return found
 
 

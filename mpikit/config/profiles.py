@@ -19,7 +19,7 @@ from mpikit.resources import USER_FILE
 from mpikit.text.quoting import shown
 
 DEFAULT_PROFILE = "voyager"
-ANY_SITE = "generic"  # of a user.yaml written by version 0.1: a site without a profile of its own
+ANY_SITE = "generic"  # of a user.yaml written by version 0.1: a site that has no profile
 
 
 @dataclass(slots=True)

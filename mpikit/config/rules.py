@@ -65,7 +65,7 @@ def _synapse_rules(job: Job) -> Found:
             )
         return
     if job.release is None:
-        yield ("synapse",), f'"{job.synapse}" is no known release', f"known: {_known_releases(job)}", severity
+        yield ("synapse",), f'"{job.synapse}" is not a known release', f"known: {_known_releases(job)}", severity
         return
     release = SYNAPSE[job.release]
     if job.device == "gaudi" and not release.first_generation:
@@ -187,9 +187,9 @@ def _resource_rules(job: Job) -> Found:
 def _hugepages_rules(key: Key, name: str, limit: str, request: str) -> Found:
     page = name.removeprefix("hugepages-")
     if not re.fullmatch(r"[1-9]\d*(Ki|Mi|Gi)", page):
-        yield key, f"{page!r} is no size of a page", "write hugepages-2Mi or hugepages-1Gi", "fault"
+        yield key, f"{page!r} is not a valid page size", "write hugepages-2Mi or hugepages-1Gi", "fault"
     elif amount(limit) % amount(page):
-        yield key, f"{limit} is no multiple of the page of {page}", "round it up", "fault"
+        yield key, f"{limit} is not a multiple of the page of {page}", "round it up", "fault"
     elif amount(request) != amount(limit):
         fix = "leave the request out, it follows the limit"
         yield (*key[:-2], "requests", name), "hugepages are requested exactly as limited", fix, "fault"
@@ -200,7 +200,7 @@ def _env_rules(job: Job) -> Found:
     for number, item in enumerate(job.env):
         key: Key = ("env", number, "name")
         if not ENV_NAME.fullmatch(item.name):
-            yield key, f"{shown(item.name)} is no name that a shell takes", "use letters, digits and _", "fault"
+            yield key, f"{shown(item.name)} is not a valid shell variable name", "use letters, digits and _", "fault"
         elif item.name in RESERVED_ENV or item.name.startswith(RESERVED_PREFIXES):
             yield key, f"{item.name} is set by the kit or the shell for each rank", "take it out", "fault"
         elif names.index(item.name) != number:
@@ -229,10 +229,10 @@ def _label_rules(job: Job) -> Found:
                 yield (*section, name), "is a label of the kit's own", "take it out", "fault"
             elif not LABEL_KEY.fullmatch(name):
                 fix = "write NAME or PREFIX/NAME of letters, digits, -, _ and ., NAME of at most 63 characters"
-                yield (*section, name), f"{shown(name)} is no key of a label", fix, "fault"
+                yield (*section, name), f"{shown(name)} is not a valid label key", fix, "fault"
             elif value and not LABEL_VALUE.fullmatch(value):
                 fix = "use letters, digits, -, _ and ., at most 63 characters, or an annotation"
-                yield (*section, name), f"{shown(value)} is no value of a label", fix, "fault"
+                yield (*section, name), f"{shown(value)} is not a valid label value", fix, "fault"
 
 
 def _pod_rules(job: Job) -> Found:
@@ -254,7 +254,7 @@ def _pod_rules(job: Job) -> Found:
         paths = ["/kit", "/dev/shm", "/etc/mpi", job.ssh_auth_mount_path, *(folder.path for folder in folders)]
         for number, mount in enumerate(pod.volume_mounts):
             if mount.get("name") not in known:
-                message = f"{mount.get('name')!r} is no volume of this pod"
+                message = f"{mount.get('name')!r} is not a volume of this pod"
                 yield (role, "volumeMounts", number), message, f"add it to {role}.volumes", "fault"
             elif mount.get("mountPath") in paths:
                 message = f"{mount['mountPath']} is mounted already"

@@ -55,9 +55,9 @@ def _plain_number(value: Any) -> Any:
     if isinstance(value, bool):
         raise FieldError("a number is wanted, not a boolean", "write a number")
     if isinstance(value, str) and not _PLAIN_NUMBER.fullmatch(value):
-        raise FieldError(f"{shown(value)} is no number", "write a number, such as 8")
+        raise FieldError(f"{shown(value)} is not a number", "write a number, such as 8")
     if isinstance(value, (str, float)) and not math.isfinite(float(value)):
-        raise FieldError(f"{shown(str(value))} is no finite number", "write a finite number")
+        raise FieldError(f"{shown(str(value))} is not a finite number", "write a finite number")
     return value
 
 
@@ -87,7 +87,7 @@ def _text(value: str) -> str:
 def _absolute(value: str) -> str:
     if not value.startswith("/"):
         fix = "start it with /, such as /home/me/data; a claim is {pvc: NAME, subPath: FOLDER}"
-        raise FieldError(f"{shown(value)} is no absolute path", fix)
+        raise FieldError(f"{shown(value)} is not an absolute path", fix)
     if ".." in value.split("/"):
         raise FieldError(f"{shown(value)} holds .., which Kubernetes refuses", "write the path without ..")
     return value.rstrip("/") or "/"
@@ -101,26 +101,26 @@ def _plain(value: str) -> str:
 
 def _relative(value: str) -> str:
     if value.startswith("/") or ".." in value.split("/"):
-        raise FieldError(f"{shown(value)} is no path below the claim", "write it without a leading / and without ..")
+        raise FieldError(f"{shown(value)} is not a path below the claim", "write it without a leading / and without ..")
     return value
 
 
 def _label(value: str) -> str:
     if not DNS_LABEL.fullmatch(value) or len(value) > LABEL_MAX:
         fix = f"start with a-z, go on with a-z, 0-9 and -, at most {LABEL_MAX} characters"
-        raise FieldError(f"{shown(value)} is no name that Kubernetes takes", fix)
+        raise FieldError(f"{shown(value)} is not a valid Kubernetes name", fix)
     return value
 
 
 def _subdomain(value: str) -> str:
     if not DNS_SUBDOMAIN.fullmatch(value) or len(value) > SUBDOMAIN_MAX:
-        raise FieldError(f"{shown(value)} is no name that Kubernetes takes", "use a-z, 0-9, - and .")
+        raise FieldError(f"{shown(value)} is not a valid Kubernetes name", "use a-z, 0-9, - and .")
     return value
 
 
 def _quantity(value: Any) -> Any:
     if isinstance(value, bool) or not QUANTITY.fullmatch(str(value)):
-        raise FieldError(f"{shown(str(value))} is no quantity", "write it like 95, 500m, 4Gi or 95000Mi")
+        raise FieldError(f"{shown(str(value))} is not a valid quantity", "write it like 95, 500m, 4Gi or 95000Mi")
     return str(value)
 
 
@@ -145,21 +145,21 @@ def _tree(value: Any, depth: int = 0) -> Any:
         case int() if abs(value) > INT64_MAX:
             raise FieldError(f"{value} is beyond 64 bits", "put it in quotes, or write a smaller number")
         case float() if not math.isfinite(value):
-            raise FieldError(f"{value} is no finite number", "write a finite number")
+            raise FieldError(f"{value} is not a finite number", "write a finite number")
         case _:
             return value
 
 
 def _folder_name(value: str) -> str:
     if "/" in value or value in (".", "..") or value.startswith("-"):
-        raise FieldError(f"{shown(value)} is no name of a folder", "write it without /, not starting with -")
+        raise FieldError(f"{shown(value)} is not a valid folder name", "write it without /, not starting with -")
     return value
 
 
 def _rand_augment(value: str) -> str:
     if not RAND_AUGMENT.fullmatch(value):
         fix = "write it as timm does: rand-m9-mstd0.5-inc1 (m, n, p, mstd, mmax, inc)"
-        raise FieldError(f"{shown(value)} is no RandAugment", fix)
+        raise FieldError(f"{shown(value)} is not a valid RandAugment policy", fix)
     return value
 
 

@@ -65,7 +65,7 @@ def model_fault(values: Values, detail: Any) -> Diagnostic:
         return login_fault(str(detail["input"]))
     if PATH in detail["loc"] and detail["type"] == "string_type":
         fix = "write a path that starts with /, or {pvc: NAME, subPath: FOLDER}"
-        return Diagnostic(dotted(key), where, f"{detail['input']!r} is no folder", fix)
+        return Diagnostic(dotted(key), where, f"{detail['input']!r} is not a valid folder", fix)
     if origin and origin.plain and detail["type"] == "string_type" and not isinstance(detail["input"], (dict, list)):
         kind = "boolean" if isinstance(detail["input"], bool) else "number"
         message = f"YAML reads {origin.raw} as a {kind}, and text is wanted"
@@ -74,11 +74,9 @@ def model_fault(values: Values, detail: Any) -> Diagnostic:
 
 
 def login_fault(login: str) -> Diagnostic:
-    """That nobody set a user, and the login name will not do."""
-    found = f'"{login}"' if login else "not known"
-    return Diagnostic(
-        "user", "", f"your login name is {found}, which names nobody's job", "--set user=NAME (a-z, 0-9, -)"
-    )
+    """Report that `user` is not set and that the login name cannot stand in for it."""
+    message = f'cannot use the login name "{login}" as `user`' if login else "is not set, and the login name is unknown"
+    return Diagnostic("user", "", message, "--set user=NAME (a-z, 0-9, -)")
 
 
 def missing_fault(values: Values, loc: Key) -> Diagnostic:
@@ -92,9 +90,9 @@ def _said(detail: Any) -> str:
     message = str(detail["msg"])
     match detail["type"]:
         case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
-            return f"{value} is no whole number"
+            return f"{value} is not a whole number"
         case "float_parsing" | "float_type" | "finite_number":
-            return f"{value} is no number"
+            return f"{value} is not a number"
         case "bool_parsing" | "bool_type":
             return f"{value} is neither true nor false"
         case "greater_than_equal" | "greater_than":

@@ -72,7 +72,7 @@ class Values:
         return next((self.origins[key[:end]] for end in range(len(key), 0, -1) if key[:end] in self.origins), None)
 
     def where(self, key: Key) -> str:
-        """The origin of a key as `file:line`; empty for a value that nobody wrote."""
+        """The origin of a key as `file:line`; empty for a default."""
         return str(self.origin(key) or "")
 
 

@@ -121,7 +121,7 @@ def _refused_object(error: ClusterError, title: str, job: Job, namespace: str) -
 
 
 def check_pods(cluster: Cluster, job: Job, trial: Trial, namespace: str) -> Found:
-    """What admission says of a worker and a launcher, which nobody asks before the MPIJob is there: each refusal once."""
+    """Try a worker and a launcher against admission before the MPIJob exists; yield each rejection once."""
     told: dict[tuple[str, str], Diagnostic] = {}
     for role in ROLES:
         refusal = _try_pod(cluster, job, trial, namespace, role)
@@ -140,7 +140,7 @@ def check_pods(cluster: Cluster, job: Job, trial: Trial, namespace: str) -> Foun
 
 
 def _try_pod(cluster: Cluster, job: Job, trial: Trial, namespace: str, role: str) -> str:
-    """The server's refusal of a pod, empty if there is none; a missing account, which is told, is left out."""
+    """The server's refusal of a pod, empty if there is none; a missing account, reported elsewhere, is left out."""
     template = trial.templates[role]
     spec = dict(template["spec"])
     if spec.get("serviceAccountName", "default") in trial.missing_accounts:

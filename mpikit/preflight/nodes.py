@@ -73,7 +73,9 @@ def workers_check(job: Job, nodes: Sequence[Node], worker: Object, held: Usage |
         )
         return fault("nodes", message, fix)
     if held is None:
-        message = f"{len(ever)} nodes can have {what}, {job.nodes} needed; what is free now is not for you to see{away}"
+        message = (
+            f"{len(ever)} nodes can have {what}, {job.nodes} needed; you are not allowed to see current usage{away}"
+        )
         return passed("nodes", message)
     free = sum(room > 0 for room in now.values())
     message = f"{free} of {len(ever)} nodes have {what} now" + (f", for {sum(now.values())} workers" if several else "")

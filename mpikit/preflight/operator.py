@@ -33,7 +33,7 @@ def check_server(cluster: Cluster) -> Found:
     try:
         version = cluster.json(Call("GET", "/version")).get("gitVersion")
     except Forbidden as error:
-        if error.hint:  # 401: the server knows nobody of these credentials
+        if error.hint:  # 401: the server rejects these credentials
             yield fault("server", error.message, error.hint)
             return
         version = "of unknown version"
@@ -120,7 +120,7 @@ def _at_work(cluster: Cluster, namespace: str) -> Diagnostic:
     when, name = max(seen, default=(None, ""))
     if when and (age := (cluster.now() - when).total_seconds()) < WORK_SECONDS:
         return passed("operator", f"the MPI Operator worked on MPIJob {name} {age / 60:.0f} minutes ago")
-    message = f"whether the MPI Operator is alive cannot be seen: Lease {OPERATOR}/{OPERATOR} is not for you to read"
+    message = f"whether the MPI Operator runs is unknown: you are not allowed to read Lease {OPERATOR}/{OPERATOR}"
     fix = f"if a job stays Pending: ask the site's staff for kubectl -n {OPERATOR} get lease {OPERATOR} -o yaml"
     return warning("operator", message, fix)
 

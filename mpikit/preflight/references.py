@@ -43,7 +43,9 @@ def check_references(cluster: Cluster, manifests: Sequence[Object], namespace: s
         yield fault(check, f"{kind.name} {name} is not in namespace {namespace}", _missing(kind, name, namespace))
     if hidden:
         fix = f"make sure of it: kubectl -n {namespace} get {hidden[0].lower().replace(' ', '/')}, or ask the site's staff"
-        yield warning("references", f"whether {', '.join(hidden)} exists is not for you to see", fix)
+        yield warning(
+            "references", f"whether {', '.join(hidden)} exists cannot be checked: you are not allowed to read it", fix
+        )
     if found:
         yield passed("references", f"there: {', '.join(found)}")
 

@@ -87,7 +87,7 @@ def check_paths(cluster: Cluster, job: Job, worker: Object, namespace: str, *, p
     if not probe:
         yield passed("paths", "not looked at: --probe starts a small pod that does")
     elif not allowed:
-        yield warning("paths", "not looked at: no pod can be made here", "mend what the lines above say first")
+        yield warning("paths", "skipped: pods cannot be created here", "fix the errors above first")
     else:
         try:
             yield from _look(cluster, job, worker, namespace)

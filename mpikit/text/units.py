@@ -16,7 +16,7 @@ def quantity(text: object) -> Fraction:
     """A Kubernetes quantity as a number, exactly: 500m is 1/2, 4Gi is 4294967296, 1e3 is 1000."""
     found = _QUANTITY.fullmatch(str(text))
     if not found:
-        raise ValueError(f"{text!r} is no quantity")
+        raise ValueError(f"{text!r} is not a valid quantity")
     number, suffix, exponent = Fraction(found[1]), found[2] or "", found[3]
     if exponent:
         return number * Fraction(10) ** int(exponent)

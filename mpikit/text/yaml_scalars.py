@@ -83,7 +83,9 @@ def finite(text: str) -> float:
     """A number with a fraction or an exponent, Infinity and NaN being Traps."""
     number = float(text)
     if not math.isfinite(number):
-        raise Trap(f"{_short(text)} is no finite number", "write a finite number, or put it in quotes if text is meant")
+        raise Trap(
+            f"{_short(text)} is not a finite number", "write a finite number, or put it in quotes if text is meant"
+        )
     return number
 
 

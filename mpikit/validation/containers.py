@@ -97,7 +97,7 @@ def _variable_faults(variable: Object, key: str) -> Found:
     path = at(source, "fieldRef", "fieldPath")
     if isinstance(path, str) and not _FIELD_PATH.fullmatch(path):
         known = "metadata.name, metadata.labels['KEY'], spec.nodeName, status.podIP, ..."
-        yield fault(f"{key}.valueFrom.fieldRef.fieldPath", f"{path!r} is no field of a pod", known)
+        yield fault(f"{key}.valueFrom.fieldRef.fieldPath", f"{path!r} is not a field of a pod", known)
     for kind in ("configMapKeyRef", "secretKeyRef"):
         if isinstance(source.get(kind), dict):
             yield from needed_name_faults(source[kind].get("name"), f"{key}.valueFrom.{kind}.name")
@@ -120,9 +120,9 @@ def _port_faults(container: Object, key: str) -> Found:
     for number, port in numbered(container.get("ports")):
         here, name = f"{key}.ports[{number}]", port.get("name")
         if is_int(port.get("containerPort")) and port["containerPort"] not in PORTS:
-            yield fault(f"{here}.containerPort", f"{port['containerPort']} is no port", f"1 to {PORT_MAX}")
+            yield fault(f"{here}.containerPort", f"{port['containerPort']} is not a valid port", f"1 to {PORT_MAX}")
         if is_int(port.get("hostPort")) and port["hostPort"] not in (0, *PORTS):
-            yield fault(f"{here}.hostPort", f"{port['hostPort']} is no port", f"1 to {PORT_MAX}")
+            yield fault(f"{here}.hostPort", f"{port['hostPort']} is not a valid port", f"1 to {PORT_MAX}")
         if isinstance(port.get("protocol"), str) and port["protocol"] not in ("", *_PROTOCOLS):
             yield fault(f"{here}.protocol", f"{port['protocol']!r} is not known", f"one of {', '.join(_PROTOCOLS)}")
         if isinstance(name, str) and name:
@@ -153,7 +153,7 @@ def _handler_faults(handler: Object, key: str, known: Sequence[str]) -> Found:
     for name in given:
         port = handler[name].get("port")
         if is_int(port) and port not in PORTS:
-            yield fault(f"{key}.{name}.port", f"{port} is no port", f"1 to {PORT_MAX}")
+            yield fault(f"{key}.{name}.port", f"{port} is not a valid port", f"1 to {PORT_MAX}")
         elif isinstance(port, str):
             yield from port_name_faults(port, f"{key}.{name}.port", "give a number, or a port's name")
         if name == "exec" and not handler[name].get("command"):

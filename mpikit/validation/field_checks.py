@@ -28,7 +28,7 @@ def own_name(name: Any, key: str, seen: set[str]) -> Found:
     if not isinstance(name, str):
         return  # the schema says so
     if not _DNS_LABEL.fullmatch(name) or len(name) > LABEL_MAX:
-        yield fault(f"{key}.name", f"{name!r} is no DNS label", f"a-z, 0-9 and -, at most {LABEL_MAX}")
+        yield fault(f"{key}.name", f"{name!r} is not a valid DNS label", f"a-z, 0-9 and -, at most {LABEL_MAX}")
     if name in seen:
         yield fault(f"{key}.name", f"{name!r} is there already", "give another name")
     seen.add(name)
@@ -37,7 +37,7 @@ def own_name(name: Any, key: str, seen: set[str]) -> Found:
 def object_name_faults(value: Any, key: str) -> Found:
     """The name of another object, or nothing."""
     if isinstance(value, str) and value and (not DNS_SUBDOMAIN.fullmatch(value) or len(value) > SUBDOMAIN_MAX):
-        yield fault(key, f"{value!r} is no name of an object", "a-z, 0-9, - and .")
+        yield fault(key, f"{value!r} is not a valid object name", "a-z, 0-9, - and .")
 
 
 def needed_name_faults(value: Any, key: str) -> Found:
@@ -52,13 +52,13 @@ def key_faults(value: Any, key: str) -> Found:
     if not value:
         yield fault(key, "is empty", "name the key")
     elif isinstance(value, str) and (not _CONFIG_KEY.fullmatch(value) or value.startswith("..") or value == "."):
-        yield fault(key, f"{value!r} is no key of a ConfigMap or Secret", "A-Z, a-z, 0-9, -, _ and .")
+        yield fault(key, f"{value!r} is not a valid ConfigMap or Secret key", "A-Z, a-z, 0-9, -, _ and .")
 
 
 def label_value_faults(value: Any, key: str) -> Found:
     """A label's value."""
     if isinstance(value, str) and value and (not _NAME.fullmatch(value) or len(value) > LABEL_MAX):
-        yield fault(key, f"{value!r} is no label value", f"A-Z, a-z, 0-9, -, _ and ., at most {LABEL_MAX}")
+        yield fault(key, f"{value!r} is not a valid label value", f"A-Z, a-z, 0-9, -, _ and ., at most {LABEL_MAX}")
 
 
 def qualified_faults(name: str, key: str) -> Found:
@@ -66,19 +66,19 @@ def qualified_faults(name: str, key: str) -> Found:
     domain, slash, own = name.rpartition("/")
     good = _NAME.fullmatch(own) and len(own) <= LABEL_MAX
     if not good or (slash and (not DNS_SUBDOMAIN.fullmatch(domain) or len(domain) > SUBDOMAIN_MAX)):
-        yield fault(key, f"{name!r} is no key of a label", "A-Z, a-z, 0-9, -, _ and ., after a domain/ or alone")
+        yield fault(key, f"{name!r} is not a valid label key", "A-Z, a-z, 0-9, -, _ and ., after a domain/ or alone")
 
 
 def variable_faults(name: Any, key: str) -> Found:
     """The name of an environment variable."""
     if isinstance(name, str) and not _ENV_NAME.fullmatch(name):
-        yield fault(key, f"{name!r} is no name of a variable", "A-Z, a-z, 0-9 and _")
+        yield fault(key, f"{name!r} is not a valid variable name", "A-Z, a-z, 0-9 and _")
 
 
 def port_name_faults(name: str, key: str, fix: str) -> Found:
     """The name of a port."""
     if not _PORT_NAME.fullmatch(name) or len(name) > PORT_NAME_MAX:
-        yield fault(key, f"{name!r} is no name of a port", fix)
+        yield fault(key, f"{name!r} is not a valid port name", fix)
 
 
 def below_faults(path: Any, key: str) -> Found:
@@ -121,7 +121,7 @@ def context_faults(context: Any, key: str) -> Found:
     for name in ("runAsUser", "runAsGroup", "fsGroup"):
         value = at(context, name)
         if is_int(value) and not 0 <= value <= ID_MAX:
-            yield fault(f"{key}.{name}", f"{value} is no user or group number", f"0 to {ID_MAX}")
+            yield fault(f"{key}.{name}", f"{value} is not a valid user or group ID", f"0 to {ID_MAX}")
     if at(context, "privileged") is True and at(context, "allowPrivilegeEscalation") is False:
         yield fault(f"{key}.allowPrivilegeEscalation", "cannot be false when privileged", "take one of them out")
     profile = at(context, "seccompProfile")

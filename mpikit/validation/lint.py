@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What nobody refuses of an MPIJob and nobody means, and what it presumes to be on the cluster."""
+"""Lint an MPIJob: valid but probably unintended settings, and the objects it expects on the cluster."""
 
 from __future__ import annotations
 

@@ -96,7 +96,9 @@ def version_faults(job: Mapping[str, Any], operator: str) -> Found:
     """Fields that this release of the operator does not have yet: its CRD drops them without a word."""
     release = version_key(operator.removeprefix("v"))[:2]
     if release < version_key(FIRST):
-        raise one_fault("--operator-version", f"{operator!r} is no release with MPIJob v2beta1", "give one such as 0.6")
+        raise one_fault(
+            "--operator-version", f"{operator!r} is not a release with MPIJob v2beta1", "give one such as 0.6"
+        )
     for key, since in SINCE.items():
         if at(job, *key.split(".")) is not None and release < version_key(since):
             yield fault(key, f"needs MPI Operator {since}, not {operator}", "leave it out, or ask for a newer operator")
@@ -117,7 +119,7 @@ def _spec_faults(job: Mapping[str, Any]) -> Found:
 def _not_negative(job: Mapping[str, Any], *path: str) -> Found:
     value = at(job, *path)
     if isinstance(value, int) and value < 0:
-        yield fault(".".join(path), f"{value!r} is no whole number of 0 or more", "give one")
+        yield fault(".".join(path), f"{value!r} is not a whole number of 0 or more", "give one")
 
 
 def _name_faults(job: Mapping[str, Any]) -> Found:
@@ -126,9 +128,9 @@ def _name_faults(job: Mapping[str, Any]) -> Found:
     last = workers - 1 if isinstance(workers, int) and workers > 0 else 0
     label = f"{name}-worker-{last}"
     if not isinstance(name, str):
-        yield fault("metadata.name", f"{name!r} is no text", "give a name in quotes")
+        yield fault("metadata.name", f"{name!r} is not text", "give a name in quotes")
     elif not DNS_LABEL.fullmatch(label) or len(label) > LABEL_MAX:
-        message = f"the worker's name {label!r} is no DNS-1035 label of at most {LABEL_MAX} characters"
+        message = f"the worker's name {label!r} is not a DNS-1035 label of at most {LABEL_MAX} characters"
         yield fault("metadata.name", message, "use a-z, then a-z, 0-9 and -, and fewer characters")
 
 

@@ -69,7 +69,9 @@ def _spec_faults(spec: Object, key: str, added_volumes: Sequence[str]) -> Found:
         yield fault(f"{key}.activeDeadlineSeconds", f"{deadline} is out of range", "1 or more")
     for number, alias in numbered(spec.get("hostAliases")):
         if not is_address(alias.get("ip")):
-            yield fault(f"{key}.hostAliases[{number}].ip", f"{alias.get('ip')!r} is no address", "such as 10.0.0.1")
+            yield fault(
+                f"{key}.hostAliases[{number}].ip", f"{alias.get('ip')!r} is not a valid IP address", "such as 10.0.0.1"
+            )
         for place, name in enumerate(alias.get("hostnames") or ()):
             yield from needed_name_faults(name, f"{key}.hostAliases[{number}].hostnames[{place}]")
     for name, value in as_map(spec.get("nodeSelector")).items():

@@ -88,4 +88,4 @@ def _amount_faults(name: str, amount: Fraction | None, written: Any, key: str) -
         yield fault(key, f"{written} must be a whole number", "cards are not divided")
     page = _read(name.removeprefix(HUGE)) if name.startswith(HUGE) else None
     if page and amount % page:
-        yield fault(key, f"{written} is no multiple of the page of {name.removeprefix(HUGE)}", "round it")
+        yield fault(key, f"{written} is not a multiple of the page of {name.removeprefix(HUGE)}", "round it")

@@ -84,7 +84,7 @@ def schema_faults(value: Any, schema: Schema, version: str, key: Key = ()) -> Fo
     elif isinstance(value, list):
         yield from _list_faults(value, schema, version, key)
     elif wanted == ["string", "number"] and not _QUANTITY.fullmatch(str(value)):
-        yield fault(dotted(key), f"{value!r} is no quantity", "write it like 95, 500m, 4Gi or 95000Mi")
+        yield fault(dotted(key), f"{value!r} is not a valid quantity", "write it like 95, 500m, 4Gi or 95000Mi")
     elif "enum" in schema and value not in schema["enum"]:
         yield fault(dotted(key), f"{value!r} is not known", f"one of {', '.join(map(str, schema['enum']))}")
     elif isinstance(value, int) and abs(value) >= 1 << _BITS.get(schema.get("format", ""), 63):

@@ -367,8 +367,8 @@ FAULTS: tuple[Fault, ...] = (
         "Failed",
         "BackoffLimitExceeded",
         r"FAULT line of setup.sh .*correct the value",
-        launcher_runs("echo 'FAULT  dataset: /dataset is no folder' >&2; exit 1", backoffLimit=0),
-        message=r"exit code 1; FAULT +dataset: /dataset is no folder",
+        launcher_runs("echo 'FAULT  dataset: /dataset is not a valid folder' >&2; exit 1", backoffLimit=0),
+        message=r"exit code 1; FAULT +dataset: /dataset is not a valid folder",
     ),
     Fault(
         "launcher-exit-137",

@@ -220,7 +220,7 @@ V2 = {"versions": [{"version": "v2beta1"}]}
             "ok",
             "Deployment mpi-operator/mpi-operator is ready",
         ),
-        (403, {"group": V2}, "warning", "whether the MPI Operator is alive cannot be seen"),
+        (403, {"group": V2}, "warning", "whether the MPI Operator runs is unknown"),
         (500, {}, "warning", "operator cannot be seen: "),
     ],
 )

@@ -256,7 +256,7 @@ def _edit(chance: random.Random, text: str) -> tuple[str, str]:
 
 
 def _bytes(chance: random.Random, base: str) -> _Made:
-    """What is no text at all, or text in another encoding."""
+    """What is not text at all, or text in another encoding."""
     text = (ROOT / "values" / base).read_text(encoding="utf-8")[: chance.randrange(1, 4000)]
     match chance.randrange(6):
         case 0:

@@ -87,11 +87,11 @@ def test_at_most_eight_lines_name_the_values(generate: Command) -> None:
     [
         ("misspelt", "nodez: 2\n", ":1:1: nodez: no such key\n  fix: did you mean nodes?"),
         ("twice", "nodes: 1\nnodes: 2\n", ":2:1: nodes: given twice (first on line 1)\n  fix: keep one"),
-        ("a word", 'cards: "eight"\n', ':1:1: cards: "eight" is no number\n  fix: write a number, such as 8'),
+        ("a word", 'cards: "eight"\n', ':1:1: cards: "eight" is not a number\n  fix: write a number, such as 8'),
         (
             "relative",
             "dataset: data/imagenet\n",
-            ':1:1: dataset: "data/imagenet" is no absolute path\n  fix: start it with /',
+            ':1:1: dataset: "data/imagenet" is not an absolute path\n  fix: start it with /',
         ),
         ("version", 'synapse: "1.22.0"\n', ':1:1: synapse: "1.22.0" has no first-generation Gaudi (last: 1.21.5)'),
     ],
@@ -111,7 +111,7 @@ def test_a_wrong_file_gets_file_line_and_fix(
     [
         (["--bogus"], 2, "No such option"),
         (["frobnicate"], 2, "No such command"),
-        (["--nodes", "many"], 2, '--nodes: nodes: "many" is no number'),
+        (["--nodes", "many"], 2, '--nodes: nodes: "many" is not a number'),
         (["-f", "none.yaml"], 2, "no such file"),
         (["--set", "user"], 2, "KEY=VALUE"),
         (["check", "--manifest", "none.yaml"], 2, "no such file"),

@@ -240,8 +240,8 @@ def test_a_tilde_is_named_because_it_takes_a_value_away(root: Path, tmp_path: Pa
         ("[" * 100_000, "nested deeper than 30"),
         ("[" * 40 + "]" * 40, "nested deeper than 30"),
         ("[" + "9" * 5000 + "]", "beyond 64 bits"),
-        ("[Infinity]", "no finite number"),
-        ("[1e999]", "no finite number"),
+        ("[Infinity]", "not a finite number"),
+        ("[1e999]", "not a finite number"),
     ],
 )
 def test_json_in_a_setting_is_read_as_strictly_as_yaml(root: Path, raw: str, said: str) -> None:

@@ -40,7 +40,7 @@ def test_plain_data_is_read_with_the_line_of_each_key() -> None:
         ("a: .5", "write a plain decimal number such as 0.5"),
         ("a: " + "9" * 5000, "is beyond 64 bits"),
         ("a: 9223372036854775808", "is beyond 64 bits"),
-        ("a: 1e999", "is no finite number"),
+        ("a: 1e999", "is not a finite number"),
         ("a: 0b" + "1" * 20000, "as the number it cannot name"),
         ("&k a: 1", "an anchor (&k)"),
         ("!!str a: 1", "a tag (!!str)"),

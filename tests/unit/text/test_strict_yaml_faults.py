@@ -56,7 +56,7 @@ CASES: dict[str, list[Line]] = {
     "a: -9223372036854775808": [("v:1:4", "a", "-9223372036854775808 is beyond 64 bits", "write a smaller number, or put it in quotes if text is meant")],
     "a: " + "9" * 50: [("v:1:4", "a", f"{'9' * 40}... is beyond 64 bits", "write a smaller number, or put it in quotes if text is meant")],
     "a: " + "9" * 40: [("v:1:4", "a", f"{'9' * 40} is beyond 64 bits", "write a smaller number, or put it in quotes if text is meant")],
-    "a: 1e999": [("v:1:4", "a", "1e999 is no finite number", "write a finite number, or put it in quotes if text is meant")],
+    "a: 1e999": [("v:1:4", "a", "1e999 is not a finite number", "write a finite number, or put it in quotes if text is meant")],
     "a: [b, no, 0x1, c]": [
         ("v:1:8", "a[1]", "YAML 1.1 reads no as the boolean false", f"write true or false, or {QUOTED.format('no')}"),
         ("v:1:12", "a[1]", "YAML 1.1 reads 0x1 as the number 1", PLAIN + QUOTED.format("0x1")),

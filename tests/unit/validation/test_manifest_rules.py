@@ -47,7 +47,7 @@ def test_what_is_right_is_not_complained_of(case: str) -> None:
 BAD: list[tuple[str, Object, list[str]]] = [
     # The MPIJob
     ("job", {"apiVersion": "kubeflow.org/v1"}, ["apiVersion: 'kubeflow.org/v1' is not served"]),
-    ("spec", {"slotsPerWorker": -1}, ["spec.slotsPerWorker: -1 is no whole number of 0 or more"]),
+    ("spec", {"slotsPerWorker": -1}, ["spec.slotsPerWorker: -1 is not a whole number of 0 or more"]),
     ("spec", {"slotsPerWorker": 1 << 31}, ["spec.slotsPerWorker: 2147483648 is too large for the field"]),
     ("spec", {"slotsPerWorker": -(1 << 31)}, ["spec.slotsPerWorker: -2147483648 is too large for the field"]),
     ("spec", {"slotsPerWorker": True}, ["spec.slotsPerWorker: is True, not a whole number"]),
@@ -64,7 +64,7 @@ BAD: list[tuple[str, Object, list[str]]] = [
     ("policy", {"suspend": "yes"}, ["policy.suspend: is 'yes', not true or false"]),
     ("policy", {"schedulingPolicy": []}, ["policy.schedulingPolicy: is a list, not a map"]),
     *(
-        ("policy", {name: -1}, [f"policy.{name}: -1 is no whole number of 0 or more"])
+        ("policy", {name: -1}, [f"policy.{name}: -1 is not a whole number of 0 or more"])
         for name in ("ttlSecondsAfterFinished", "activeDeadlineSeconds", "backoffLimit")
     ),
     (
@@ -147,7 +147,7 @@ def test_what_is_wrong_is_said_and_nothing_else(where: str, fields: Object, told
             ["launcherPod.volumes[0].name: 'mpi-job-config' is a volume that the operator adds"],
         ),
         ("pod", "mpi-job-config", []),
-        ("pod", "A", ["pod.volumes[0].name: 'A' is no DNS label"]),
+        ("pod", "A", ["pod.volumes[0].name: 'A' is not a valid DNS label"]),
     ],
 )
 def test_the_name_of_a_volume_is_looked_at(where: str, name: str, told: list[str]) -> None:
@@ -201,7 +201,7 @@ def test_the_name_of_the_last_worker_is_a_host_name(name: str, workers: int, goo
     job = changed("Worker", replicas=workers)
     job["metadata"]["name"] = name
     label = f"{name}-worker-{workers - 1}"
-    message = f"metadata.name: the worker's name {label!r} is no DNS-1035 label of at most 63 characters"
+    message = f"metadata.name: the worker's name {label!r} is not a DNS-1035 label of at most 63 characters"
     assert said(job) == ([] if good else [message])
 
 
@@ -245,7 +245,7 @@ def test_a_release_of_the_operator_without_v2beta1_is_told(operator: str) -> Non
     with pytest.raises(ValuesError) as caught:
         check_manifest(read_manifest(json.dumps(JOB), "a"), Target(operator=operator))
     (fault,) = caught.value.faults
-    message = f"{operator!r} is no release with MPIJob v2beta1"
+    message = f"{operator!r} is not a release with MPIJob v2beta1"
     assert (fault.where, fault.key, fault.message, fault.fix) == (
         "",
         "--operator-version",
@@ -264,7 +264,7 @@ def test_a_kubernetes_version_that_is_not_known_is_told(version: str) -> None:
 
 
 def test_a_job_without_a_name_or_with_none_of_its_parts_says_so() -> None:
-    assert said(changed("job", metadata={})) == ["metadata.name: None is no text"]
+    assert said(changed("job", metadata={})) == ["metadata.name: None is not text"]
     assert said(changed("job", spec={"mpiReplicaSpecs": {}})) == [
         "Launcher: is missing",
         "warning Worker: is missing",
@@ -370,7 +370,7 @@ def test_an_object_with_a_name_that_the_operator_needs_is_told(kind: str, name: 
 
 def test_an_object_beside_the_job_is_held_against_its_schema() -> None:
     other = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "labels": {"a": "b c"}}, "dat": {}}
-    assert said(JOB, other) == ["dat: no such field", "metadata.labels.a: 'b c' is no label value"]
+    assert said(JOB, other) == ["dat: no such field", "metadata.labels.a: 'b c' is not a valid label value"]
     assert said(JOB, {**other, "apiVersion": "v2"}) == []
     assert said(JOB, {**other, "kind": "Unheard"}) == []
     assert said(JOB, {**other, "kind": ["a"]}) == []

@@ -90,29 +90,37 @@ def test_what_is_right_is_not_complained_of(case: str) -> None:
 # Where, the fields that are set there, and all that is said.
 BAD: list[tuple[str, Object, list[str]]] = [
     # Metadata
-    ("job", {"metadata": {"name": "a", "labels": {"a b": "c"}}}, ["metadata.labels.a b: 'a b' is no key of a label"]),
-    ("template", {"metadata": {"labels": {"a": "b c"}}}, ["template.metadata.labels.a: 'b c' is no label value"]),
+    (
+        "job",
+        {"metadata": {"name": "a", "labels": {"a b": "c"}}},
+        ["metadata.labels.a b: 'a b' is not a valid label key"],
+    ),
+    (
+        "template",
+        {"metadata": {"labels": {"a": "b c"}}},
+        ["template.metadata.labels.a: 'b c' is not a valid label value"],
+    ),
     (
         "template",
         {"metadata": {"labels": {"a": "b" * 64}}},
-        [f"template.metadata.labels.a: '{'b' * 64}' is no label value"],
+        [f"template.metadata.labels.a: '{'b' * 64}' is not a valid label value"],
     ),
     ("template", {"metadata": {"labels": {"a": None}}}, ["template.metadata.labels.a: is empty"]),
-    ("template", {"metadata": {"labels": {"/a": "b"}}}, ["template.metadata.labels./a: '/a' is no key of a label"]),
+    ("template", {"metadata": {"labels": {"/a": "b"}}}, ["template.metadata.labels./a: '/a' is not a valid label key"]),
     (
         "template",
         {"metadata": {"labels": {"a" * 64: "b"}}},
-        [f"template.metadata.labels.{'a' * 64}: '{'a' * 64}' is no key of a label"],
+        [f"template.metadata.labels.{'a' * 64}: '{'a' * 64}' is not a valid label key"],
     ),
     (
         "template",
         {"metadata": {"labels": {"a." * 127 + "b/c": "d"}}},
-        [f"template.metadata.labels.{'a.' * 127}b/c: '{'a.' * 127}b/c' is no key of a label"],
+        [f"template.metadata.labels.{'a.' * 127}b/c: '{'a.' * 127}b/c' is not a valid label key"],
     ),
     (
         "template",
         {"metadata": {"annotations": {"A B": "c"}}},
-        ["template.metadata.annotations.A B: 'a b' is no key of a label"],
+        ["template.metadata.annotations.A B: 'a b' is not a valid label key"],
     ),
     (
         "template",
@@ -122,22 +130,26 @@ BAD: list[tuple[str, Object, list[str]]] = [
     ("template", {"metadata": {"name": 1}}, ["template.metadata.name: is 1, not a text in quotes"]),
     # The pod
     *(
-        ("pod", {name: "A"}, [f"pod.{name}: 'A' is no name of an object"])
+        ("pod", {name: "A"}, [f"pod.{name}: 'A' is not a valid object name"])
         for name in ("serviceAccountName", "priorityClassName", "runtimeClassName", "nodeName")
     ),
-    ("pod", {"nodeName": "a" * 254}, [f"pod.nodeName: '{'a' * 254}' is no name of an object"]),
+    ("pod", {"nodeName": "a" * 254}, [f"pod.nodeName: '{'a' * 254}' is not a valid object name"]),
     ("pod", {"dnsPolicy": "None?"}, ["pod.dnsPolicy: 'None?' is not known"]),
     ("pod", {"os": {"name": "mac"}}, ["pod.os.name: 'mac' is not known"]),
     ("pod", {"activeDeadlineSeconds": 0}, ["pod.activeDeadlineSeconds: 0 is out of range"]),
     ("pod", {"activeDeadlineSeconds": 1 << 31}, ["pod.activeDeadlineSeconds: 2147483648 is out of range"]),
-    ("pod", {"hostAliases": [{"ip": "1.2.3", "hostnames": ["a"]}]}, ["pod.hostAliases[0].ip: '1.2.3' is no address"]),
+    (
+        "pod",
+        {"hostAliases": [{"ip": "1.2.3", "hostnames": ["a"]}]},
+        ["pod.hostAliases[0].ip: '1.2.3' is not a valid IP address"],
+    ),
     (
         "pod",
         {"hostAliases": [{"ip": "1.2.3.4", "hostnames": ["A"]}]},
-        ["pod.hostAliases[0].hostnames[0]: 'A' is no name of an object"],
+        ["pod.hostAliases[0].hostnames[0]: 'A' is not a valid object name"],
     ),
-    ("pod", {"nodeSelector": {"a b": "c"}}, ["pod.nodeSelector.a b: 'a b' is no key of a label"]),
-    ("pod", {"nodeSelector": {"a": "c d"}}, ["pod.nodeSelector.a: 'c d' is no label value"]),
+    ("pod", {"nodeSelector": {"a b": "c"}}, ["pod.nodeSelector.a b: 'a b' is not a valid label key"]),
+    ("pod", {"nodeSelector": {"a": "c d"}}, ["pod.nodeSelector.a: 'c d' is not a valid label value"]),
     ("pod", {"nodeselector": {}}, ["pod.nodeselector: no such field"]),
     ("pod", toleration(value="a"), ["pod.tolerations[0].operator: must be Exists where there is no key"]),
     ("pod", toleration(key="a", operator="Like"), ["pod.tolerations[0].operator: 'Like' is not known"]),
@@ -146,8 +158,8 @@ BAD: list[tuple[str, Object, list[str]]] = [
         toleration(key="a", operator="Exists", value="b"),
         ["pod.tolerations[0].value: must be empty with operator Exists"],
     ),
-    ("pod", toleration(key="a", value="b c"), ["pod.tolerations[0].value: 'b c' is no label value"]),
-    ("pod", toleration(key="a b"), ["pod.tolerations[0].key: 'a b' is no key of a label"]),
+    ("pod", toleration(key="a", value="b c"), ["pod.tolerations[0].value: 'b c' is not a valid label value"]),
+    ("pod", toleration(key="a b"), ["pod.tolerations[0].key: 'a b' is not a valid label key"]),
     ("pod", toleration(key="a", effect="Never"), ["pod.tolerations[0].effect: 'Never' is not known"]),
     (
         "pod",
@@ -168,7 +180,7 @@ BAD: list[tuple[str, Object, list[str]]] = [
         terms({"key": "a", "operator": "Lt", "values": ["1", "2"]}),
         [f"{TERM}.values: must be one number with Lt"],
     ),
-    ("pod", terms({"key": "a b", "operator": "Exists"}), [f"{TERM}.key: 'a b' is no key of a label"]),
+    ("pod", terms({"key": "a b", "operator": "Exists"}), [f"{TERM}.key: 'a b' is not a valid label key"]),
     (
         "pod",
         {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}},
@@ -182,9 +194,9 @@ BAD: list[tuple[str, Object, list[str]]] = [
         neighbours(labelSelector={"matchExpressions": [{"key": "a", "operator": "Gt", "values": ["1"]}]}),
         [f"{NEIGHBOUR}.podAffinityTerm.labelSelector.matchExpressions[0].operator: 'Gt' is not known"],
     ),
-    ("pod", security(runAsUser=-1), ["pod.securityContext.runAsUser: -1 is no user or group number"]),
-    ("pod", security(fsGroup=1 << 31), ["pod.securityContext.fsGroup: 2147483648 is no user or group number"]),
-    ("worker", security(runAsGroup=-1), ["worker.securityContext.runAsGroup: -1 is no user or group number"]),
+    ("pod", security(runAsUser=-1), ["pod.securityContext.runAsUser: -1 is not a valid user or group ID"]),
+    ("pod", security(fsGroup=1 << 31), ["pod.securityContext.fsGroup: 2147483648 is not a valid user or group ID"]),
+    ("worker", security(runAsGroup=-1), ["worker.securityContext.runAsGroup: -1 is not a valid user or group ID"]),
     (
         "worker",
         security(privileged=True, allowPrivilegeEscalation=False),
@@ -218,14 +230,14 @@ BAD: list[tuple[str, Object, list[str]]] = [
         {"initContainers": [container("i", lifecycle={})]},
         ["pod.initContainers[0].lifecycle: an init container cannot have one"],
     ),
-    ("worker", {"name": "a_b"}, ["worker.name: 'a_b' is no DNS label"]),
-    ("worker", {"name": "a" * 64}, [f"worker.name: '{'a' * 64}' is no DNS label"]),
+    ("worker", {"name": "a_b"}, ["worker.name: 'a_b' is not a valid DNS label"]),
+    ("worker", {"name": "a" * 64}, [f"worker.name: '{'a' * 64}' is not a valid DNS label"]),
     ("worker", {"image": ""}, ["worker.image: is missing"]),
     ("worker", {"image": "a "}, ["worker.image: 'a ' begins or ends with a space"]),
     ("worker", {"imagePullPolicy": "never"}, ["worker.imagePullPolicy: 'never' is not known"]),
     ("worker", {"terminationMessagePolicy": "Log"}, ["worker.terminationMessagePolicy: 'Log' is not known"]),
-    ("worker", env({"name": "A=B", "value": "c"}), ["worker.env[0].name: 'A=B' is no name of a variable"]),
-    ("worker", env({"name": "é", "value": "c"}), ["worker.env[0].name: 'é' is no name of a variable"]),
+    ("worker", env({"name": "A=B", "value": "c"}), ["worker.env[0].name: 'A=B' is not a valid variable name"]),
+    ("worker", env({"name": "é", "value": "c"}), ["worker.env[0].name: 'é' is not a valid variable name"]),
     (
         "worker",
         env({"name": "A", "value": "b", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}),
@@ -240,7 +252,7 @@ BAD: list[tuple[str, Object, list[str]]] = [
     (
         "worker",
         source(fieldRef={"fieldPath": "metadata.nam"}),
-        ["worker.env[0].valueFrom.fieldRef.fieldPath: 'metadata.nam' is no field of a pod"],
+        ["worker.env[0].valueFrom.fieldRef.fieldPath: 'metadata.nam' is not a field of a pod"],
     ),
     ("worker", source(secretKeyRef={"key": "a"}), ["worker.env[0].valueFrom.secretKeyRef.name: is empty"]),
     (
@@ -252,7 +264,7 @@ BAD: list[tuple[str, Object, list[str]]] = [
         (
             "worker",
             source(secretKeyRef={"name": "a", "key": key}),
-            [f"worker.env[0].valueFrom.secretKeyRef.key: {key!r} is no key of a ConfigMap or Secret"],
+            [f"worker.env[0].valueFrom.secretKeyRef.key: {key!r} is not a valid ConfigMap or Secret key"],
         )
         for key in (".", "..", "..a", "a/b")
     ),
@@ -267,16 +279,19 @@ BAD: list[tuple[str, Object, list[str]]] = [
         "worker",
         {"envFrom": [{"prefix": "=", "configMapRef": {"name": "A"}}]},
         [
-            "worker.envFrom[0].prefix: '=' is no name of a variable",
-            "worker.envFrom[0].configMapRef.name: 'A' is no name of an object",
+            "worker.envFrom[0].prefix: '=' is not a valid variable name",
+            "worker.envFrom[0].configMapRef.name: 'A' is not a valid object name",
         ],
     ),
-    *(("worker", port(number), [f"worker.ports[0].containerPort: {number} is no port"]) for number in (0, -1, 65536)),
-    ("worker", port(1, hostPort=65536), ["worker.ports[0].hostPort: 65536 is no port"]),
-    ("worker", port(1, hostPort=-1), ["worker.ports[0].hostPort: -1 is no port"]),
+    *(
+        ("worker", port(number), [f"worker.ports[0].containerPort: {number} is not a valid port"])
+        for number in (0, -1, 65536)
+    ),
+    ("worker", port(1, hostPort=65536), ["worker.ports[0].hostPort: 65536 is not a valid port"]),
+    ("worker", port(1, hostPort=-1), ["worker.ports[0].hostPort: -1 is not a valid port"]),
     ("worker", port(1, protocol="tcp"), ["worker.ports[0].protocol: 'tcp' is not known"]),
     *(
-        ("worker", port(1, name=name), [f"worker.ports[0].name: {name!r} is no name of a port"])
+        ("worker", port(1, name=name), [f"worker.ports[0].name: {name!r} is not a valid port name"])
         for name in ("A", "1", "a--b", "a" * 16)
     ),
     (
@@ -299,11 +314,15 @@ BAD: list[tuple[str, Object, list[str]]] = [
         probe("readinessProbe", terminationGracePeriodSeconds=1),
         ["worker.readinessProbe.terminationGracePeriodSeconds: is refused here"],
     ),
-    ("worker", {"livenessProbe": {"tcpSocket": {"port": 0}}}, ["worker.livenessProbe.tcpSocket.port: 0 is no port"]),
+    (
+        "worker",
+        {"livenessProbe": {"tcpSocket": {"port": 0}}},
+        ["worker.livenessProbe.tcpSocket.port: 0 is not a valid port"],
+    ),
     (
         "worker",
         {"livenessProbe": {"tcpSocket": {"port": "A"}}},
-        ["worker.livenessProbe.tcpSocket.port: 'A' is no name of a port"],
+        ["worker.livenessProbe.tcpSocket.port: 'A' is not a valid port name"],
     ),
     ("worker", {"livenessProbe": {"exec": {}}}, ["worker.livenessProbe.exec.command: is empty"]),
     ("worker", {"lifecycle": {"preStop": {}}}, ["worker.lifecycle.preStop: has no handler"]),
@@ -315,7 +334,7 @@ BAD: list[tuple[str, Object, list[str]]] = [
     # Mounts
     ("worker", {"volumeMounts": mounts(("v", "/v"))}, ["worker.volumeMounts[0].name: there is no volume 'v'"]),
     # Resources
-    ("worker", resources({"cpu": "x"}), ["worker.resources.limits.cpu: 'x' is no quantity"]),
+    ("worker", resources({"cpu": "x"}), ["worker.resources.limits.cpu: 'x' is not a valid quantity"]),
     (
         "worker",
         resources({"cpu": True}),
@@ -351,7 +370,7 @@ BAD: list[tuple[str, Object, list[str]]] = [
     (
         "worker",
         resources({"hugepages-2Mi": "3Mi", "memory": 1}),
-        ["worker.resources.limits.hugepages-2Mi: 3Mi is no multiple of the page of 2Mi"],
+        ["worker.resources.limits.hugepages-2Mi: 3Mi is not a multiple of the page of 2Mi"],
     ),
     (
         "worker",
@@ -445,7 +464,7 @@ VOLUMES: list[tuple[Object, list[str]]] = [
     ({"secret": {"secretName": ""}}, ["pod.volumes[0].secret.secretName: is empty"]),
     (
         {"persistentVolumeClaim": {"claimName": "A"}},
-        ["pod.volumes[0].persistentVolumeClaim.claimName: 'A' is no name of an object"],
+        ["pod.volumes[0].persistentVolumeClaim.claimName: 'A' is not a valid object name"],
     ),
 ]
 
@@ -494,8 +513,8 @@ def test_a_mount_is_looked_at(wanted: list[Object], told: list[str]) -> None:
 def test_a_key_with_two_faults_is_told_once_and_the_next_key_is_told_too() -> None:
     told = said(changed("template", metadata={"labels": {"a b": "c d", "e": "f g"}}))
     assert told == [
-        "template.metadata.labels.a b: 'a b' is no key of a label",
-        "template.metadata.labels.e: 'f g' is no label value",
+        "template.metadata.labels.a b: 'a b' is not a valid label key",
+        "template.metadata.labels.e: 'f g' is not a valid label value",
     ]
 
 

@@ -50,7 +50,7 @@ CASES: list[tuple[Any, Any, list[Line]]] = [
     (POD, {**CONTAINER, "priority": 2**31 - 1}, []),
     (POD, {**CONTAINER, "priority": -(2**31)}, [("priority", f"{-(2**31)} is too large for the field", "give a smaller number")]),
     (POD, {**CONTAINER, "overhead": {"cpu": "1.5", "memory": 7}}, []),
-    (POD, {**CONTAINER, "overhead": {"cpu": "1,5"}}, [("overhead.cpu", "'1,5' is no quantity", "write it like 95, 500m, 4Gi or 95000Mi")]),
+    (POD, {**CONTAINER, "overhead": {"cpu": "1,5"}}, [("overhead.cpu", "'1,5' is not a valid quantity", "write it like 95, 500m, 4Gi or 95000Mi")]),
     (POD, {**CONTAINER, "overhead": {"cpu": [1]}}, [("overhead.cpu", "is a list, not a text in quotes or a whole number", "write a text in quotes or a whole number")]),
     (POD, {"containers": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}, [("containers[2]", "a is there already, at [0]", "give each its own name")]),
     (POD, {"containers": [{"name": "a", "ports": [{"containerPort": 1}, {"containerPort": 1, "protocol": "UDP"}, {"containerPort": 1}]}]}, [("containers[0].ports[2]", "1, None is there already, at [0]", "give each its own containerPort and protocol")]),
