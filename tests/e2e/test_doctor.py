@@ -678,4 +678,4 @@ def test_no_probe_is_started_where_pods_are_refused(kube: Kube, namespace: str, 
     kube("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=baseline")
     checks = probed()
     assert not_ok(checks) == [("pod security", "fault"), ("paths", "warning")]
-    assert "no pod can be made here" in checks[-1].message
+    assert "pods cannot be created here" in checks[-1].message
