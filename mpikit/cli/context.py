@@ -112,7 +112,8 @@ class Session:
 
         if context.debug:
             _show_requests()
-        self.cluster = Cluster(context.kubeconfig, context.context, context.request_seconds or REQUEST_SECONDS)
+        seconds = context.request_seconds or REQUEST_SECONDS
+        self.cluster = Cluster(context.kubeconfig, context.context, seconds, tell=talk)
         self.job = _job_of(context)
         self.user = self.job.user if self.job else known_login()
         self.namespace = context.namespace or (self.job and self.job.namespace) or self.cluster.namespace

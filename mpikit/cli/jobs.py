@@ -195,6 +195,7 @@ def wait(context: CommandContext, name: str | None, output: str, goal: str, time
     """Wait for a job. Exit 0: reached; 1: it failed; 4: not in time. Without NAME: your newest."""
     seconds = time_span(timeout, "--timeout")
     session = Session(context)
+    session.cluster.until = session.cluster.clock() + seconds
     _wait(session, session.chosen(name), goal, seconds, output)
 
 

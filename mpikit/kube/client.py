@@ -3,7 +3,7 @@
 
 A request is repeated only where that is safe: what never left this machine, what the server refused to take up (429,
 401 once with fresh credentials), and, for a call that says so, what may have been done already. Every request has a
-limit; a call with all its repeats takes at most PATIENCE times as long.
+limit; a call with all its repeats takes at most PATIENCE times as long, or CONTACT_SECONDS while no server answered.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ import logging
 import math
 import os
 import random
-import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 from urllib.request import getproxies
@@ -34,19 +32,17 @@ import urllib3.exceptions as failures
 
 from mpikit.errors import ClusterError, Conflict, Forbidden, Gone, NotFound, Silent, Unknown, Unreachable
 from mpikit.kube.answers import Object, Strange, parse
-from mpikit.kube.deadlines import REQUEST_SECONDS, LimitedPool, SecureLimitedPool, cut_after
-from mpikit.kube.kubeconfig import NAMESPACE_FILE, context_namespace, current_context, is_here, own_errors
+from mpikit.kube.connections import Broken, explained, incomplete, reason, stranger
+from mpikit.kube.deadlines import REQUEST_SECONDS, LimitedPool, SecureLimitedPool, Tries, cut_after
+from mpikit.kube.kubeconfig import NAMESPACE_FILE, choose, default_kubeconfig, has_file, is_here, own_errors
 from mpikit.text.redaction import keep_secret, redact
 
 logger = logging.getLogger(__name__)
 
 
-PATIENCE = 3  # times the limit of one request, for a call with all its repeats
-CONNECT_SECONDS = 5.0
-FIRST_PAUSE_SECONDS = 0.2
-LONGEST_PAUSE_SECONDS = 10.0
 CHUNK_BYTES = 65536
 MOST_BODY_BYTES = 64 << 20  # a page is 200 objects: 2 MB of pods, 20 MB of objects of 100 KiB
+VERSION = "/version"  # which every user may read
 OBJECT_PATHS = ("/api/", "/apis/")  # what is asked for here has a kind, unlike /version
 
 
@@ -76,14 +72,6 @@ class Answer:
     """The object in it, if it is JSON."""
 
 
-class _Broken(Exception):
-    """No whole answer. `sent`: the server may have acted; `hopeless`: another try will end the same way."""
-
-    def __init__(self, reason: str, *, sent: bool = True, hopeless: bool = False) -> None:
-        super().__init__(reason)
-        self.sent, self.hopeless = sent, hopeless
-
-
 class Cluster:
     """A connection to the API server that kubeconfig, or the pod that this runs in, names."""
 
@@ -95,10 +83,17 @@ class Cluster:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
         chance: Callable[[], float] = random.random,
+        tell: Callable[[str], object] = lambda line: None,
     ) -> None:
         self._kubeconfig, self._context = kubeconfig, context
         self.request_seconds, self.clock, self.sleep, self.chance = request_seconds, clock, sleep, chance
+        self.tell = tell
         self.num_requests = 0
+        self.known = False
+        """Whether an API server has answered. One that never did may not exist, and gets less time."""
+        self.until = math.inf
+        """Moment of the clock after which no call begins another try, such as the end of a wait."""
+        self._login_seconds = 0.0
         self._server_ahead = timedelta()
         self.namespace = "default"
         self._log_in()
@@ -114,14 +109,13 @@ class Cluster:
 
     def request(self, call: Call) -> Answer:
         """The answer to a call, repeated where that is safe; errors of mpikit.errors otherwise."""
-        deadline = self.clock() + PATIENCE * self.request_seconds
-        pause, fresh = FIRST_PAUSE_SECONDS, False
+        tries, fresh = self._tries(), False
         problem: ClusterError
         while True:
-            wait: float | None = None
+            asked: float | None = None
             try:
-                answer = self._answer(call, deadline)
-            except _Broken as broken:
+                answer = self._answer(call, tries)
+            except Broken as broken:
                 problem = self._unreachable(call, broken)
                 again = not broken.hopeless and (call.repeatable or not broken.sent)
             else:
@@ -131,21 +125,26 @@ class Cluster:
                     fresh = True
                     self._log_in()
                     continue
-                problem, again, wait = self._refused(call, answer)
-            if wait is None:
-                wait, pause = pause * (0.5 + self.chance() / 2), min(2 * pause, LONGEST_PAUSE_SECONDS)
-            if not (again and call.patient) or self.clock() + wait >= deadline:
+                problem, again, asked = self._refused(call, answer)
+            pause = tries.pause(self.known, asked, self.chance())
+            if not (again and call.patient) or pause is None:
                 raise problem
-            self.sleep(wait)
+            if left := tries.notice(self.known, pause):
+                self.tell(f"{problem.message}; retrying for {left:.0f} s (Ctrl-C stops)")
+            self.sleep(pause)
+
+    def _tries(self) -> Tries:
+        return Tries(self._now, self.request_seconds, self._now() + self.until - self.clock())
+
+    def _now(self) -> float:
+        """The clock without the time that login plug-ins took: a browser is not the server's delay."""
+        return self.clock() - self._login_seconds
 
     def json(self, call: Call) -> Object:
         """The object that a call is answered with."""
         value = self.request(call).value
-        if value is None or ("kind" not in value and call.path.startswith(OBJECT_PATHS)):
-            if not call.repeatable:
-                raise Unknown(f"{call.method} {call.path}: the answer is not an API server's; it may have been done")
-            fix = "look at the server's address in kubeconfig, and for a proxy or a log-in page in between"
-            raise Unreachable(f"{self.server} does not answer as an API server does", fix)
+        if value is None or not self.known or ("kind" not in value and call.path.startswith(OBJECT_PATHS)):
+            raise self._unreachable(call, stranger(self.server, f"{call.path} does not answer with an object"))
         return value
 
     @contextlib.contextmanager
@@ -154,16 +153,16 @@ class Cluster:
 
         It ends at the moment `until` of the clock even if more would come.
         """
-        deadline = self.clock() + PATIENCE * self.request_seconds
+        tries = self._tries()
         try:
-            response = self._open(call, self._limit(deadline), idle_seconds)
+            response = self._open(call, tries, idle_seconds)
             if response.status == 401:
                 response.close()
                 self._log_in()
-                response = self._open(call, self._limit(deadline), idle_seconds)
+                response = self._open(call, tries, idle_seconds)
             if response.status >= 400:
-                raise self._refused(call, self._read(response, deadline))[0]
-        except _Broken as broken:
+                raise self._refused(call, self._read(response, self.clock() + tries.limit))[0]
+        except Broken as broken:
             raise self._unreachable(call, broken) from broken
         try:
             yield self._pieces(call, response, until)
@@ -180,16 +179,27 @@ class Cluster:
         except (failures.HTTPError, OSError) as error:
             if self.clock() >= until:
                 return
-            raise Unreachable(f"{call.path}: the stream broke off ({_reason(error)})") from error
+            raise Unreachable(f"{call.path}: the stream broke off ({reason(error)})") from error
 
-    def _limit(self, deadline: float) -> float:
-        """Seconds for the next try, so that it ends before the deadline even if the answer drips in."""
-        return max(0.05, min(self.request_seconds, (deadline - self.clock()) / 2))
-
-    def _answer(self, call: Call, deadline: float) -> Answer:
+    def _answer(self, call: Call, tries: Tries) -> Answer:
         """One try."""
-        limit = self._limit(deadline)
-        return self._read(self._open(call, limit, limit), self.clock() + limit)
+        limit = tries.limit
+        answer = self._read(self._open(call, tries, limit), self.clock() + limit)
+        self.known = (
+            self.known or answer.status in (401, 429) or not {"kind", "gitVersion"}.isdisjoint(answer.value or ())
+        )
+        if answer.status == 404 and not self.known and call.path != VERSION:
+            self._identify()
+        return answer
+
+    def _identify(self) -> None:
+        """Raise Unreachable if this is not an API server. One without an API group answers 404 in plain text, too."""
+        with contextlib.suppress(Forbidden):
+            try:
+                self.json(Call("GET", VERSION, patient=False))
+            except NotFound as missing:
+                call = Call("GET", VERSION)
+                raise self._unreachable(call, stranger(self.server, f"{VERSION} answers HTTP 404")) from missing
 
     def _read(self, response: urllib3.BaseHTTPResponse, deadline: float) -> Answer:
         """All of an answer, with the object in it."""
@@ -201,36 +211,39 @@ class Cluster:
         except ValueError as error:
             if answer.status >= 400:
                 return answer
-            hopeless = isinstance(error, Strange)
-            raise _Broken(f"the answer is not an API server's: {error}", hopeless=hopeless) from error
+            broken = stranger(self.server, f"its answer cannot be used ({error})")
+            broken.hopeless = isinstance(error, Strange)
+            raise broken from error
 
-    def _open(self, call: Call, limit: float, idle_seconds: float) -> urllib3.BaseHTTPResponse:
+    def _open(self, call: Call, tries: Tries, idle_seconds: float) -> urllib3.BaseHTTPResponse:
         """Send a call and wait for the head of its answer."""
         self.num_requests += 1
         query = f"?{urlencode(call.query)}" if call.query else ""
         headers = {"Accept": call.accept, "User-Agent": "mpikit", **self._authorization()}
         if call.body is not None:
             headers["Content-Type"] = call.content_type
-        began = self.clock()
+        began, limit = self.clock(), tries.limit
         try:
             response = self._pool.request(
                 call.method,
                 f"{self.server}{call.path}{query}",
                 body=None if call.body is None else json.dumps(call.body).encode(),
                 headers=headers,
-                timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, limit), read=max(limit, idle_seconds)),
+                timeout=urllib3.Timeout(connect=tries.connect_limit(self.known), read=max(limit, idle_seconds)),
                 retries=False,
                 redirect=False,
                 preload_content=False,
             )
         except (failures.HTTPError, OSError, ValueError) as error:
-            logger.debug("%s %s%s: %s", call.method, call.path, query, _reason(error))
-            raise _broken(error) from error
+            logger.debug("%s %s%s: %s", call.method, call.path, query, reason(error))
+            raise explained(error, self.server, redact(self._configuration.proxy or "")) from error
         logger.debug("%s %s%s: %s in %.2f s", call.method, call.path, query, response.status, self.clock() - began)
+        kind = response.headers.get("Content-Type", "").partition(";")[0]
         strange = ("text/html", "application/json") if call.accept == "*/*" else ("text/html",)  # a log is text/plain
-        if response.status < 400 and response.headers.get("Content-Type", "").startswith(strange):
+        unlike = kind in (strange if response.status < 400 else ("text/html",))
+        if response.status // 100 == 3 or (unlike and response.status < 500 and response.status != 401):
             response.close()
-            raise _Broken("what answers is not an API server", hopeless=True)
+            raise stranger(self.server, f"{call.path} answers HTTP {response.status}, {kind or 'without a type'}")
         self._set_clock(response.headers.get("Date"))
         return response
 
@@ -243,13 +256,14 @@ class Cluster:
                     pieces.append(piece)
                     size += len(piece)
                     if size > MOST_BODY_BYTES:
-                        raise _Broken(f"the answer is larger than {MOST_BODY_BYTES >> 20} MiB", hopeless=True)
+                        too_large = f"the answer is larger than {MOST_BODY_BYTES >> 20} MiB"
+                        raise incomplete(self.server, too_large, hopeless=True)
                     if self.clock() > deadline:
-                        raise _Broken("the answer does not end")
+                        raise incomplete(self.server, "the answer does not end")
             if over.is_set():  # half a text looks whole where the connection's end is the text's
-                raise _Broken("the answer does not end")
+                raise incomplete(self.server, "the answer does not end")
         except (failures.HTTPError, OSError) as error:
-            raise _Broken(_reason(error)) from error
+            raise incomplete(self.server, reason(error)) from error
         finally:
             response.release_conn()
         headers = {name.lower(): value for name, value in response.headers.items()}
@@ -260,14 +274,10 @@ class Cluster:
             ahead = email.utils.parsedate_to_datetime(date or "") - datetime.now(timezone.utc)
             self._server_ahead = ahead if abs(ahead) > timedelta(seconds=5) else timedelta()
 
-    def _unreachable(self, call: Call, broken: _Broken) -> Unreachable:
-        reason = redact(str(broken))
+    def _unreachable(self, call: Call, broken: Broken) -> Unreachable:
         if not call.repeatable and broken.sent:
-            return Unknown(f"{call.method} {call.path}: {reason}; whether it was done is not known")
-        fix = "kubectl cluster-info; look at --context, the network, VPN or proxy"
-        if broken.hopeless:
-            fix = "correct the cluster's entry in kubeconfig: server, certificate-authority, or the proxy in between"
-        return Unreachable(f"the API server {self.server} is out of reach: {reason}", fix)
+            return Unknown(f"{call.method} {call.path}: {broken.message}; whether it was done is not known")
+        return Unreachable(broken.message, broken.fix)
 
     def _refused(self, call: Call, answer: Answer) -> tuple[ClusterError, bool, float | None]:
         """What a status of 400 or more means: the error, whether to try again, and the pause the server asks for."""
@@ -305,9 +315,19 @@ class Cluster:
                 return Unreachable(f"{self.server} fails: HTTP {status}: {message}", "try again later"), True, wait
         return ClusterError(message), False, None
 
+    @contextlib.contextmanager
+    def _logging_in(self, where: str) -> Iterator[None]:
+        """Errors of kubeconfig and plug-ins become ours; the time that they take is not the server's."""
+        began = self.clock()
+        try:
+            with own_errors(where):
+                yield
+        finally:
+            self._login_seconds += self.clock() - began
+
     def _authorization(self) -> dict[str, str]:
         """The headers of the credentials; the client renews those that run out."""
-        with own_errors("credentials"):
+        with self._logging_in("credentials"):
             settings: dict[str, Any] = self._configuration.auth_settings()  # type: ignore[assignment]  # a TypedDict
             found = {one["key"]: one["value"] for one in settings.values()}
         headers = {name: value for name, value in found.items() if value}
@@ -317,20 +337,19 @@ class Cluster:
     def _log_in(self) -> None:
         """Read the credentials, as kubectl would, and open a pool of connections with them."""
         configuration = kubernetes.client.Configuration()
-        named = self._kubeconfig or os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
-        with own_errors(named):
-            if any(Path(path).is_file() for path in named.split(os.pathsep) if path):
-                context = self._context or current_context(named)
+        named = self._kubeconfig or default_kubeconfig()
+        with self._logging_in(named):
+            if has_file(named):
+                chosen = choose(named, self._context)
                 kubernetes.config.load_kube_config(
-                    named, context=context, client_configuration=configuration, persist_config=False
+                    named, context=chosen.context, client_configuration=configuration, persist_config=False
                 )
-                self.namespace = context_namespace(named, context)
+                self.namespace = chosen.namespace
             elif not self._kubeconfig and os.environ.get("KUBERNETES_SERVICE_HOST"):
                 kubernetes.config.load_incluster_config(client_configuration=configuration)
                 self.namespace = NAMESPACE_FILE.read_text().strip() if NAMESPACE_FILE.exists() else "default"
             else:
-                fix = "--kubeconfig FILE, or set KUBECONFIG as for kubectl"
-                raise Unreachable(f"no kubeconfig: {named} is not there", fix)
+                raise Unreachable(f"kubeconfig {named} does not exist", "--kubeconfig FILE, or set KUBECONFIG=FILE")
             if not configuration.verify_ssl:
                 warnings.filterwarnings("ignore", category=failures.InsecureRequestWarning)
             if configuration.proxy in getproxies().values() and is_here(configuration.host):
@@ -340,34 +359,6 @@ class Cluster:
             if self._pool.pool_classes_by_scheme["http"] is urllib3.HTTPConnectionPool:  # SOCKS has its own
                 self._pool.pool_classes_by_scheme = {"http": LimitedPool, "https": SecureLimitedPool}
         keep_secret(configuration.password)
-
-
-def _broken(error: Exception) -> _Broken:
-    """What a failed try was: whether anything was sent, and whether another try can help."""
-    reason, sent, hopeless = _reason(error), True, False
-    if isinstance(error, failures.ProxyError):
-        sent = False
-    if isinstance(error, (failures.NewConnectionError, failures.ConnectTimeoutError, failures.NameResolutionError)):
-        sent = False
-    if isinstance(error, failures.SSLError):
-        sent, hopeless = False, "CERTIFICATE" in reason.upper() or "WRONG_VERSION" in reason.upper()
-    if isinstance(error, (failures.LocationValueError, failures.URLSchemeUnknown)):
-        sent, hopeless = False, True
-    return _Broken(reason, sent=sent, hopeless=hopeless)
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost words of a failed connection: the libraries wrap them three times."""
-    inner: BaseException = error
-    while isinstance(inner.args[-1] if inner.args else None, BaseException):
-        inner = inner.args[-1]
-    if isinstance(error, failures.TimeoutError):
-        return "no answer in time"
-    if isinstance(inner, OSError) and inner.strerror:
-        return inner.strerror
-    text = re.sub(r"^_?\w+\(host=[^)]*\): ", "", str(inner).rpartition(">: ")[2])
-    text = redact(text or type(inner).__name__)
-    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def _status_of(answer: Answer) -> Object:

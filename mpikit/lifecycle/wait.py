@@ -18,9 +18,6 @@ Goal = Literal["succeeded", "running", "deleted"]
 
 WATCH_SECONDS = 20  # then the job is looked at as a whole: its pods and events may tell what its own object does not
 AWAY_SECONDS = 600.0  # a server that is away for longer is reported; an upgrade of the control plane takes minutes
-STRANGER_SECONDS = (
-    30.0  # one that has never answered may not be there at all: a wrong address, a certificate not trusted
-)
 FIRST_LOOK_SECONDS = 3.0
 REJECTED_SECONDS = 20.0  # a refusal may end by itself, such as a service account that is made a moment later
 POD_SECONDS = 2.0  # between two looks at pods that are on their way out
@@ -35,7 +32,7 @@ def versions_of(
     One list, then watches that go on where the last one ended; a list again when the server has forgotten the place.
     """
     fields = f"metadata.name={name}"
-    version, job, away, pause, patience = "", None, 0.0, 1.0, STRANGER_SECONDS
+    version, job, away, pause = "", None, 0.0, 1.0
     while cluster.clock() < deadline:
         began = cluster.clock()
         try:
@@ -43,7 +40,7 @@ def versions_of(
                 items, version = list_with_version(cluster, MPIJOB, namespace, fields)
                 job = MPIJob(items[0]) if items else None
                 yield job
-                began, pause, away, patience = cluster.clock(), 1.0, 0.0, AWAY_SECONDS
+                began, pause, away = cluster.clock(), 1.0, 0.0
             quiet = max(1, round(min(quiet_seconds, deadline - cluster.clock())))
             for what, item in watch(cluster, MPIJOB, namespace, fields, version, quiet):
                 version, pause, away = str(item["metadata"]["resourceVersion"]), 1.0, 0.0
@@ -58,7 +55,7 @@ def versions_of(
             version = ""
         except Unreachable:
             away += cluster.clock() - began + pause
-            if away > patience:
+            if away > AWAY_SECONDS or not cluster.known:
                 raise
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         if (rest := pause - (cluster.clock() - began)) > 0:
@@ -73,7 +70,7 @@ def wait_for(
     JobError when it cannot be reached any more, Timeout when it is not in time; the status is their `status`. `tell`
     hears of every new verdict on the way.
     """
-    deadline = cluster.clock() + seconds
+    deadline = cluster.until = min(cluster.until, cluster.clock() + seconds)
     watcher = _Watcher(cluster, namespace, name, goal, deadline, tell)
     for job in versions_of(cluster, namespace, name, deadline):
         try:

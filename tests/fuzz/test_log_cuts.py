@@ -98,7 +98,7 @@ def test_a_server_that_stays_away_is_told_once_and_then_ends_the_command(logs: L
     lines, before = logs.lines(), len(logs.told)
     next(lines)
     logs.server.shut(seconds=3600)
-    with pytest.raises(Unreachable, match="out of reach"):
+    with pytest.raises(Unreachable, match="refused the connection"):
         list(lines)
     assert len([text for text in logs.told[before:] if "trying again" in text]) == 1
     logs.world.clock.skip(3600)

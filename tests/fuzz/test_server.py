@@ -14,7 +14,7 @@ import pytest
 from mpikit.errors import Timeout, Unreachable
 from mpikit.kube.answers import LINE_BYTES, Lines, parse
 from mpikit.kube.api import MPIJOB, find
-from mpikit.kube.client import PATIENCE
+from mpikit.kube.deadlines import PATIENCE
 from mpikit.lifecycle.wait import wait_for
 from tests.conftest import Command
 from tests.support.scripted.operator import pod, with_status

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpikit.kube.client import PATIENCE, Answer, Call, Cluster
+from mpikit.kube.client import Answer, Call, Cluster
+from mpikit.kube.deadlines import PATIENCE
 from tests.support.scripted.server import Scripted
 
 NAMESPACE = "lab"

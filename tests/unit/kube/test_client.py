@@ -151,7 +151,7 @@ def test_in_a_pod_its_own_account_is_used(
 
 SECRET = "s3cret-of-the-plugin"
 BROKEN = {
-    "missing": (None, "is not there"),
+    "missing": (None, "does not exist"),
     "broken YAML": ("clusters: [\n", ""),
     "not a mapping": ("just words", ""),
     "empty": ("", ""),
@@ -504,7 +504,7 @@ def test_a_page_of_something_in_between_is_no_log(content: str, world: World) ->
     page = f'{{"error": "{TOKEN}"}}\n'.encode()
     world.server.answer = answering(*[lambda handler: handler.send(200, page, {"Content-Type": content})] * 2)
     log = ContainerLog(world.cluster(), NAMESPACE, "job-launcher-x")
-    with pytest.raises(Unreachable, match="not an API server"):
+    with pytest.raises(Unreachable, match="not a Kubernetes API server"):
         list(log.read(follow=True))
 
 
