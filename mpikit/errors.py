@@ -12,6 +12,7 @@ KitError                 1   the job, check or comparison says no
     Forbidden            3   the user may not do this, or is not known
     Conflict             3   something else has changed or made the object
     Gone                 3   the server has forgotten this version: read again (never reaches a user)
+    TooSlow              3   a log comes so slowly that reading it would not end
     Unreachable          3   no answer, or not that of an API server
       Silent             3   nothing came over an open stream for the time allowed (never reaches a user)
       Unknown            3   the connection broke after a change was sent: it may or may not have been made
@@ -100,6 +101,10 @@ class Conflict(ClusterError):
 
 class Gone(ClusterError):
     """The server has forgotten the version that was asked for (410); the reader lists again."""
+
+
+class TooSlow(ClusterError):
+    """The answer drips. Not Unreachable: another try would take as long."""
 
 
 class Unreachable(ClusterError):

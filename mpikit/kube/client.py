@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import random
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +31,7 @@ import kubernetes.config
 import urllib3
 import urllib3.exceptions as failures
 
-from mpikit.errors import ClusterError, Conflict, Forbidden, Gone, NotFound, Silent, Unknown, Unreachable
+from mpikit.errors import ClusterError, Conflict, Forbidden, Gone, NotFound, Silent, TooSlow, Unknown, Unreachable
 from mpikit.kube.answers import Object, Strange, parse
 from mpikit.kube.connections import Broken, explained, incomplete, reason, stranger
 from mpikit.kube.deadlines import REQUEST_SECONDS, LimitedPool, SecureLimitedPool, Tries, cut_after
@@ -42,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 65536
 MOST_BODY_BYTES = 64 << 20  # a page is 200 objects: 2 MB of pods, 20 MB of objects of 100 KiB
+LEAST_BYTES = 1024  # in the time of one request, of an answer that has an end
 VERSION = "/version"  # which every user may read
 OBJECT_PATHS = ("/api/", "/apis/")  # what is asked for here has a kind, unlike /version
 
@@ -148,10 +150,13 @@ class Cluster:
         return value
 
     @contextlib.contextmanager
-    def stream(self, call: Call, idle_seconds: float, until: float = math.inf) -> Iterator[Iterator[bytes]]:
+    def stream(
+        self, call: Call, idle_seconds: float, until: float = math.inf, *, steady: bool = False
+    ) -> Iterator[Iterator[bytes]]:
         """The answer in pieces as they come; Unreachable when it breaks off or nothing comes for `idle_seconds`.
 
-        It ends at the moment `until` of the clock even if more would come.
+        It ends at the moment `until` of the clock even if more would come. With `steady`, TooSlow when fewer than
+        LEAST_BYTES come in the time of one request.
         """
         tries = self._tries()
         try:
@@ -165,21 +170,47 @@ class Cluster:
         except Broken as broken:
             raise self._unreachable(call, broken) from broken
         try:
-            yield self._pieces(call, response, until)
+            pieces = self._pieces(call, response, until, idle_seconds + 1 if steady else math.inf)
+            yield self._steady(call, pieces) if steady else pieces
         finally:
             response.close()
 
-    def _pieces(self, call: Call, response: urllib3.BaseHTTPResponse, until: float) -> Iterator[bytes]:
+    def _pieces(
+        self, call: Call, response: urllib3.BaseHTTPResponse, until: float, piece_seconds: float
+    ) -> Iterator[bytes]:
+        """Each piece; one that takes `piece_seconds` is cut, such as the size of a chunk that comes byte by byte."""
+        sock = getattr(response, "sock", None)
+        over = threading.Event()
         try:
-            with cut_after(until - self.clock(), getattr(response, "sock", None)):
-                while (piece := response.read1(CHUNK_BYTES)) and self.clock() < until:
+            with cut_after(until - self.clock(), sock):
+                while self.clock() < until:
+                    with cut_after(piece_seconds, sock) as over:
+                        piece = response.read1(CHUNK_BYTES)
+                    if over.is_set():
+                        raise _too_slow(call)
+                    if not piece:
+                        return
                     yield piece
         except failures.ReadTimeoutError as error:
             raise Silent(f"{call.path}: nothing came over the stream") from error
         except (failures.HTTPError, OSError) as error:
+            if over.is_set():
+                raise _too_slow(call) from error
             if self.clock() >= until:
                 return
             raise Unreachable(f"{call.path}: the stream broke off ({reason(error)})") from error
+
+    def _steady(self, call: Call, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The same pieces; TooSlow when they drip. Time in which the reader pauses does not count."""
+        waited, size, began = 0.0, 0, self.clock()
+        for piece in pieces:
+            waited, size = waited + self.clock() - began, size + len(piece)
+            if waited >= self.request_seconds:
+                if size < LEAST_BYTES:
+                    raise _too_slow(call)
+                waited, size = 0.0, 0
+            yield piece
+            began = self.clock()
 
     def _answer(self, call: Call, tries: Tries) -> Answer:
         """One try."""
@@ -288,11 +319,7 @@ class Cluster:
         match answer.status:
             case 401:
                 fix = "log in again; kubectl get pods must work first"
-                return (
-                    Forbidden(f"{self.server} does not accept your credentials ({message})", fix),
-                    False,
-                    None,
-                )
+                return Forbidden(f"{self.server} does not accept your credentials ({message})", fix), False, None
             case 403:
                 return Forbidden(message), False, None
             case 404:
@@ -307,11 +334,8 @@ class Cluster:
                 return Unreachable(f"{self.server} is too busy ({message})", "try again later"), True, wait
             case status if status >= 500:
                 if not call.repeatable:
-                    return (
-                        Unknown(f"{call.method} {call.path}: {message}; whether it was done is not known"),
-                        False,
-                        None,
-                    )
+                    doubt = f"{call.method} {call.path}: {message}; whether it was done is not known"
+                    return Unknown(doubt), False, None
                 return Unreachable(f"{self.server} fails: HTTP {status}: {message}", "try again later"), True, wait
         return ClusterError(message), False, None
 
@@ -359,6 +383,10 @@ class Cluster:
             if self._pool.pool_classes_by_scheme["http"] is urllib3.HTTPConnectionPool:  # SOCKS has its own
                 self._pool.pool_classes_by_scheme = {"http": LimitedPool, "https": SecureLimitedPool}
         keep_secret(configuration.password)
+
+
+def _too_slow(call: Call) -> TooSlow:
+    return TooSlow(f"{call.path}: the answer comes too slowly to be read to its end", "try again later")
 
 
 def _status_of(answer: Answer) -> Object:

@@ -59,7 +59,7 @@ class ContainerLog:
         self.half, self.end, self.lost = Lines(), None, False
         with (
             contextlib.suppress(Silent) if follow else contextlib.nullcontext(),
-            self.cluster.stream(call, IDLE_SECONDS) as pieces,
+            self.cluster.stream(call, IDLE_SECONDS, steady=not follow) as pieces,
         ):
             for line in self._lines(pieces):
                 yield from self._new(line, seen, anywhere)

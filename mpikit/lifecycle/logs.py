@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from mpikit.errors import ClusterError, Forbidden, JobError, NotFound, Timeout, Unreachable
+from mpikit.errors import ClusterError, Forbidden, JobError, NotFound, Timeout, TooSlow, Unreachable
 from mpikit.kube.api import MPIJOB, POD, find
 from mpikit.kube.client import Cluster
 from mpikit.kube.resources import OVER, MPIJob, Pod, ordered
@@ -121,7 +121,7 @@ class JobLog:
                 if log.num_lines > before:
                     outage.over()
                 outage.pause(broken)
-            except Forbidden:
+            except (Forbidden, TooSlow):
                 raise
             except ClusterError:  # HTTP 400: the next container is not there yet
                 pass
@@ -287,7 +287,7 @@ def _drained(log: ContainerLog, *, previous: bool = False, anywhere: bool = Fals
         except Unreachable:
             if tries == MOST_TRIES:
                 raise
-        except Forbidden:
+        except (Forbidden, TooSlow):
             raise
         except ClusterError:  # the container is not kept any more
             break

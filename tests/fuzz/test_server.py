@@ -17,7 +17,7 @@ from mpikit.kube.api import MPIJOB, find
 from mpikit.kube.deadlines import PATIENCE
 from mpikit.lifecycle.wait import wait_for
 from tests.conftest import Command
-from tests.support.scripted.operator import pod, with_status
+from tests.support.scripted.operator import ended, pod, with_status
 from tests.support.scripted.server import Handler, Request, Scripted
 from tests.support.scripted.store import Object
 from tests.support.scripted.world import NAMESPACE, World
@@ -245,6 +245,43 @@ def test_a_wait_ends_in_its_time_whatever_the_watch_drips(world: World, name: st
     with pytest.raises(Timeout):
         wait_for(cluster, NAMESPACE, "job", "succeeded", 3.0, lambda status: None)
     assert time.monotonic() - began < 3.0 + 2.0 + 3.0  # the wait, one request, and a busy machine
+
+
+LOG_DRIPS = {
+    "lines": b"%x\r\n%s\r\n" % (32, b"2026-11-25T03:00:00Z step 1 loss\n"[:32]),
+    "bytes of a line": b"1\r\nx\r\n",
+    "the size of a chunk": b"0",
+}
+
+
+@pytest.mark.parametrize("drop", LOG_DRIPS)
+@pytest.mark.parametrize("phase", ["Running", "Succeeded"])
+def test_logs_without_follow_end_when_the_server_drips(
+    world: World, generate: Command, monkeypatch: pytest.MonkeyPatch, drop: str, phase: str
+) -> None:
+    monkeypatch.setattr("mpikit.lifecycle.log_stream.IDLE_SECONDS", 0.3)
+    launcher = pod(NAMESPACE, "job", "launcher", "job-launcher-x", "w", "u")
+    world.server.store.put("ADDED", "mpijobs", with_status(json.loads(json.dumps(JOB)), phase))
+    launcher = launcher if phase == "Running" else ended(launcher, 0)
+    world.server.store.put("ADDED", "pods", launcher)
+    head, dripping = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", LOG_DRIPS[drop]
+
+    def answer(request: Request, handler: Handler) -> bool:
+        if not request.path.endswith("/log"):
+            return False
+        handler.wfile.write(head)
+        for _ in range(500):
+            handler.wfile.write(dripping)
+            handler.wfile.flush()
+            time.sleep(0.05)
+        return True
+
+    world.server.answer = answer
+    began = time.monotonic()
+    done = generate("logs", "job", *place(world))
+    assert done.returncode == 3, done.stderr
+    assert "the answer comes too slowly" in done.stderr
+    assert time.monotonic() - began < 10
 
 
 # -- Parts ------------------------------------------------------------------------------------------------------------

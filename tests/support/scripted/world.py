@@ -56,8 +56,8 @@ class TimedCluster(Cluster):
             limit = PATIENCE * min(self.request_seconds, 5.0) + SLACK_SECONDS
             assert took < limit, f"{call.method} {call.path} took {took:.1f} s"
 
-    def stream(self, call: Call, idle_seconds: float, until: float = math.inf) -> Any:
-        return super().stream(call, min(idle_seconds, self.idle_seconds), until)
+    def stream(self, call: Call, idle_seconds: float, until: float = math.inf, *, steady: bool = False) -> Any:
+        return super().stream(call, min(idle_seconds, self.idle_seconds), until, steady=steady)
 
 
 @dataclass
