@@ -13,7 +13,7 @@ from mpikit.devices import OLDEST_SYNAPSE, SYNAPSE, release_named, version_key
 from mpikit.text.nested import Key
 from mpikit.text.quoting import shown
 from mpikit.text.redaction import looks_secret
-from mpikit.text.units import amount
+from mpikit.text.units import quantity
 from mpikit.trainer import PATCHES
 
 MISSING = "is missing"
@@ -173,7 +173,7 @@ def _resource_rules(job: Job) -> Found:
     for section, resources in ((("resources",), job.resources), (("launcher", "resources"), job.launcher.resources)):
         for name, request in resources.requests.items():
             limit = resources.limits.get(name)
-            if limit and amount(request) > amount(limit):
+            if limit and quantity(request) > quantity(limit):
                 key = (*section, "requests", name)
                 yield key, f"{request} is more than the limit {limit}", "lower it, or raise the limit", "fault"
         for name, limit in resources.limits.items():
@@ -188,9 +188,9 @@ def _hugepages_rules(key: Key, name: str, limit: str, request: str) -> Found:
     page = name.removeprefix("hugepages-")
     if not re.fullmatch(r"[1-9]\d*(Ki|Mi|Gi)", page):
         yield key, f"{page!r} is not a valid page size", "write hugepages-2Mi or hugepages-1Gi", "fault"
-    elif amount(limit) % amount(page):
+    elif quantity(limit) % quantity(page):
         yield key, f"{limit} is not a multiple of the page of {page}", "round it up", "fault"
-    elif amount(request) != amount(limit):
+    elif quantity(request) != quantity(limit):
         fix = "leave the request out, it follows the limit"
         yield (*key[:-2], "requests", name), "hugepages are requested exactly as limited", fix, "fault"
 

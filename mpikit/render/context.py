@@ -13,7 +13,7 @@ from mpikit.config.prepare import Task
 from mpikit.config.sections import EnvVar, Pod, Resources
 from mpikit.devices import synapse_image
 from mpikit.text.quoting import literal_dollars
-from mpikit.text.units import amount
+from mpikit.text.units import quantity
 from mpikit.trainer import MEGA_PARAMETERS
 
 GRACE_SECONDS = 45  # the step in flight, an evaluation's batch, and the end of ranks and pod
@@ -162,7 +162,7 @@ class ScriptContext:
         cpu = self.job.resources.limits.get("cpu")
         if self.cores_per_rank or not cpu:
             return self.cores_per_rank
-        return max(1, int(amount(cpu)) // self.job.cards)
+        return max(1, int(quantity(cpu)) // self.job.cards)
 
     @property
     def placement_unbound(self) -> tuple[str, ...]:

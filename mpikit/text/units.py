@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from fractions import Fraction
 
 # Two digits of an exponent: more than any resource has, and few enough that nobody's 1e999999999 is worked out.
@@ -26,8 +25,6 @@ def quantity(text: object) -> Fraction:
 
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
 _SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)([smhd]))+")
 
 
@@ -38,21 +35,6 @@ def seconds_of(text: str) -> float | None:
     if not _SPAN.fullmatch(text):
         return None
     return sum(float(number) * UNITS[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)([smhd])", text))
-
-
-QUANTITY = re.compile(r"(\d+|\d+\.\d+|\.\d+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
-
-
-_POWER = {"": 0, "m": -1, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
-
-
-def amount(quantity: str) -> Decimal:
-    """A Kubernetes quantity as a number: 500m is 0.5, 4Gi is 4294967296."""
-    found = QUANTITY.fullmatch(quantity)
-    assert found, quantity
-    suffix = found[2] or ""
-    base = 1024 if suffix.endswith("i") else 1000
-    return Decimal(found[1]) * Decimal(base) ** _POWER[suffix.removesuffix("i")]
 
 
 def duration(seconds: float) -> str:

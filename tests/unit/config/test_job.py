@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 
 import pytest
 
 from mpikit.config.job import Job, smoke_settings
-from mpikit.text.units import amount
+from mpikit.text.units import quantity
 
 MakeJob = Callable[..., Job]
 
@@ -39,11 +40,11 @@ def test_mydir_is_mounted_if_and_only_if_it_is_set(make_job: MakeJob) -> None:
 
 
 @pytest.mark.parametrize(
-    ("quantity", "number"),
+    ("text", "number"),
     [("95", 95), ("500m", "0.5"), ("4Gi", 4 << 30), ("95000Mi", 95000 << 20), ("1Ki", 1024), ("2k", 2000)],
 )
-def test_quantities_are_read_as_kubernetes_reads_them(quantity: str, number: object) -> None:
-    assert str(amount(quantity).normalize().__format__("f")) == str(number)
+def test_quantities_are_read_as_kubernetes_reads_them(text: str, number: int | str) -> None:
+    assert quantity(text) == Fraction(number)
 
 
 def test_a_smoke_run_is_one_node_with_the_same_images_a_card(make_job: MakeJob) -> None:
