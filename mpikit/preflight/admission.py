@@ -17,9 +17,7 @@ from mpikit.kube.client import Cluster
 from mpikit.kube.rejections import Refusal, understand
 from mpikit.kube.resources import JOB_NAME, JOB_ROLE, REPLICA_INDEX
 from mpikit.text.nested import at
-
-ROLES = ("Worker", "Launcher")
-
+from mpikit.validation.mpijob import ROLES
 
 _NO_RIGHT = re.compile(r'is forbidden: User "')  # RBAC's words, not those of an admission plugin
 
@@ -123,7 +121,7 @@ def _refused_object(error: ClusterError, title: str, job: Job, namespace: str) -
 def check_pods(cluster: Cluster, job: Job, trial: Trial, namespace: str) -> Found:
     """Try a worker and a launcher against admission before the MPIJob exists; yield each rejection once."""
     told: dict[tuple[str, str], Diagnostic] = {}
-    for role in ROLES:
+    for role in reversed(ROLES):  # what both violate is reported for the worker
         refusal = _try_pod(cluster, job, trial, namespace, role)
         if not refusal:
             continue

@@ -10,7 +10,7 @@ from mpikit.diagnostics import Diagnostic, Found
 from mpikit.errors import ClusterError, Unreachable
 from mpikit.kube.answers import Object
 from mpikit.kube.client import Call, Cluster
-from mpikit.preflight.admission import ROLES, Trial, check_accounts, check_manifests, check_namespace, check_pods
+from mpikit.preflight.admission import Trial, check_accounts, check_manifests, check_namespace, check_pods
 from mpikit.preflight.check import unseen
 from mpikit.preflight.nodes import check_nodes
 from mpikit.preflight.operator import check_crd, check_operator, check_server
@@ -18,6 +18,7 @@ from mpikit.preflight.quota import check_quotas
 from mpikit.preflight.rbac import check_rights
 from mpikit.preflight.references import check_references, template_of
 from mpikit.preflight.storage_probe import check_paths
+from mpikit.validation.mpijob import ROLES
 
 
 def examine(cluster: Cluster, job: Job, manifests: Sequence[Object], namespace: str, *, probe: bool = False) -> Found:
@@ -61,9 +62,3 @@ def _guarded(cluster: Cluster, name: str, checks: Iterable[Diagnostic]) -> Found
         yield unseen(name, name, error)
     except ClusterError as error:
         yield unseen(name, name, error)
-
-
-# -- The namespace and what the job becomes in it ---------------------------------------------------------------------
-
-
-# -- What the pods refer to -------------------------------------------------------------------------------------------

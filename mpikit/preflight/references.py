@@ -11,8 +11,8 @@ from mpikit.errors import Forbidden
 from mpikit.kube.answers import Object
 from mpikit.kube.api import CLAIM, CONFIG_MAP, SECRET, Kind, exists, find
 from mpikit.kube.client import Cluster
-from mpikit.preflight.admission import ROLES
 from mpikit.text.nested import at
+from mpikit.validation.mpijob import ROLES
 
 STORAGE_CLASS = Kind("StorageClass", "storageclasses", "/apis/storage.k8s.io/v1", namespaced=False)
 

@@ -10,9 +10,9 @@ from mpikit.config.values import Values
 from mpikit.diagnostics import Diagnostic
 from mpikit.text.manifest import Manifest
 from mpikit.text.nested import Key, at, dotted
+from mpikit.validation.mpijob import ROLES
 from mpikit.validation.pod_security import LATEST, Version, violations
 
-ROLES = ("Launcher", "Worker")
 _FOLDERS = ("mydir", "dataset", "pretrained", "output")  # values keys whose volumes have the same names
 _NON_ROOT = "as in values/restricted.yaml: set runAsUser: 1000, and an sshAuthMountPath outside /root"
 
