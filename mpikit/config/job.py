@@ -25,6 +25,7 @@ from mpikit.config.types import (
     TreeMap,
 )
 from mpikit.devices import DEVICES, Device, release_named
+from mpikit.text.units import another_name
 from mpikit.trainer import PUBLISHED_NAMES
 
 SMOKE_STEPS = 20  # enough to see data, cards, all-reduce and a checkpoint at work, a minute's charge
@@ -152,7 +153,7 @@ class Job(Kube):
     @property
     def another_name(self) -> str:
         """A name for the same job once more."""
-        return f"{self.job_name[: self.longest_name - 2]}-2"
+        return another_name(self.job_name, self.longest_name)
 
     @property
     def own_labels(self) -> dict[str, str]:

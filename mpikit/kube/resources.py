@@ -328,9 +328,3 @@ class Event:
             at(self.raw, "metadata", "creationTimestamp"),
         )
         return next((time_of(text) for text in texts if text), None)
-
-
-def another_name(name: str) -> str:
-    """The name with the next number: job -> job-2 -> job-3."""
-    stem, _, number = name.rpartition("-")
-    return f"{stem}-{int(number) + 1}" if stem and number.isdigit() else f"{name}-2"

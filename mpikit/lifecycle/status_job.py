@@ -7,10 +7,10 @@ import re
 from datetime import datetime
 
 from mpikit.diagnostics import Finding
-from mpikit.kube.resources import MPIJob, Pod, another_name, conditions_of
+from mpikit.kube.resources import MPIJob, Pod, conditions_of
 from mpikit.lifecycle.snapshot import Snapshot
 from mpikit.text.nested import at
-from mpikit.text.units import duration
+from mpikit.text.units import another_name, duration
 from mpikit.trainer import EXIT_CODES
 
 

@@ -13,11 +13,12 @@ from mpikit.errors import ClusterError, Conflict, Interrupted, JobError, KitErro
 from mpikit.kube.answers import Object
 from mpikit.kube.api import CONFIG_MAP, MPIJOB, apply, delete, find, kind_of, with_metadata
 from mpikit.kube.client import Cluster
-from mpikit.kube.resources import MPIJob, another_name
+from mpikit.kube.resources import MPIJob
 from mpikit.lifecycle.diff import SUBMISSION, change_of, explained
 from mpikit.lifecycle.snapshot import read_snapshot
 from mpikit.lifecycle.status import Status, status_of
 from mpikit.text.nested import at
+from mpikit.text.units import another_name
 
 TRIES = 3  # of a creation whose outcome is not known
 

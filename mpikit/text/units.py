@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kubernetes quantities as numbers."""
+"""Quantities, spans of time and numbered names."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def quantity(text: object) -> Fraction:
     return number * Fraction(1024 if suffix.endswith("i") else 1000) ** _POWERS[suffix[0]]
 
 
+LONGEST_NAME = 63 - len("-worker-999")  # a pod's name is a DNS label
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)([smhd]))+")
 
@@ -49,3 +50,10 @@ def duration(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     return f"{hours // 24} days"
+
+
+def another_name(name: str, longest: int = LONGEST_NAME) -> str:
+    """The name with the next number, cut to fit: job -> job-2 -> job-3."""
+    stem, _, number = name.rpartition("-")
+    base, count = (stem, int(number) + 1) if stem and number.isdecimal() else (name, 2)
+    return f"{base[: longest - len(f'-{count}')].rstrip('-')}-{count}"

@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 
 from mpikit.config.job import Job, smoke_settings
-from mpikit.text.units import quantity
+from mpikit.text.units import another_name, quantity
 
 MakeJob = Callable[..., Job]
 
@@ -28,6 +28,16 @@ def test_a_batch_set_by_hand_wins(make_job: MakeJob) -> None:
 def test_the_name_follows_from_user_and_ranks(make_job: MakeJob) -> None:
     assert make_job("nodes=2").job_name == "ada-vit-16cards"
     assert make_job("name=other").job_name == "other"
+
+
+@pytest.mark.parametrize(("name", "following"), [("job", "job-2"), ("job-2", "job-3"), ("a-9", "a-10"), ("2", "2-2")])
+def test_another_name_has_the_next_number(name: str, following: str) -> None:
+    assert another_name(name) == following
+
+
+def test_another_name_still_leaves_room_for_the_workers(make_job: MakeJob) -> None:
+    longest = make_job("nodes=20").longest_name
+    assert make_job("nodes=20", f"name={'x' * (longest - 2)}-9").another_name == f"{'x' * (longest - 3)}-10"
 
 
 def test_a_run_keeps_its_name_when_nodes_change(make_job: MakeJob) -> None:
