@@ -36,8 +36,8 @@ def test_another_name_has_the_next_number(name: str, following: str) -> None:
 
 
 def test_another_name_still_leaves_room_for_the_workers(make_job: MakeJob) -> None:
-    longest = make_job("nodes=20").longest_name
-    assert make_job("nodes=20", f"name={'x' * (longest - 2)}-9").another_name == f"{'x' * (longest - 3)}-10"
+    longest = make_job("nodes=16").longest_name
+    assert make_job("nodes=16", f"name={'x' * (longest - 2)}-9").another_name == f"{'x' * (longest - 3)}-10"
 
 
 def test_a_run_keeps_its_name_when_nodes_change(make_job: MakeJob) -> None:
