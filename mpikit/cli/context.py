@@ -139,14 +139,12 @@ class Session:
 
     def status(self, name: str, silent_seconds: float | None = None) -> Status:
         """The status of a job; NotFound if nothing at all is known of it."""
-        from mpikit.errors import NotFound
-        from mpikit.lifecycle.snapshot import read_snapshot
+        from mpikit.lifecycle.snapshot import no_job, read_snapshot
         from mpikit.lifecycle.status import SILENT_SECONDS, status_of
 
         snapshot = read_snapshot(self.cluster, self.namespace, name)
         if snapshot.job is None and not snapshot.pods and not snapshot.events:
-            fix = f"python generate.py list -n {self.namespace} shows what is there"
-            raise NotFound(f"there is no MPIJob {name} in namespace {self.namespace}", fix)
+            raise no_job(name, self.namespace)
         return status_of(snapshot, SILENT_SECONDS if silent_seconds is None else silent_seconds)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mpikit.errors import Forbidden, NotFound, Timeout, ValuesError, one_fault
+from mpikit.errors import Forbidden, Timeout, ValuesError, one_fault
 from mpikit.kube.answers import Object
 from mpikit.kube.api import CONFIG_MAP, JOB, MPIJOB, POD, Kind, delete, find, find_all
 from mpikit.kube.client import Cluster
@@ -17,7 +17,7 @@ from mpikit.lifecycle.ownership import (
     owned_by_launcher,
     owned_by_mpijob,
 )
-from mpikit.lifecycle.snapshot import pods_of
+from mpikit.lifecycle.snapshot import no_job, pods_of
 from mpikit.text.nested import at
 from mpikit.text.units import duration
 
@@ -74,8 +74,7 @@ def delete_job(
     """
     found = find_belongings(cluster, namespace, name)
     if not (found.job or found.launcher or found.pods or found.configs):
-        fix = f"python generate.py list -n {namespace} shows what is there"
-        raise NotFound(f"there is no MPIJob {name} in namespace {namespace}, and nothing is left of one", fix)
+        raise no_job(name, namespace, ", nor anything that belonged to it")
     if user is not None and (others := sorted(found.users - {user})):
         raise _not_yours(name, others[0], user)
     held = sum(pod.held_cards for pod in found.pods)

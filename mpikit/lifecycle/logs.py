@@ -14,7 +14,7 @@ from mpikit.kube.api import MPIJOB, POD, find
 from mpikit.kube.client import Cluster
 from mpikit.kube.resources import OVER, MPIJob, Pod, ordered
 from mpikit.lifecycle.log_stream import ContainerLog
-from mpikit.lifecycle.snapshot import pods_of, read_snapshot
+from mpikit.lifecycle.snapshot import no_job, pods_of, read_snapshot
 from mpikit.lifecycle.status import Status, status_of
 from mpikit.text.nested import at
 
@@ -206,8 +206,7 @@ class JobLog:
         """Whether the job has ended, and the pods wanted that are not in `done`; NotFound if there never was a job."""
         ended = self._ended()
         if not done and ended and self.last_job is None:
-            fix = f"python generate.py list -n {self.namespace} shows what is there"
-            raise NotFound(f"there is no MPIJob {self.name} in namespace {self.namespace}", fix)
+            raise no_job(self.name, self.namespace)
         return ended, [pod for pod in self.wanted.among(self._pods()) if pod.uid not in done]
 
     def _status(self) -> Status:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from mpikit.errors import ClusterError, Forbidden
+from mpikit.errors import ClusterError, Forbidden, NotFound
 from mpikit.kube.answers import Object
 from mpikit.kube.api import EVENT, JOB, MPIJOB, POD, QUOTA, find, find_all
 from mpikit.kube.client import Call, Cluster
@@ -66,6 +66,12 @@ class Snapshot:
             if event.about in names and not (event.kind == "MPIJob" and mine and event.uid not in mine)
         ]
         return sorted(found, key=lambda event: str(event.last))
+
+
+def no_job(name: str, namespace: str, more: str = "") -> NotFound:
+    """The error for a job that does not exist; `more` is added to its message."""
+    fix = f"python generate.py list -n {namespace}"
+    return NotFound(f"MPIJob {name} not found in namespace {namespace}{more}", fix)
 
 
 def read_snapshot(cluster: Cluster, namespace: str, name: str) -> Snapshot:

@@ -25,7 +25,7 @@ def deleted(snapshot: Snapshot) -> Finding | None:
     if job:
         advice = f"wait: the pods of MPIJob {job.name} end within their grace period" if snapshot.pods else "nothing"
         return Finding("Deleted", job.deleted, "Deleting", f"MPIJob {job.name} is being deleted{left}", advice)
-    message = f"there is no MPIJob {snapshot.name} in namespace {snapshot.namespace}{left}"
+    message = f"MPIJob {snapshot.name} not found in namespace {snapshot.namespace}{left}"
     advice = (
         f"{clean} removes what is left of it"
         if snapshot.pods

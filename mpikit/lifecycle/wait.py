@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from mpikit.errors import Gone, JobError, NotFound, Timeout, Unreachable
+from mpikit.errors import Gone, JobError, Timeout, Unreachable
 from mpikit.kube.api import MPIJOB, list_with_version, watch
 from mpikit.kube.client import Cluster
 from mpikit.kube.resources import MPIJob
-from mpikit.lifecycle.snapshot import pods_of, read_snapshot
+from mpikit.lifecycle.snapshot import no_job, pods_of, read_snapshot
 from mpikit.lifecycle.status import Status, status_of
 from mpikit.text.units import duration
 
@@ -150,8 +150,7 @@ class _Watcher:
             gone = pods_gone(self.cluster, self.namespace, self.name, self.deadline)
             return self.look() if gone else None
         if not self.seen:
-            fix = f"python generate.py list -n {self.namespace} shows what is there"
-            raise NotFound(f"there is no MPIJob {self.name} in namespace {self.namespace}", fix)
+            raise no_job(self.name, self.namespace)
         status = self.look()
         if status.verdict != "Deleted":
             return None
