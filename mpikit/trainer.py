@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract with the trainer: its exit codes, models and published weights. Nothing here imports vit."""
+"""The contract with the trainer: exit codes, progress lines, models, published weights. Nothing here imports vit."""
 
 from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from mpikit.text.units import seconds_of
 
 # The side of a patch in pixels, and millions of parameters with a head of 1,000 classes, by model. A test compares both
 # with the trainer's own.
@@ -49,6 +55,46 @@ EXIT_CODES: dict[int, str] = {
     137: "a rank was killed by signal 9, most often for want of memory",
     143: "stopped as asked; what was trained is saved, and a run of the same train.name goes on from there",
 }
+
+_PROGRESS = re.compile(r"step=(\d+)/(\d+)((?: [a-z0-9_]+=\S+)*)")
+_NAMES = {"top1": "top1_percent", "left": "seconds_left"}
+
+
+def progress_values(line: str) -> dict[str, Any] | None:
+    """The values of a progress line under the names of metrics.jsonl, with num_steps and seconds_left.
+
+    Read are logfmt (vit/run/metrics.py) and the JSON lines of older trainers. None for any other line.
+    """
+    line = line.strip()
+    if line.startswith("{"):
+        return _json_values(line)
+    found = _PROGRESS.fullmatch(line)
+    if not found:
+        return None
+    values: dict[str, Any] = {"step": int(found[1]), "num_steps": int(found[2])}
+    for word in found[3].split():
+        name, _, text = word.partition("=")
+        number = seconds_of(text) if name == "left" else _number(text.removesuffix("%"))
+        if number is not None:
+            values[_NAMES.get(name, name)] = number
+    return values
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _json_values(line: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    is_metric = isinstance(found, dict) and type(found.get("step")) is int and "images_per_second" in found
+    return found if is_metric else None
+
 
 DATASETS = ("imagenet1K", "cifar10", "cifar100", "fashion-mnist", "imagefolder")
 """What vit.prepare makes of archives, or checks."""

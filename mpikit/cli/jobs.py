@@ -17,6 +17,7 @@ from mpikit.diagnostics import Diagnostic, passed
 from mpikit.errors import EXIT_NO, JobError, ManifestError, Timeout, ValuesError, one_fault
 from mpikit.text.redaction import redact
 from mpikit.text.terminal import clear, show, show_log, show_painted, talk
+from mpikit.trainer import progress_values
 
 if TYPE_CHECKING:
     from mpikit.config.job import Job
@@ -150,6 +151,14 @@ def list_verb(context: CommandContext, output: str, all_namespaces: bool, all_us
 @click.option("--worker", type=click.IntRange(min=0), metavar="I", help="The lines of this worker pod itself.")
 @click.option("-p", "--previous", is_flag=True, help="The attempt before the present one.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json: only the progress lines, each as an object with the keys of metrics.jsonl.",
+)
 @click.pass_obj
 def logs(
     context: CommandContext,
@@ -160,13 +169,14 @@ def logs(
     worker: int | None,
     previous: bool,
     tail: int | None,
+    output: str,
 ) -> None:
     """A job's lines; waits for a pod that is not there yet. Without NAME: your newest job."""
     if sum((launcher, rank is not None, worker is not None)) > 1:
         raise one_fault("", "name the lines of different places", "give one of them", "--launcher, --rank, --worker")
     session = Session(context)
     log = _log_of(session, session.chosen(name), rank, worker)
-    _print_log(log, follow=follow, previous=previous, tail=tail)
+    _print_log(log, output, follow=follow, previous=previous, tail=tail)
 
 
 def _log_of(session: Session, name: str, rank: int | None = None, worker: int | None = None) -> JobLog:
@@ -176,10 +186,13 @@ def _log_of(session: Session, name: str, rank: int | None = None, worker: int | 
     return JobLog(session.cluster, session.namespace, name, wanted, talk)
 
 
-def _print_log(log: JobLog, **how: Any) -> None:
-    """The lines, each at once for a reader in a pipe."""
+def _print_log(log: JobLog, output: str = "text", **how: Any) -> None:
+    """Print each line as soon as it is read; as JSON, only the progress lines."""
     for line in log.lines(**how):
-        show_log(line)
+        if output == "text":
+            show_log(line)
+        elif values := progress_values(line.decode("utf-8", "replace")):
+            show(json.dumps(values))
 
 
 @click.command()

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far the training is: the trainer's metric lines, wherever they were read, as a few numbers."""
+"""How far the training is: the trainer's progress lines, wherever they were read, as a few numbers."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from mpikit.text.units import duration
+from mpikit.trainer import progress_values
 
-RECENT = 5  # intervals whose median speed tells the time that is left
+RECENT = 5  # intervals whose median speed gives the time left, where the lines do not state it
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,35 +35,29 @@ class Progress:
         if self.loss is not None:
             parts.append(f"loss {self.loss:.3g}")
         if self.top1_percent is not None:
-            parts.append(f"top-1 {self.top1_percent:.2f} %")
+            parts.append(f"top-1 {self.top1_percent:.1f} %")
         if self.seconds_left is not None:
             parts.append(f"about {duration(self.seconds_left)} left")
         return ", ".join(parts)
 
 
-def metric_lines(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """The metric objects among the lines of a log."""
-    for line in lines:
-        if not line.startswith("{"):
-            continue
-        try:
-            found = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(found, dict) and isinstance(found.get("step"), int) and "images_per_second" in found:
-            yield found
-
-
 def progress_of(lines: Iterable[str], num_steps: int | None) -> Progress | None:
-    """The progress that a log's lines tell; None if no metric line is among them."""
-    metrics = list(metric_lines(lines))
+    """The progress that a log's lines show; None if no progress line is among them."""
+    metrics = [values for line in lines if (values := progress_values(line)) is not None]
     if not metrics:
         return None
 
     def last(name: str) -> Any:
         return next((line[name] for line in reversed(metrics) if line.get(name) is not None), None)
 
+    newest = metrics[-1]
+    num_steps = newest.get("num_steps") or num_steps
+    left = newest.get("seconds_left") or _seconds_left(metrics, num_steps)
+    return Progress(newest["step"], num_steps, last("images_per_second"), last("loss"), last("top1_percent"), left)
+
+
+def _seconds_left(metrics: list[dict[str, Any]], num_steps: int | None) -> float | None:
+    """By the median speed of the recent intervals."""
     step = metrics[-1]["step"]
     speeds = sorted([line["step_seconds"] for line in metrics if line.get("step_seconds")][-RECENT:])
-    left = (num_steps - step) * speeds[len(speeds) // 2] if num_steps and speeds and step < num_steps else None
-    return Progress(step, num_steps, last("images_per_second"), last("loss"), last("top1_percent"), left)
+    return (num_steps - step) * speeds[len(speeds) // 2] if num_steps and speeds and step < num_steps else None

@@ -22,6 +22,7 @@ from mpikit.lifecycle.status_job import (
     suspended,
 )
 from mpikit.lifecycle.status_pods import dead_worker, image, mount, pending, refused, starting, unread, unschedulable
+from mpikit.trainer import progress_values
 
 SILENT_SECONDS = (
     900.0  # an evaluation or a checkpoint of the largest model on slow storage takes minutes, not this long
@@ -99,7 +100,7 @@ def status_of(snapshot: Snapshot, silent_seconds: float = SILENT_SECONDS) -> Sta
         found = silent(snapshot, silent_seconds) or found
     job, launcher = snapshot.job, snapshot.launcher
     ended = bool(job and job.finished)
-    lines = [line for line in snapshot.lines if line.strip() and not line.startswith("{")]
+    lines = [line for line in snapshot.lines if line.strip() and progress_values(line) is None]
     return Status(
         snapshot.name,
         snapshot.namespace,

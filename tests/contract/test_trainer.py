@@ -21,10 +21,11 @@ from mpikit.config.sections import Train
 from mpikit.config.values import load_values
 from mpikit.errors import ValuesError
 from mpikit.render.context import ScriptContext
-from mpikit.trainer import EXIT_CODES, PATCHES
+from mpikit.trainer import EXIT_CODES, PATCHES, progress_values
 from vit import config
 from vit.config import Config, parse_args
 from vit.errors import EXIT_CODES as TRAINERS
+from vit.run.metrics import METRICS, metric_line, progress_line
 from vit.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,3 +131,12 @@ def test_the_flags_that_are_rendered_mean_to_the_trainer_what_the_values_say(
     for field, value in job.train.model_dump(exclude_none=True).items():
         assert getattr(parsed, field) == value, field
     assert (parsed.train_batch_size, parsed.device) == (job.rank_batch, job.hardware.trainer)
+
+
+def test_the_kit_reads_the_progress_line_that_the_trainer_writes() -> None:
+    values = {"step": 100, "loss": 0.5, "top1_percent": 91.2, "images_per_second": 240.0, "step_seconds": 100.0}
+    read = progress_values(progress_line(values, 1500))
+    seconds = 140_000 // 3600 * 3600  # to the hour, for more than a day
+    del values["step_seconds"]
+    assert read == {**values, "num_steps": 1500, "seconds_left": seconds}
+    assert progress_values(metric_line(values)) == {key: values.get(key) for key in METRICS}

@@ -25,7 +25,7 @@ SEEN = {
     f"init --user {USER}": "values/user.yaml",
     "check -v": "no fault found",
     "doctor --nodes 2": "42 nodes have 8 free cards",
-    "submit --smoke --follow": r'"step": 30',
+    "submit --smoke --follow": r"step=30/30 ",
     "submit --set train.name=imagenet1k_8": f"mpijob.kubeflow.org/{USER}-vit-8cards created",
     f"wait {USER}-vit-8cards --timeout 24h": f"mpijob.kubeflow.org/{USER}-vit-8cards succeeded",
     f"delete {USER}-vit-8cards": "deleted",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lines of metrics.jsonl: their keys, order and meaning. Needs no torch."""
+"""The lines of metrics.jsonl: their keys, order and meaning, and the short form for a log. Needs no torch."""
 
 from __future__ import annotations
 
@@ -37,6 +37,41 @@ def metric_line(values: Mapping[str, MetricValue]) -> str:
     unknown = values.keys() - METRICS.keys()
     assert not unknown, f"keys without a row in METRICS: {sorted(unknown)}"
     return json.dumps({key: values.get(key) for key in METRICS}, allow_nan=False)
+
+
+def progress_line(values: Mapping[str, MetricValue], num_steps: int) -> str:
+    """The line as logfmt for people: step=100/1500 loss=0.412 top1=91.2% images_per_second=239 left=6m12s.
+
+    What was not measured is left out. The deployment kit reads these lines: mpikit/trainer.py.
+    """
+    step, seconds = int(values["step"] or 0), values.get("step_seconds")
+    left = seconds * (num_steps - step) if seconds and step < num_steps else None
+    speed, loss = values.get("images_per_second"), values.get("loss")
+    parts = {
+        "loss": _number(loss, ".3f"),
+        "eval_loss": _number(values.get("eval_loss") if loss is None else None, ".3f"),
+        "top1": _number(values.get("top1_percent"), ".1f", "%"),
+        "images_per_second": _number(speed, ".0f" if speed and speed >= 10 else ".2g"),
+        "damaged_images": _number(values.get("damaged_images") or None, "d"),
+        "left": None if left is None else span(left),
+    }
+    return " ".join([f"step={step}/{num_steps}", *(f"{name}={text}" for name, text in parts.items() if text)])
+
+
+def _number(value: MetricValue, form: str, unit: str = "") -> str | None:
+    return None if value is None else f"{value:{form}}{unit}"
+
+
+def span(seconds: float) -> str:
+    """A time span in its two largest units: 45s, 6m12s, 3h05m, 2d04h."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d{hour:02d}h"
+    if hour:
+        return f"{hour}h{minute:02d}m"
+    return f"{minute}m{second:02d}s" if minute else f"{second}s"
 
 
 def read_lines(content: bytes) -> list[tuple[bytes, dict[str, Any]]]:

@@ -14,7 +14,7 @@ from vit.data.batches import Batch, Batches
 from vit.data.loader import open_loader
 from vit.data.sampler import EvalBatches, Key, MicroBatches
 from vit.errors import Stopped
-from vit.run.metrics import MetricValue, metric_line
+from vit.run.metrics import MetricValue, metric_line, progress_line
 from vit.runtime.distributed import StopAgreement, named_faults
 from vit.runtime.signals import StopRequest
 from vit.training.evaluation import Evaluation, evaluate, normalise
@@ -189,9 +189,8 @@ def evaluation_metrics(result: Evaluation) -> dict[str, MetricValue]:
 def _write_line(session: Session, values: dict[str, MetricValue]) -> None:
     if session.group.rank != 0:
         return
-    line = metric_line(values)
-    session.folder.add_metrics(line)
-    session.reporter.metrics(line)
+    session.folder.add_metrics(metric_line(values))
+    session.reporter.metrics(progress_line(values, session.config.num_steps))
     session.shown |= {key: value for key, value in values.items() if value is not None}
     if session.board is not None:
         for key, value in values.items():

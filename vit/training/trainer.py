@@ -22,7 +22,7 @@ from vit.run.checkpoint import Checkpoint, find_fault, pointed_at
 from vit.run.completion import leave_record
 from vit.run.folder import RunFolder
 from vit.run.identity import check_identity, identity_of
-from vit.run.metrics import metric_line
+from vit.run.metrics import metric_line, progress_line
 from vit.run.own import FUNCTION, SETTINGS, Own, complete, find_own, own_of, with_classes_of
 from vit.runtime.console import Reporter
 from vit.runtime.device import Device
@@ -243,10 +243,10 @@ def _evaluate_only(session: Session, epoch: float) -> None:
     result = evaluate_session(session)
     if session.group.rank != 0:
         return
-    line = metric_line({"step": session.step, "epoch": epoch, **evaluation_metrics(result)})
+    values = {"step": session.step, "epoch": epoch, **evaluation_metrics(result)}
     if not session.folder.has_evaluation(session.step):
-        session.folder.add_metrics(line)
-    session.reporter.metrics(line)
+        session.folder.add_metrics(metric_line(values))
+    session.reporter.metrics(progress_line(values, max(session.step, session.config.num_steps)))
     session.reporter.summary(
         f"top-1 {result.top1_percent:.2f} % of {result.eval_images:,} images, loss {result.eval_loss:.4f}"
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import multiprocessing
 import os
 import random
@@ -286,7 +285,7 @@ def test_a_pod_without_shared_memory_is_enough(images: Path, tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stderr
     assert "2 processes a rank decode up to 4 batches of 24 images ahead, in 0 MiB" in done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["step"] == 12
+    assert done.stdout.splitlines()[-1].startswith("step=12/12 ")
 
 
 def test_a_system_that_gives_no_such_memory_is_one_line(images: Path) -> None:
