@@ -8,13 +8,21 @@ command here, so the placement over nodes is real and only the distance is not.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
+import itertools
 import os
 import random
+import re
+import select
 import shutil
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
 
 from mpikit.config.job import Job
@@ -25,7 +33,15 @@ from mpikit.errors import Interrupted, RunError, ValuesError, one_fault
 from mpikit.render.folders import refuse_system_folder, work_folder
 from mpikit.render.renderer import Rendered
 from mpikit.supervision import run_supervised
-from mpikit.trainer import EXIT_CODES
+from mpikit.text.terminal import LiveLine, talk
+from mpikit.trainer import EXIT_CODES, progress_values, whole_last_checkpoint
+
+RECEIPT = "local_run.sha256"
+"""In the run's folder: what `run` completed it with, so that the same command need not start the ranks again."""
+MOST_INPUTS = 20_000  # files whose names, sizes and times are compared
+BAR_WIDTH = 20
+QUIET_SECONDS = 3.0  # without a line, after which the live line counts the seconds
+PAINT_SECONDS = 5.0  # for the last lines, once the job has ended
 
 # ssh's place in mpirun and in run_vit.sh: options and the host are dropped, the rest is the command. Each node has a
 # folder for temporary files of its own: two daemons of Open MPI 4 that make one folder at once end the job (code 213).
@@ -44,17 +60,141 @@ def run_job(job: Job, rendered: Rendered, here: Path) -> None:
     `here` is the folder below which a job without `output` leaves its results.
     """
     folders = local_folders(job, here)  # a fault of the values first: mpirun can be installed
+    receipt = _receipt(job, rendered, folders)
+    if receipt and _is_complete(job, Path(folders["output"]), receipt):
+        return
     mpirun = find_mpirun()
     with work_folder() as (work, held):
         write_kit(work, job, rendered)
         command = ["bash", str(work / "kit" / "run_vit.sh")]
-        code, interrupted = run_supervised(command, _environment(job, work, mpirun, folders), [held])
+        environment = _environment(job, work, mpirun, folders)
+        if sys.stdout.isatty() and sys.stderr.isatty():
+            code, interrupted = _watched(command, environment | {"VIT_PROGRESS": "lines"}, held)
+        else:
+            code, interrupted = run_supervised(command, environment, [held])
     if interrupted:
         raise Interrupted(
             f"stopped as asked (exit code {code}); the same command goes on from the last checkpoint, if any"
         )
     if code:
         raise _failure(code)
+    if receipt:
+        _leave_receipt(Path(folders["output"]) / job.train.name, receipt)
+
+
+def _watched(command: list[str], environment: dict[str, str], held: int) -> tuple[int, bool]:
+    """`run_supervised` on a terminal, which shows the command's lines above a live one."""
+    reading, writing = os.pipe()
+    painter = threading.Thread(target=_paint, args=(reading,), daemon=True)
+    painter.start()
+    try:
+        return run_supervised(command, environment, [held], output=writing)
+    finally:
+        os.close(writing)
+        painter.join(PAINT_SECONDS)
+
+
+def _paint(reading: int) -> None:
+    """Show the lines of the job as they come, to the end of the pipe; evaluations stay, other progress is redrawn."""
+    with os.fdopen(reading, "rb", buffering=0) as pipe:
+        with contextlib.suppress(OSError):  # the terminal is gone
+            _paint_from(pipe)
+        while pipe.read(1 << 16):  # the job must not wait for a reader
+            pass
+
+
+def _paint_from(pipe: FileIO) -> None:
+    live, half, progress, heard_at = LiveLine(), b"", "", time.monotonic()
+    while True:
+        if select.select([pipe], [], [], 1.0)[0]:
+            if not (piece := pipe.read(1 << 16)):
+                break
+            *lines, half = (half + piece).split(b"\n")
+            for line in lines:
+                progress = _shown(live, line.rstrip(b"\r")) or progress
+            heard_at = time.monotonic()
+        silent = time.monotonic() - heard_at
+        if progress or silent >= QUIET_SECONDS:
+            waiting = f"  (no news for {silent:.0f} s)" if silent >= QUIET_SECONDS else ""
+            live.draw((progress or "the ranks start; importing torch can take a minute") + waiting)
+    live.erase()
+
+
+def _shown(live: LiveLine, line: bytes) -> str:
+    """Show a line, unless it is progress that only the live line needs; return the text of the live line, if new."""
+    text = line.decode("utf-8", "replace").strip()
+    values = progress_values(text)
+    if values is None or (not line.startswith(b"\r") and "top1_percent" in values):
+        live.show_above(line)
+    if values is None:
+        return ""
+    share = values["step"] / max(1, values.get("num_steps") or 1)
+    return f"[{'=' * int(BAR_WIDTH * share):<{BAR_WIDTH}}] {100 * share:3.0f} %  {text}"
+
+
+def _receipt(job: Job, rendered: Rendered, folders: Mapping[str, str]) -> str | None:
+    """A hash of all that a run depends on: the manifest, and names, sizes and times of the input files.
+
+    None where the shortcut is not worth it or not safe: an evaluation, more than MOST_INPUTS files, an unreadable file.
+    """
+    if job.train.eval_only:
+        return None
+    # How the run began does not matter; it is in the script and so in the hash that names the ConfigMap.
+    manifest = re.sub(r"--resume (never|auto|must)|-kit-[0-9a-f]{10}", "", rendered.manifest)
+    digest = hashlib.sha256(f"{manifest}\0{sorted(folders.items())}".encode())
+    places = [Path(folders[name]) for name in ("dataset", "pretrained") if name in folders]
+    files = (path for place in places for path in (place.rglob("*") if place.is_dir() else [place]))
+    try:
+        found = [(str(path), path.stat()) for path in itertools.islice(files, MOST_INPUTS + 1)]
+    except OSError:
+        return None
+    if len(found) > MOST_INPUTS:
+        return None
+    for name, facts in sorted(found):
+        digest.update(f"{name}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _is_complete(job: Job, output: Path, receipt: str) -> bool:
+    """Whether this very job is complete already and undamaged; says so. If in doubt, the trainer decides."""
+    run = output / job.train.name
+    if job.train.resume == "never" or _read(run / RECEIPT) != receipt or not _read(run / "completion.json"):
+        return False
+    state = whole_last_checkpoint(run)
+    if state is None or state["step"] < job.train.num_steps or _is_locked(run):
+        return False
+    top1 = state.get("top1_percent")
+    accuracy = f", top-1 {top1:.1f} %" if isinstance(top1, float) else ""
+    talk(
+        f"run {job.train.name} is complete at step {state['step']}{accuracy}; nothing to do; use another train.name, "
+        "or --set train.resume=never"
+    )
+    return True
+
+
+def _read(path: Path) -> str:
+    """The text of a small file, empty if there is none."""
+    try:
+        return path.read_text()
+    except (OSError, ValueError):
+        return ""
+
+
+def _is_locked(run: Path) -> bool:
+    """Whether a trainer uses the folder now."""
+    try:
+        with (run / "lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _leave_receipt(run: Path, receipt: str) -> None:
+    with contextlib.suppress(OSError):  # without it the next start only takes longer
+        (run / RECEIPT).write_text(receipt)
 
 
 def run_task(task: Task, root: Path) -> None:
@@ -146,8 +286,6 @@ def _environment(job: Job, work: Path, mpirun: Path, folders: Mapping[str, str])
         "OMP_NUM_THREADS": max(1, (os.cpu_count() or 1) // job.num_ranks),
     }
     own |= {f"MPIKIT_{name.upper()}": path for name, path in folders.items()}
-    if sys.stdout.isatty():
-        own["VIT_PROGRESS"] = "terminal"  # mpirun stands between the rank and the terminal
     return os.environ | job.literal_env | {name: str(value) for name, value in own.items()}
 
 

@@ -27,17 +27,20 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
 def run_supervised(
-    command: Sequence[str], environment: Mapping[str, str], held: Sequence[int] = ()
+    command: Sequence[str], environment: Mapping[str, str], held: Sequence[int] = (), output: int | None = None
 ) -> tuple[int, bool]:
     """The exit code of a command, and whether Ctrl-C ended it; `held` are files that the supervisor keeps open.
 
-    The first Ctrl-C, TERM or HUP lets the command save its state; the second one ends it at once.
+    `output` is the file for its stdout and stderr; without it, they are this process's own. The first Ctrl-C, TERM or
+    HUP lets the command save its state; the second one ends it at once.
     """
     theirs, ours = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-IS", __file__, str(theirs), *command],
         env=dict(environment),
         stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
         start_new_session=True,
         pass_fds=(theirs, *held),
     )

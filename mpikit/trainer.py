@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from mpikit.text.units import seconds_of
@@ -94,6 +96,42 @@ def _json_values(line: str) -> dict[str, Any] | None:
         return None
     is_metric = isinstance(found, dict) and type(found.get("step")) is int and "images_per_second" in found
     return found if is_metric else None
+
+
+CHECKPOINT_FILES = {"model.pt", "optimizer.pt", "state.json"}
+
+
+def whole_last_checkpoint(run: Path) -> dict[str, Any] | None:
+    """The state.json of a run's last checkpoint, read without torch; None unless all of it is as it was saved.
+
+    It is a shortcut: the trainer itself says what is wrong with the others (vit/run/checkpoint.py).
+    """
+    try:
+        folder = run / "checkpoints" / (run / "last").read_text().strip()
+        if folder.name != max(path.name for path in (run / "checkpoints").glob("step_*")):
+            return None
+        manifest = json.loads((folder / "MANIFEST.json").read_bytes())
+        files: dict[str, Any] = manifest["files"]
+        whole = files.keys() - {"ema.pt"} == CHECKPOINT_FILES and all(
+            (folder / name).stat().st_size == entry["bytes"] and _sha256(folder / name) == entry["sha256"]
+            for name, entry in files.items()
+        )
+        state = json.loads((folder / "state.json").read_bytes())
+        return (
+            state
+            if whole and folder.name == f"step_{state['step']:08d}" and manifest["step"] == state["step"]
+            else None
+        )
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return None
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 DATASETS = ("imagenet1K", "cifar10", "cifar100", "fashion-mnist", "imagefolder")

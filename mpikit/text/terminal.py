@@ -7,6 +7,7 @@ Talk on stderr is always escaped. stdout is data: into a pipe or a file it keeps
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import TextIO
@@ -80,6 +81,30 @@ def show_log(line: bytes) -> None:
         return
     sys.stdout.buffer.write(line + b"\n")
     sys.stdout.buffer.flush()
+
+
+class LiveLine:
+    """A line at the foot of the terminal that stdout is, drawn again and again; other lines scroll above it."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def draw(self, text: str) -> None:
+        """Replace the live line, cut to the width of the terminal."""
+        self.text = visible(text)
+        width = shutil.get_terminal_size().columns - 1  # a full last column would begin a new line
+        _write(sys.stdout, f"\r{self.text[:width]}\x1b[K")
+
+    def show_above(self, line: bytes) -> None:
+        """A line of a log, which stays; the live line is erased until the next `draw`."""
+        self.erase()
+        _write(sys.stdout, f"{visible_log(line)}\n")
+
+    def erase(self) -> None:
+        """Remove the live line."""
+        if self.text:
+            _write(sys.stdout, "\r\x1b[K")
+        self.text = ""
 
 
 def clear() -> None:

@@ -8,7 +8,7 @@ import os
 import pty
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 # Title, clipboard, clear, cursor, 8-bit CSI, DCS, answerback, half a sequence, backspace, direction, line ends.
@@ -34,8 +34,13 @@ class Shown:
         return _RAW.findall(_ALLOWED.sub(b"", self.data).decode("utf-8", "surrogateescape"))
 
 
-def on_terminal(command: Sequence[str], environment: Mapping[str, str] | None = None, **more: object) -> Shown:
-    """Run a command whose stdin, stdout and stderr are one terminal."""
+def on_terminal(
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    each: Callable[[bytes], object] = lambda piece: None,
+    **more: object,
+) -> Shown:
+    """Run a command whose stdin, stdout and stderr are one terminal; `each` gets what is written, when it is."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
         command,
@@ -50,5 +55,6 @@ def on_terminal(command: Sequence[str], environment: Mapping[str, str] | None = 
     with contextlib.suppress(OSError):  # EIO: the last holder of the terminal has closed it
         while piece := os.read(master, 65536):
             pieces.append(piece)
+            each(piece)
     os.close(master)
     return Shown(process.wait(timeout=60), b"".join(pieces))

@@ -19,9 +19,11 @@ REDRAW_SECONDS = 0.5  # a live line drawn more often costs time and nobody reads
 class Reporter(logging.Handler):
     """Rank 0 speaks; other ranks only warn, with their rank. Talk goes to stderr, metric lines to stdout."""
 
-    def __init__(self, *, rank: int, terminal: bool, stdout: TextIO, stderr: TextIO) -> None:
+    def __init__(self, *, rank: int, terminal: bool, stdout: TextIO, stderr: TextIO, piped: bool = False) -> None:
         super().__init__(logging.INFO if rank == 0 else logging.WARNING)
         self.rank, self.terminal, self.stdout, self.stderr = rank, terminal and rank == 0, stdout, stderr
+        self.piped = piped and rank == 0
+        """Whether `generate.py run` draws the live line from what this process writes."""
         self.log: TextIO | None = None
         self.program = "vit.train"
         self.told_lost: list[TextIO] = []
@@ -54,11 +56,15 @@ class Reporter(logging.Handler):
     def live(self, text: str) -> None:
         """Redraw the live line, at most every REDRAW_SECONDS; nothing off a terminal."""
         text, now = visible(text), time.monotonic()
-        if not self.terminal or now - self.drawn_at < REDRAW_SECONDS:
+        if not (self.terminal or self.piped) or now - self.drawn_at < REDRAW_SECONDS:
             return
-        self.stdout.write("\r" + text.ljust(self.live_width))
+        self.drawn_at = now
+        if self.piped:  # a whole line: mpirun of Open MPI 5 keeps anything less to itself
+            self.stdout.write(f"\r{text}\n")
+        else:
+            self.stdout.write("\r" + text.ljust(self.live_width))
+            self.live_width = len(text)
         self.stdout.flush()
-        self.live_width, self.drawn_at = len(text), now
 
     def summary(self, text: str) -> None:
         """The last line: on stdout of a terminal, else talk."""

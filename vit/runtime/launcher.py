@@ -93,7 +93,10 @@ def launch(
         config = parse(argv)
     except ConfigError as error:
         return _refuse(error, program)
-    reporter = Reporter(rank=ranks.rank, terminal=terminal, stdout=sys.stdout, stderr=sys.stderr)
+    piped = terminal and os.environ.get("VIT_PROGRESS") == "lines"
+    reporter = Reporter(
+        rank=ranks.rank, terminal=terminal and not piped, piped=piped, stdout=sys.stdout, stderr=sys.stderr
+    )
     reporter.program = program
     logging.basicConfig(level=logging.INFO, handlers=[reporter], force=True)
     logging.captureWarnings(True)
@@ -118,10 +121,13 @@ def _check_working_folder() -> None:
 
 
 def is_terminal() -> bool:
-    """Whether a person watches stdout; mpirun gives ranks a pseudo-terminal even in a pod, so VIT_PROGRESS decides."""
+    """Whether a person watches stdout; mpirun gives ranks a pseudo-terminal even in a pod, so VIT_PROGRESS decides.
+
+    It is "terminal", or "lines" where `generate.py run` reads the lines and draws them.
+    """
     wanted = os.environ.get("VIT_PROGRESS")
     if wanted is not None or "OMPI_COMM_WORLD_RANK" in os.environ:
-        return wanted == "terminal"
+        return wanted in ("terminal", "lines")
     return sys.stdout.isatty()
 
 

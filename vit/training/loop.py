@@ -211,13 +211,10 @@ def _stop(session: Session) -> None:
 
 
 def _draw(session: Session, started: float, first_step: int) -> None:
-    """The live line: step k/n, loss, top-1, images/s, time left."""
-    num_steps, shown = session.config.num_steps, session.shown
-    if session.group.rank != 0 or not session.reporter.terminal:
+    """The live line: the last interval's values, and the speed since the start."""
+    num_steps, reporter = session.config.num_steps, session.reporter
+    if not (reporter.terminal or reporter.piped):
         return
-    left = (time.monotonic() - started) / (session.step - first_step) * (num_steps - session.step)
-    parts = [f"step {session.step}/{num_steps}"]
-    parts += [f"loss {shown['loss']:.3f}"] if "loss" in shown else []
-    parts += [f"top-1 {shown['top1_percent']:.1f} %"] if "top1_percent" in shown else []
-    parts += [f"{shown['images_per_second']:.0f} images/s"] if "images_per_second" in shown else []
-    session.reporter.live(", ".join([*parts, f"{left // 60:.0f}:{left % 60:02.0f} left"]))
+    seconds = (time.monotonic() - started) / (session.step - first_step)
+    values = {"images_per_second": session.order.global_batch / seconds, **session.shown}
+    reporter.live(progress_line({**values, "step": session.step, "step_seconds": seconds}, num_steps))

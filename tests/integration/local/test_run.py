@@ -12,8 +12,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from mpikit.local import AGENT
 from tests.integration.local.conftest import Run, ranks_of
+from tests.support.terminal import on_terminal
 
 Job = Callable[..., Run]
 LONG = ("train.num_steps=100000", "train.eval_every=100000", "train.save_every=20", "train.log_every=10")
@@ -111,3 +114,44 @@ def test_no_start_of_many_fails_because_two_nodes_share_a_machine(open_mpi: Path
         environment = {**os.environ, **root, **agents, "TMPDIR": str(folder)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
+
+
+def test_on_a_terminal_two_updates_of_the_live_line_come_at_different_times(job: Job) -> None:
+    run = job("train.num_steps=400", "train.log_every=400", "train.eval_every=400")
+    arrivals: dict[bytes, float] = {}
+    shown = on_terminal(run.command, run.environment, each=lambda piece: note_steps(piece, arrivals))
+    assert shown.returncode == 0, shown.data
+    assert b"\r\n[=" not in shown.data, "a live line was not replaced"
+    assert b"step=400/400 loss=" in shown.data.rpartition(b"\r\x1b[K")[2] or b"\x1b[Kstep=400/400" in shown.data
+    before_the_end = {step: moment for step, moment in arrivals.items() if step != b"400"}
+    assert len(before_the_end) >= 2, shown.data
+    assert max(before_the_end.values()) - min(before_the_end.values()) >= 0.4
+
+
+def note_steps(piece: bytes, arrivals: dict[bytes, float]) -> None:
+    """Remember when each step of a live line was first seen."""
+    for step in re.findall(rb"%  step=(\d+)/400", piece):
+        arrivals.setdefault(step, time.monotonic())
+
+
+@pytest.mark.parametrize("open_mpi", ["5"], indirect=True)
+def test_a_complete_run_starts_no_rank_and_a_damaged_one_is_still_noticed(job: Job) -> None:
+    settings = ("train.num_steps=20", "train.eval_every=10", "train.log_every=10")
+    assert job(*settings, "train.resume=never").to_its_end().returncode == 0
+    start = time.monotonic()
+    again = job(*settings)
+    done = again.to_its_end()
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "run synthetic is complete at step 20, top-1 " in done.stderr
+    assert "run_vit.sh" not in done.stderr
+    assert time.monotonic() - start < 10  # on a busy machine; the ranks alone would take longer
+
+    longer = job("train.num_steps=30", *settings[1:]).to_its_end()
+    assert "the run was complete at step 20 and goes on to step 30" in longer.stderr
+
+    (last,) = again.output.glob("synthetic/checkpoints/step_00000030")
+    weights = last / "model.pt"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    repaired = job("train.num_steps=30", *settings[1:]).to_its_end()
+    assert repaired.returncode == 0
+    assert "step_00000030 is damaged (model.pt does not have the sha256 of MANIFEST.json)" in repaired.stderr

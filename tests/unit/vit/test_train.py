@@ -102,8 +102,8 @@ def test_stdout_has_a_progress_line_for_each_line_of_metrics_jsonl(here: Here, t
 def test_on_a_terminal_the_last_line_is_the_summary(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIT_PROGRESS", "terminal")
     out = here("--name", "a").out
-    assert "\rstep 1/12" in out
-    assert "step=" not in out
+    assert "\rstep=1/12 " in out
+    assert "\nstep=" not in out
     assert out.splitlines()[-1].startswith("top-1 ")
 
 
@@ -221,8 +221,9 @@ def test_a_published_file_is_evaluated_without_training(here: Here, tmp_path: Pa
     torch.nn.init.normal_(model.head.weight)
     save_npz(model, tmp_path / "w.npz")
     result = here("--name", "a", "--eval_only", "--pretrained_dir", str(tmp_path / "w.npz"))
-    row = json.loads(result.out)
+    row = json.loads((tmp_path / "a/metrics.jsonl").read_text())
     assert (result.code, row["step"], row["eval_images"], row["loss"]) == (0, 0, 13, None)
+    assert result.out.startswith("step=0/12 eval_loss=")
     assert not (tmp_path / "a/checkpoints").exists()
 
 
