@@ -8,12 +8,15 @@ from vit.runtime.process import leave_on_interrupt, raise_on_interrupt
 if __name__ == "__main__":
     leave_on_interrupt()
 
+import functools
 import json
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vit.config import Config, parse_args
 from vit.errors import StorageError
+from vit.run.saved_flags import saved_flags
 from vit.runtime.console import Reporter
 from vit.runtime.launcher import launch
 from vit.runtime.process import run_process
@@ -22,6 +25,8 @@ from vit.runtime.signals import StopRequest
 
 if TYPE_CHECKING:
     from vit.training.evaluator import Outcome
+
+logger = logging.getLogger(__name__)
 
 FLAGS = (
     *("dataset", "data_path", "model_type", "gelu", "pretrained_dir", "img_size", "eval_resize", "crop_pct"),
@@ -35,17 +40,19 @@ FLAGS = (
 
 def main(argv: Sequence[str]) -> int:
     """Evaluate; returns the trainer's exit codes."""
-    return launch(
-        argv, lambda words: parse_args(words, program="vit.evaluate", only=FLAGS), run, program="vit.evaluate"
-    )
+    saved = saved_flags(argv)
+    parse = functools.partial(parse_args, program="vit.evaluate", only=FLAGS)
+    return launch([*saved, *argv], parse, functools.partial(run, saved), program="vit.evaluate")
 
 
-def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
+def run(saved: Sequence[str], config: Config, ranks: Ranks, reporter: Reporter) -> None:
     """Evaluate on this rank; rank 0 prints the result. Raises TrainError."""
     from vit.training.evaluator import evaluate_weights
 
     StopRequest()  # there is no state to save: a stop ends the process at once
     raise_on_interrupt()
+    if saved:
+        logger.info("flags of the run's config.json: %s", " ".join(saved))
     outcome = evaluate_weights(config, ranks)
     if ranks.rank == 0:
         reporter.metrics(_line(outcome))

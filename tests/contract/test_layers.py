@@ -31,8 +31,8 @@ KIT = {
 VIT_GROUND = {"errors", "variants", "scaling", "class_names", "packages", "pins"}  # no torch
 VIT = {
     "train": {"training", "runtime", "config"},
-    "evaluate": {"training", "runtime", "config"},
-    "predict": {"training", "data", "images", "weights", "model", "runtime", "config"},
+    "evaluate": {"training", "run", "runtime", "config"},
+    "predict": {"training", "run", "data", "runtime", "config", "evaluate"},
     "export": {"training", "data", "images", "weights", "model", "runtime", "config"},
     "supervise": {"config", "files"},
     "training": {"run", "data", "images", "runtime", "weights", "model", "config", "files"},

@@ -44,7 +44,7 @@ def evaluate_weights(given: Config, ranks: Ranks) -> Outcome:
     device = open_device(given.device, ranks)
     facts = facts_of(given, device, ranks.world_size)
     group = Group(ranks, device, timeout_seconds=given.rank_timeout_seconds, facts=facts)
-    config, own, notes = group.on_rank0(lambda: _settle(given))
+    config, own, notes = group.on_rank0(lambda: settle_weights(given))
     config = with_own_flags(config, given)
     data = open_data_once(config, group, with_train=False)
     check_same_files(group, data)
@@ -93,7 +93,7 @@ def _open_loader(config: Config, data: Data, device: Device, ranks: Ranks) -> It
     )
 
 
-def _settle(config: Config) -> tuple[Config, Own | None, list[str]]:
+def settle_weights(config: Config) -> tuple[Config, Own | None, list[str]]:
     """The config as the checkpoint completes it, and the checkpoint, if it is one of this trainer's."""
     if config.pretrained_dir is None:
         raise ConfigError("--pretrained_dir", "is not given", "give a weights file, a checkpoint or a run's folder")
