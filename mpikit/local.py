@@ -140,7 +140,7 @@ def _receipt(job: Job, rendered: Rendered, folders: Mapping[str, str]) -> str | 
     if job.train.eval_only:
         return None
     # How the run began does not matter; it is in the script and so in the hash that names the ConfigMap.
-    manifest = re.sub(r"--resume (never|auto|must)|-kit-[0-9a-f]{10}", "", rendered.manifest)
+    manifest = re.sub(r"\n *--resume (never|auto|must) \\(?=\n)|-kit-[0-9a-f]{10}", "", rendered.manifest)
     digest = hashlib.sha256(f"{manifest}\0{sorted(folders.items())}".encode())
     places = [Path(folders[name]) for name in ("dataset", "pretrained") if name in folders]
     files = (path for place in places for path in (place.rglob("*") if place.is_dir() else [place]))
