@@ -40,7 +40,7 @@ def _setting(session: Session) -> Iterator[str]:
     config, data = session.config, session.data
     num_parameters = sum(parameter.numel() for parameter in session.model.parameters())
     grid = config.variant.grid((config.image_size, config.image_size))
-    yield f"device: {session.device.describe()}; {session.group.world_size} ranks"
+    yield f"device: {session.device.describe()}; {counted(session.group.world_size, 'rank')}"
     yield (
         f"model: {config.model_name} at {config.image_size} px, {grid[0] * grid[1] + 1:,} tokens, "
         f"{num_parameters:,} parameters, dropout {config.dropout_rate}, {config.gelu_form} GELU, "
@@ -94,8 +94,9 @@ def _loader(session: Session) -> str:
     size = session.config.micro_batch if training else session.config.eval_batch_size
     layout = layout_of(batches, size, session.num_workers)
     return (
-        f"{session.num_workers} processes a rank decode up to {layout.num_slots - 1} batches of {size} images ahead, "
-        f"in {layout.num_bytes / 2**20:,.0f} MiB of memory that they share"
+        f"{counted(session.num_workers, 'process', 'es')} a rank decode up to {layout.num_slots - 1} batches of "
+        f"{size} images ahead, "
+        f"in {scaled_text(layout.num_bytes, 1024, 'B KiB MiB GiB TiB')} of shared memory"
     )
 
 
@@ -113,8 +114,8 @@ def _training(session: Session) -> Iterator[str]:
     config, order, world_size = session.config, session.order, session.group.world_size
     per_epoch = order.steps_per_epoch
     yield (
-        f"batch: {order.global_batch} images a step = {world_size} ranks x {config.train_batch_size}, "
-        f"as {config.gradient_accumulation_steps} micro-batches of {config.micro_batch} a rank"
+        f"batch: {order.global_batch} images a step = {counted(world_size, 'rank')} x {config.train_batch_size}"
+        f"{_micro_batches(config)}"
     )
     yield (
         f"schedule: {config.num_steps:,} steps = {order.epoch_of(config.num_steps):.2f} epochs of {per_epoch:,} steps; "
@@ -122,21 +123,37 @@ def _training(session: Session) -> Iterator[str]:
         f"({config.warmup_steps / per_epoch:.2f} epochs), then {config.decay_type}"
     )
     left_out = session.data.num_train - per_epoch * order.global_batch
-    yield f"each epoch leaves out {left_out:,} images, other ones each time, that fill no batch"
-    yield (
-        f"compute: {session.meter.flops_per_image / 1e9:,.1f} GFLOP an image, "
-        f"{session.meter.flops_per_image * order.global_batch / 1e12:,.2f} TFLOP a step; {_peak(session)}"
-    )
-    yield (
-        f"every {config.log_every} steps a metric line, {config.eval_every} an evaluation, "
-        f"{config.checkpoint_every} a checkpoint of about {checkpoint_bytes(session) / 2**30:.2f} GiB, "
-        f"the last {config.keep_checkpoints} and the best kept"
-    )
-
-
-def _peak(session: Session) -> str:
+    if left_out:
+        yield f"each epoch leaves out {counted(left_out, 'image')} that do not fill a batch, different ones each time"
+    flops = session.meter.flops_per_image
+    units = "FLOP kFLOP MFLOP GFLOP TFLOP PFLOP"
+    each = f"{scaled_text(flops, 1000, units)} an image, {scaled_text(flops * order.global_batch, 1000, units)} a step"
     peak = session.meter.peak_tflops
-    return "the device's peak is not known, so no MFU" if peak is None else f"MFU against {peak:g} TFLOP/s a rank"
+    yield f"compute: {each}" + ("" if peak is None else f"; MFU against {peak:g} TFLOP/s a rank")
+    yield (
+        f"a progress line every {config.log_every} steps, an evaluation every {config.eval_every}, "
+        f"a checkpoint of about {scaled_text(checkpoint_bytes(session), 1024, 'B KiB MiB GiB TiB')} every {config.checkpoint_every}; "
+        f"the last {config.keep_checkpoints} and the best are kept"
+    )
+
+
+def _micro_batches(config: Config) -> str:
+    """How a rank divides its batch, if it does."""
+    number = config.gradient_accumulation_steps
+    return "" if number == 1 else f", as {number} micro-batches of {config.micro_batch} a rank"
+
+
+def counted(number: int, noun: str, ending: str = "s") -> str:
+    """1 rank, 2 ranks."""
+    return f"{number:,} {noun}{'' if number == 1 else ending}"
+
+
+def scaled_text(number: float, base: int, units: str) -> str:
+    """A number with three digits and the largest of the units that keeps it above 1: 774 MFLOP, 2.4 MiB."""
+    names = units.split()
+    power = next((power for power in reversed(range(len(names))) if number >= base**power), 0)
+    value = number / base**power
+    return f"{value:.0f} {names[power]}" if value >= 100 else f"{value:.3g} {names[power]}"
 
 
 def checkpoint_bytes(session: Session) -> int:
