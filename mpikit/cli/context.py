@@ -33,6 +33,17 @@ class Loaded:
     job: Job
     warnings: list[Diagnostic]
 
+    def require_user(self, *keys: str) -> None:
+        """Raise ValuesError if the user is a guess: a placeholder, or one from which the namespace or folders follow.
+
+        With `keys`, only if one of these follows from it.
+        """
+        from mpikit.config.identity import guess_error
+
+        guess = self.values.guess
+        if guess and (guess[1].intersection(keys) if keys else guess[0].placeholder or guess[1]):
+            raise guess_error(guess[0])
+
 
 @dataclass(eq=False)
 class CommandContext(Options):
@@ -62,6 +73,7 @@ class CommandContext(Options):
         keep_secrets_of(values.data)
         job, warnings = load_job(values)
         if self.smoke:
+            Loaded(values, job, warnings).require_user()
             settings = [("--smoke", f"{key}={value}") for key, value in smoke_settings(job).items()]
             values = overlay(sources, [*self.settings, *settings])
             job, warnings = load_job(values)
@@ -97,10 +109,12 @@ def login() -> str:
         return ""
 
 
-def known_login() -> str:
-    """The login name, if it can name somebody's jobs; else empty."""
-    name = login()
-    return "" if name == "root" else name
+def known_user() -> str:
+    """The user name that follows from the login; empty if that is a placeholder."""
+    from mpikit.config.identity import identity_of
+
+    identity = identity_of(login())
+    return "" if identity.placeholder else identity.name
 
 
 class Session:
@@ -112,10 +126,10 @@ class Session:
 
         if context.debug:
             _show_requests()
+        self.job = _job_of(context)
         seconds = context.request_seconds or REQUEST_SECONDS
         self.cluster = Cluster(context.kubeconfig, context.context, seconds, tell=talk)
-        self.job = _job_of(context)
-        self.user = self.job.user if self.job else known_login()
+        self.user = self.job.user if self.job else known_user()
         self.namespace = context.namespace or (self.job and self.job.namespace) or self.cluster.namespace
 
     def chosen(self, name: str | None, *, only: bool = False) -> str:
@@ -151,6 +165,7 @@ class Session:
 def _job_of(context: CommandContext) -> Job | None:
     """The job that the values describe; None if they are wrong and the flags say all that is needed."""
     try:
+        context.load().require_user()
         return context.load().job
     except ValuesError:
         if context.namespace:

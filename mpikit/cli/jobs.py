@@ -34,9 +34,10 @@ _name = click.argument("name", required=False)
 
 
 def _manifests(context: CommandContext) -> tuple[Job, list[dict[str, Any]]]:
-    """The job and its objects, checked offline and told on stderr."""
+    """The job and its objects, checked offline; stderr says what it is."""
     from mpikit.validation.manifest import check_manifest
 
+    context.load().require_user()
     manifest = context.manifest
     context.introduce()
     faults = [fault for fault in check_manifest(manifest) if fault.severity == "fault"]
@@ -293,9 +294,11 @@ def doctor(context: CommandContext, output: str, probe: bool) -> None:
     try:
         job, manifest = context.load().job, context.manifest
         faults = [*context.load().warnings, *check_manifest(manifest)]
-        session = Session(context)
     except ValuesError as error:
         faults = list(error.faults)
+    else:
+        context.load().require_user()
+        session = Session(context)
     for fault in faults:
         where = f"{fault.where}: " if fault.where else ""
         tell(replace(fault, key="values", where="", message=f"{where}{fault.key}: {fault.message}"))

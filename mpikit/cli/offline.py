@@ -11,10 +11,10 @@ import click
 
 from mpikit.cli.context import CommandContext, login
 from mpikit.cli.options import OUT_OPTION, shared_options, target_options
-from mpikit.cli.view import all_values, headline, notes, once_more
+from mpikit.cli.view import all_values, headline, notes, once_more, show_manifest
 from mpikit.diagnostics import Diagnostic
 from mpikit.errors import EXIT_NO, EXIT_VALUES, ValuesError
-from mpikit.text.terminal import show, show_data, talk
+from mpikit.text.terminal import show, talk
 
 if TYPE_CHECKING:
     from mpikit.text.manifest import Manifest
@@ -30,7 +30,7 @@ def render_verb(context: CommandContext) -> None:
     job, rendered = context.load().job, context.rendered()
     context.introduce()
     if context.out is None:
-        show_data(rendered.manifest)
+        show_manifest(rendered.manifest)
         talk(once_more(job))
         return
     from mpikit.render.output import next_step, write_out
@@ -131,10 +131,13 @@ def schema() -> None:
 @click.pass_obj
 def run(context: CommandContext) -> None:
     """Run the same scripts on this machine under real mpirun: no cluster, no root, no ssh."""
+    from mpikit.config.job import FOLDERS
     from mpikit.local import run_job
 
     loaded = context.load()
-    context.introduce([fault for fault in loaded.warnings if fault.key != "output"])  # it is a folder of this machine
+    loaded.require_user(*FOLDERS)
+    own = ("output", "user")  # a folder of this machine, and nobody else's job
+    context.introduce([fault for fault in loaded.warnings if fault.key not in own])
     run_job(loaded.job, context.rendered(), Path.cwd())
 
 

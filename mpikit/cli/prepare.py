@@ -11,9 +11,10 @@ import click
 
 from mpikit.cli.context import CommandContext
 from mpikit.cli.options import shared_options
+from mpikit.cli.view import show_manifest
 from mpikit.errors import one_fault
 from mpikit.resources import ROOT
-from mpikit.text.terminal import show, show_data, talk
+from mpikit.text.terminal import show, talk
 from mpikit.trainer import DATASETS
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def _do(context: CommandContext, task: Task, *, here: bool, as_job: bool) -> Non
     if here:
         from mpikit.local import run_task
 
+        context.load().require_user(*(folder.name for folder in task.folders))
         run_task(task, ROOT)
         return
     if as_job:
@@ -131,6 +133,7 @@ def _do(context: CommandContext, task: Task, *, here: bool, as_job: bool) -> Non
     if not task.here:
         raise one_fault("", "a folder is on a claim, so there is no command for a machine", "--job", "--to")
     show(task.command_line)
+    talk(*(warning for warning in context.load().warnings if warning.key == "user"))
     talk("next: run this where the folder is, in the project's folder; --here does it now, --job prints a Job")
 
 
@@ -139,7 +142,7 @@ def _print_job(context: CommandContext, task: Task) -> None:
     from mpikit.render.renderer import render_task
 
     loaded = context.load()
-    show_data(render_task(loaded.job, task, read_payload(ROOT / "vit")))
+    show_manifest(render_task(loaded.job, task, read_payload(ROOT / "vit")))
     talk(*loaded.warnings, task.after_it(loaded.job.namespace))
 
 

@@ -19,7 +19,7 @@ from mpikit.diagnostics import Diagnostic, one_line
 from mpikit.text.nested import Key, dotted
 from mpikit.text.quoting import shown
 from mpikit.text.redaction import masked
-from mpikit.text.terminal import show, show_painted
+from mpikit.text.terminal import show, show_data, show_painted
 from mpikit.text.units import duration
 
 if TYPE_CHECKING:
@@ -212,6 +212,13 @@ def show_result(
             show("\n".join(f"mpijob.kubeflow.org/{name}" for name in names))
         case _:
             show_text(text())
+
+
+def show_manifest(text: str) -> None:
+    """Print manifests: whole into a pipe or a file; on a terminal without the trainer's zip, which nobody can read."""
+    from mpikit.render.payload import without_zip
+
+    show_data(without_zip(text) if sys.stdout.isatty() else text)
 
 
 def show_status(status: Status, now: datetime, output: str) -> None:

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from mpikit.config.sections import Claim, EnvVar, Host, Launcher, Resources, RunPolicy, Source, Train, Worker
 from mpikit.config.types import (
@@ -135,6 +135,17 @@ class Job(Kube):
     train: Train = Train()
     """The trainer's flags."""
 
+    _guessed: bool = PrivateAttr(default=False)
+
+    def model_post_init(self, context: Any) -> None:
+        """Note whether paths or the namespace are guesses from a login name (config/identity.py)."""
+        self._guessed = bool(context and context["guessed"])
+
+    @property
+    def made_folder_type(self) -> Literal["Directory", "DirectoryOrCreate"]:
+        """hostPath type of a folder that the job may create; one at a guessed path must exist."""
+        return "Directory" if self._guessed else "DirectoryOrCreate"
+
     @property
     def hardware(self) -> Device:
         """What is known of the device."""
@@ -196,7 +207,7 @@ class Job(Kube):
         inputs = (("mydir", self.mydir), ("dataset", self.dataset), ("pretrained", self.pretrained))
         mounts = {name: Mount(name, f"/{name}", source, read_only=True) for name, source in inputs if source}
         mounts["scratch"] = Mount("scratch", "/scratch", None)
-        mounts["output"] = Mount("output", "/output", self.output, host_path_type="DirectoryOrCreate")
+        mounts["output"] = Mount("output", "/output", self.output, host_path_type=self.made_folder_type)
         return tuple(mounts[name] for name in FOLDERS if name in mounts)
 
     @property

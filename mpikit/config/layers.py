@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mpikit.config.identity import identity_of
 from mpikit.diagnostics import Diagnostic
 from mpikit.errors import one_fault
 from mpikit.resources import USER_FILE
@@ -74,7 +75,8 @@ def _tilde(key: Key, origin: Origin) -> Diagnostic:
 
 
 def login_layer(login: str) -> Layer:
-    return Layer(LOGIN, Document({"user": login}, {("user",): Origin(LOGIN, raw=login)}))
+    """The layer of the login name, as a valid user name; the origin keeps the login itself."""
+    return Layer(LOGIN, Document({"user": identity_of(login).name}, {("user",): Origin(LOGIN, raw=login)}))
 
 
 def stdin_layer() -> Layer:

@@ -8,11 +8,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from mpikit.config.identity import guess_warning
 from mpikit.config.job import Job
-from mpikit.config.layers import LOGIN, Layer
+from mpikit.config.layers import Layer
 from mpikit.config.rules import RULES
 from mpikit.config.types import Label
-from mpikit.config.validation_errors import login_fault, missing_fault, model_fault, written_key
+from mpikit.config.validation_errors import missing_fault, model_fault, written_key
 from mpikit.config.values import NUM_BASE_LAYERS, Values, fill_placeholders, leaves, on_top, overridden, without
 from mpikit.diagnostics import Diagnostic
 from mpikit.errors import ValuesError
@@ -39,6 +40,8 @@ def load_job(values: Values) -> tuple[Job, list[Diagnostic]]:
     faults = {fault.key: fault for fault in reversed(found)}  # the first of each key
     if job is not None:
         faults = {fault.key: fault for fault in check_rules(job, usable)} | faults
+    if values.guess:
+        faults["user"] = guess_warning(*values.guess)
     reported = [*values.faults, *faults.values()]
     if job is None or any(fault.severity == "fault" for fault in reported):
         assert reported, "no job, and no fault that says why"
@@ -58,11 +61,8 @@ def check_rules(job: Job, values: Values) -> list[Diagnostic]:
 def _user_faults(values: Values) -> list[Diagnostic]:
     """What is wrong with the user: names and paths follow from it, so it is one fault and not five."""
     user = values.data.get("user")
-    by_login = values.where(("user",)) == LOGIN
     if user is None:
         return [missing_fault(values, ("user",))]
-    if by_login and user == "root":
-        return [login_fault("root")]
     try:
         _USER.validate_python(user)
     except ValidationError as error:
@@ -92,7 +92,7 @@ def _validate(values: Values) -> tuple[Job | None, list[Any]]:
     """The job, or pydantic's errors."""
     fill_placeholders(values)
     try:
-        return Job.model_validate(values.data), []
+        return Job.model_validate(values.data, context={"guessed": values.guess and values.from_user}), []
     except ValidationError as error:
         return None, list(error.errors(include_url=False))
 

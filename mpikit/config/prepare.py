@@ -58,7 +58,7 @@ def weights_task(job: Job, model: str, variant: str, mirror: str | None = None) 
         raise one_fault("pretrained", "is null, so there is no folder for the file", "--to FOLDER")
     name = f"{PUBLISHED_NAMES.get(model, model)}.npz"
     flags = ("--model_type", model)
-    mount = Mount("pretrained", "/pretrained", job.pretrained, host_path_type="DirectoryOrCreate")
+    mount = Mount("pretrained", "/pretrained", job.pretrained, host_path_type=job.made_folder_type)
     here = () if isinstance(job.pretrained, Claim) else (url, str(Path(job.pretrained) / name), *flags)
     inside = (url, f"/pretrained/{name}", *flags)
     return Task(_name(job, "weights", model), "vit.fetch", here, inside, (mount,))
@@ -70,7 +70,7 @@ def data_task(job: Job, dataset: str, archives: str | Claim, flags: Sequence[str
     if target is None:
         raise one_fault("dataset", "is null, so there is no folder to prepare", "--to FOLDER")
     kind = dataset.replace("-", "_")
-    there = Mount("dataset", "/dataset", target, host_path_type="DirectoryOrCreate")
+    there = Mount("dataset", "/dataset", target, host_path_type=job.made_folder_type)
     if dataset == "imagefolder":
         folders: tuple[Mount, ...] = (Mount("dataset", "/dataset", target),)
         inside: tuple[str, ...] = (kind, "--from", "/dataset", *flags)

@@ -10,7 +10,6 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from mpikit.config.job import Job
-from mpikit.config.layers import LOGIN
 from mpikit.config.sections import CLAIM, PATH
 from mpikit.config.types import FieldError
 from mpikit.config.values import Values
@@ -61,8 +60,6 @@ def model_fault(values: Values, detail: Any) -> Diagnostic:
             return Diagnostic(dotted(loc), values.where(loc), "no such key", _nearest(loc))
         case "missing":
             return missing_fault(values, loc)
-    if key == ("user",) and where == LOGIN:
-        return login_fault(str(detail["input"]))
     if PATH in detail["loc"] and detail["type"] == "string_type":
         fix = "write a path that starts with /, or {pvc: NAME, subPath: FOLDER}"
         return Diagnostic(dotted(key), where, f"{detail['input']!r} is not a valid folder", fix)
@@ -71,12 +68,6 @@ def model_fault(values: Values, detail: Any) -> Diagnostic:
         message = f"YAML reads {origin.raw} as a {kind}, and text is wanted"
         return Diagnostic(dotted(key), where, message, f'write "{origin.raw}"')
     return Diagnostic(dotted(loc if len(loc) > len(key) else key), where, _said(detail), _fix_for(detail))
-
-
-def login_fault(login: str) -> Diagnostic:
-    """Report that `user` is not set and that the login name cannot stand in for it."""
-    message = f'cannot use the login name "{login}" as `user`' if login else "is not set, and the login name is unknown"
-    return Diagnostic("user", "", message, "--set user=NAME (a-z, 0-9, -)")
 
 
 def missing_fault(values: Values, loc: Key) -> Diagnostic:

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mpikit.config.identity import Identity, identity_of
 from mpikit.config.layers import (
     DEFAULT_FILE,
+    LOGIN,
     USER_LAYER,
     Layer,
     file_layer,
@@ -36,8 +38,8 @@ from mpikit.text.nested import Key, dotted
 from mpikit.text.strict_yaml import Document, Origin
 
 # Keys in which {user} and {synapse} stand for those values.
-PLACEHOLDER_KEYS = ("name", "namespace", "serviceAccountName", "mydir", "dataset", "pretrained", "output")
-
+FOLDER_KEYS = ("mydir", "dataset", "pretrained", "output")
+PLACEHOLDER_KEYS = ("name", "namespace", "serviceAccountName", *FOLDER_KEYS)
 
 NUM_BASE_LAYERS = 3  # default.yaml, the login name, the profile
 
@@ -66,6 +68,8 @@ class Values:
     removed: list[Removed] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What the user should know of the choice of layers."""
+    from_user: set[str] = field(default_factory=set)
+    """Keys other than `name` whose value contains {user}."""
 
     def origin(self, key: Key) -> Origin | None:
         """The origin of a key, or of the nearest map above it."""
@@ -74,6 +78,17 @@ class Values:
     def where(self, key: Key) -> str:
         """The origin of a key as `file:line`; empty for a default."""
         return str(self.origin(key) or "")
+
+    @property
+    def identity(self) -> Identity | None:
+        """The login name, if it stands in for a `user` that is not set."""
+        origin = self.origins.get(("user",))
+        return identity_of(origin.raw) if origin and origin.source == LOGIN else None
+
+    @property
+    def guess(self) -> tuple[Identity, set[str]] | None:
+        """An identity that is not the login itself, and the keys other than `name` that follow from it."""
+        return (self.identity, self.from_user) if self.identity and not self.identity.exact else None
 
 
 def load_values(
@@ -215,11 +230,15 @@ def _above_list(key: Key) -> Key:
 
 
 def fill_placeholders(values: Values) -> None:
-    """Put user and synapse where {user} and {synapse} stand."""
+    """Put user and synapse where {user} and {synapse} stand; a folder of a user who is not set keeps the login name."""
     words = {name: str(values.data.get(name, "")) for name in ("user", "synapse")}
+    in_paths = words | ({"user": values.identity.path_name} if values.identity else {})
     for name in PLACEHOLDER_KEYS:
-        if name in values.data:
-            values.data[name] = _filled(values.data[name], words)
+        value = values.data.get(name)
+        if "{user}" in str(value) and name != "name":
+            values.from_user.add(name)
+        if value is not None:
+            values.data[name] = _filled(value, in_paths if name in FOLDER_KEYS else words)
 
 
 def _filled(value: Any, words: dict[str, str]) -> Any:

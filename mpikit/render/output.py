@@ -7,9 +7,9 @@ import os
 import stat
 from pathlib import Path
 
+from mpikit.config.identity import identity_of
 from mpikit.config.job import Job
 from mpikit.config.profiles import profile_names
-from mpikit.config.types import DNS_LABEL
 from mpikit.errors import KitError, one_fault
 from mpikit.render.folders import refuse_system_folder
 from mpikit.render.renderer import Rendered, render_user_values
@@ -78,8 +78,10 @@ def write_user_values(root: Path, target: Path, profile: str, user: str) -> Path
     known = profile_names(root)
     if profile not in known:
         raise one_fault("", f"{shown(profile)} is not a profile", f"one of {', '.join(known)}", "--profile")
-    if user == "root" or not DNS_LABEL.fullmatch(user):
-        raise one_fault("user", f"{shown(user)} is not a valid user name", "--user NAME (a-z, 0-9, -)", "--user")
+    identity = identity_of(user)
+    if not identity.exact:
+        fix = "--user NAME (a-z, 0-9, -)" + ("" if identity.placeholder else f", such as --user {identity.name}")
+        raise one_fault("user", f"{shown(user)} is not a valid user name", fix, "--user")
     schema = SCHEMA_LINE if target.with_name(SCHEMA_FILE).exists() else ""
     text = schema + render_user_values(user, profile)
     try:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import os
 import shutil
@@ -16,6 +18,7 @@ import pytest
 import yaml
 
 from tests.conftest import Command
+from tests.support.terminal import on_terminal
 
 ROOT = Path(__file__).resolve().parents[3]
 Process = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -33,6 +36,45 @@ def test_no_verb_prints_yaml_only_and_talks_on_stderr(generate: Command) -> None
 
 def test_nothing_edited_the_login_is_the_user(generate: Command) -> None:
     assert "ada-vit-8cards" in generate().stdout
+
+
+@pytest.mark.parametrize("login", ["root", "first.last", "李"])
+def test_the_headline_works_under_any_login_and_warns(generate: Command, login: str) -> None:
+    done = generate("--nodes", "2", login=login)
+    assert done.returncode == 0
+    job = list(yaml.safe_load_all(done.stdout))[1]
+    assert job["metadata"]["name"] in ("user-vit-16cards", "first-last-vit-16cards")
+    assert "warning: user: is not set" in done.stderr
+    assert "applying this manifest will not run\n  fix: --set user=NAME" in done.stderr
+    assert generate("check", login=login).returncode == 0
+
+
+@pytest.mark.parametrize("verb", ["submit", "doctor", "diff", "status", "run", "--smoke", "check --smoke"])
+@pytest.mark.parametrize("login", ["root", "first.last"])
+def test_what_needs_the_real_user_refuses_a_guess(generate: Command, verb: str, login: str) -> None:
+    done = generate(*verb.split(), "--kubeconfig", "/nowhere", login=login)
+    assert done.returncode == 2
+    assert "user: is not set, and the login name" in done.stdout + done.stderr
+    assert "fix: --set user=NAME" in done.stdout + done.stderr
+
+
+def test_a_login_that_init_cannot_use_gets_the_name_to_type(generate: Command) -> None:
+    done = generate("init", login="first.last")
+    assert done.returncode == 2
+    assert "fix: --user NAME (a-z, 0-9, -), such as --user first-last" in done.stderr
+
+
+def test_a_terminal_shows_no_base64_and_what_it_shows_cannot_be_applied(generate_process: Process) -> None:
+    whole = generate_process("--set", "user=ada").stdout
+    command = [sys.executable, str(ROOT / "generate.py"), "--set", "user=ada", "--no-user-file"]
+    shown = on_terminal(command).data.decode().replace("\r\n", "\n")
+    zipped = next(yaml.safe_load_all(whole))["binaryData"]["vit.zip"]
+    assert zipped not in shown
+    assert "# The trainer is left out on a terminal" in shown
+    text = yaml.safe_load(shown[shown.index("apiVersion") :].partition("\n---\n")[0])["binaryData"]["vit.zip"]
+    with pytest.raises(binascii.Error):
+        base64.b64decode(text, validate=True)
+    assert shown[shown.index("\n---\n") :].startswith(whole[whole.index("\n---\n") :])
 
 
 def test_the_same_command_prints_the_same_bytes_in_another_place(generate_process: Process) -> None:
