@@ -19,8 +19,8 @@ try:
 except KeyboardInterrupt:
     sys.exit(130)  # mpikit.errors' EXIT_INTERRUPTED, which may not be there yet
 except ModuleNotFoundError as missing:
-    needed = sys.executable + " -m pip install click jinja2 pydantic pyyaml"
-    sys.exit("generate.py: Python has no %s\n  fix: %s" % (missing.name, needed))
+    fix = "python3 -m venv .venv && . .venv/bin/activate && pip install ."  # README.md has this line too
+    sys.exit("generate.py: the Python package %s is missing\n  fix: %s" % (missing.name, fix))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ KitError                 1   the job, check or comparison says no
   RunError               1   the job ran on this machine and failed
   JobError               1   the job on the cluster failed, or is in a state that the command refuses
   ClusterError           3   the cluster refuses
-    NotFound             3   what is asked for is not there
+    NotFound             1   what is asked for does not exist; 3 if the cluster lacks the whole API
     Forbidden            3   the user may not do this, or is not known
     Conflict             3   something else has changed or made the object
     Gone                 3   the server has forgotten this version: read again (never reaches a user)
@@ -83,12 +83,17 @@ class ClusterError(KitError):
 
 
 class NotFound(ClusterError):
-    """What was asked for is not there."""
+    """What was asked for does not exist."""
 
     kind = ""
     """The plural of what is missing, as the server names it."""
     no_api = False
     """The whole API group is missing, not an object of it."""
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]  # of the instance: what is missing decides
+        """1 for an object, 3 for an API."""
+        return EXIT_CLUSTER if self.no_api else EXIT_NO
 
 
 class Forbidden(ClusterError):

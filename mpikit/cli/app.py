@@ -9,24 +9,25 @@ import sys
 import click
 
 from mpikit.cli.context import CommandContext
+from mpikit.cli.help import Kit, Verb, mistake_of
 from mpikit.cli.jobs import VERBS
 from mpikit.cli.offline import OFFLINE, render_verb
-from mpikit.cli.options import OUT_OPTION, VERSION_OPTION, Options, shared_options
+from mpikit.cli.options import OUT_OPTION, VERSION_OPTION, Options, submit_options
 from mpikit.cli.prepare import CHORES
 from mpikit.diagnostics import with_fix
 from mpikit.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NO, EXIT_VALUES, KitError
-from mpikit.text.terminal import COMMAND, command_line, talk
+from mpikit.text.terminal import COMMAND, command_line, show, talk
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@shared_options
+@click.group(cls=Kit, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @OUT_OPTION
 @VERSION_OPTION
+@submit_options
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Turn a small values file into an MPIJob that trains a Vision Transformer.
+    """Turn a small values file into a Kubernetes MPIJob that trains a Vision Transformer.
 
-    With no verb: render.
+    Without a command, it prints the manifests, as render does.
 
     \b
         python generate.py --nodes 2 | kubectl apply -f -
@@ -35,7 +36,25 @@ def cli(context: click.Context) -> None:
         context.invoke(render_verb)
 
 
-for verb in (*OFFLINE, *CHORES, *VERBS):
+@click.command("help", cls=Verb)
+@click.argument("command", required=False)
+@click.pass_context
+def help_verb(context: click.Context, command: str | None) -> None:
+    """Show the help of a command.
+
+    \b
+        python generate.py help submit
+    """
+    kit = context.find_root()
+    if command is None:
+        show(cli.get_help(kit))
+        return
+    name, verb, _ = cli.resolve_command(kit, [command])
+    assert verb is not None, "an unknown command is a Mistake"
+    show(verb.get_help(verb.context_class(verb, kit, name)))
+
+
+for verb in (*OFFLINE, *CHORES, *VERBS, help_verb):
     cli.add_command(verb)
 
 
@@ -51,8 +70,7 @@ def main() -> int:
     except click.exceptions.Abort:
         return EXIT_INTERRUPTED
     except click.ClickException as error:
-        fix = f"{_help_of(error)} --help shows the options"
-        return _report(error, error.format_message(), fix, EXIT_VALUES, options)
+        return _report(error, *mistake_of(error, cli), EXIT_VALUES, options)
     except KitError as error:
         return _report(error, error.message, error.hint, error.exit_code, options)
     except KeyboardInterrupt:
@@ -64,13 +82,6 @@ def main() -> int:
         text = f"internal error: {type(error).__name__}: {error}"
         return _report(error, text, "report it, with what --debug prints", EXIT_INTERNAL, options)
     return 0
-
-
-def _help_of(error: click.ClickException) -> str:
-    """The command whose help tells what was wrong."""
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context else ""
-    return " ".join([command_line(), *path.split()[1:]])
 
 
 def _report(error: Exception, text: str, fix: str, code: int, options: Options) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mpikit.cli.options import Options
 from mpikit.cli.view import changed_values, headline, notes
 from mpikit.diagnostics import Diagnostic
-from mpikit.errors import ValuesError, one_fault
+from mpikit.errors import NotFound, ValuesError, one_fault
 from mpikit.resources import ROOT
 from mpikit.text.terminal import talk
 
@@ -146,7 +146,7 @@ class Session:
                 f"name one of {', '.join(job.name for job in jobs)}" if jobs else "python generate.py submit makes one"
             )
             what = f"{self.user} has {len(own) or 'no'} jobs in namespace {self.namespace}"
-            raise one_fault("", what, there, "NAME")
+            raise one_fault("", what, there, "NAME") if own else NotFound(what, there)
         if len(own) > 1:
             talk(f"{own[-1].name} is the newest of {len(own)} jobs of {self.user} in namespace {self.namespace}")
         return own[-1].name

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mpikit.cli.context import CommandContext, Session
-from mpikit.cli.options import shared_options, shared_options_but_f, time_span
+from mpikit.cli.help import Verb
+from mpikit.cli.options import job_options, logs_options, submit_options, time_span
 from mpikit.cli.view import check_text, coloured, show_result, show_status
 from mpikit.diagnostics import Diagnostic, passed
 from mpikit.errors import EXIT_NO, JobError, ManifestError, Timeout, ValuesError, one_fault
@@ -28,7 +29,12 @@ WAIT_TIMEOUT = "7d"
 WATCH_SECONDS = 10
 
 _output = click.option(
-    "-o", "--output", type=click.Choice(["text", "json", "yaml", "name"]), default="text", show_default=True
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "yaml", "name"]),
+    default="text",
+    show_default=True,
+    help="Format of the result.",
 )
 _name = click.argument("name", required=False)
 
@@ -46,15 +52,21 @@ def _manifests(context: CommandContext) -> tuple[Job, list[dict[str, Any]]]:
     return context.load().job, manifest.objects
 
 
-@click.command()
-@shared_options
+@click.command(cls=Verb)
 @_output
-@click.option("--wait", is_flag=True, help="Wait until the job has succeeded or failed; exit 0 or 1.")
-@click.option("--follow", is_flag=True, help="The same, and print the launcher's lines.")
+@click.option("--wait", is_flag=True, help="Wait until the job has succeeded (exit code 0) or failed (1).")
+@click.option("--follow", is_flag=True, help="Wait, and print the launcher's log.")
 @click.option("--timeout", default=WAIT_TIMEOUT, metavar="SPAN", help="Limit of --wait, such as 2h.  [default: 7d]")
+@submit_options
 @click.pass_obj
 def submit(context: CommandContext, output: str, wait: bool, follow: bool, timeout: str) -> None:
-    """Create the job on the cluster: all of its objects or none, never a second one by accident."""
+    """Create the job on the cluster, with all of its objects or none.
+
+    A job of the same name is an error, and stays as it is.
+
+    \b
+        python generate.py submit --nodes 2 --wait
+    """
     from mpikit.lifecycle.submit import submit as create
 
     seconds = time_span(timeout, "--timeout")
@@ -74,15 +86,26 @@ def submit(context: CommandContext, output: str, wait: bool, follow: bool, timeo
         talk(f"next: python generate.py logs -f {job.job_name} -n {session.namespace}; status, wait and delete as well")
 
 
-@click.command()
+@click.command(cls=Verb)
 @_name
-@shared_options
 @_output
-@click.option("-w", "--watch", is_flag=True, help="Go on until the job has ended; in a pipe, print what changes.")
-@click.option("--silent-after", default="15m", metavar="SPAN", help="No line for so long is Stalled.  [default: 15m]")
+@click.option("-w", "--watch", is_flag=True, help="Repeat until the job has ended. In a pipe, print only changes.")
+@click.option(
+    "--silent-after",
+    default="15m",
+    metavar="SPAN",
+    help="Time without a line until Stalled.  [default: 15m]",
+)
+@job_options
 @click.pass_obj
 def status(context: CommandContext, name: str | None, output: str, watch: bool, silent_after: str) -> None:
-    """What became of a job, why, and what to do next. Without NAME: your newest."""
+    """Show the state of a job, the reason, and what to do next.
+
+    NAME defaults to your newest job.
+
+    \b
+        python generate.py status --watch
+    """
     seconds = time_span(silent_after, "--silent-after")
     session = Session(context)
     name = session.chosen(name)
@@ -113,14 +136,18 @@ def _watch_status(session: Session, name: str, output: str, silent_seconds: floa
             return
 
 
-@click.command("list")
-@shared_options
+@click.command("list", cls=Verb)
 @_output
-@click.option("-A", "--all-namespaces", is_flag=True, help="Of all namespaces.")
-@click.option("--all-users", is_flag=True, help="Other users' jobs too.")
+@click.option("-A", "--all-namespaces", is_flag=True, help="List the jobs of all namespaces.")
+@click.option("--all-users", is_flag=True, help="List the jobs of all users.")
+@job_options
 @click.pass_obj
 def list_verb(context: CommandContext, output: str, all_namespaces: bool, all_users: bool) -> None:
-    """Your jobs with nodes, cards, verdict and age, and what holds cards although it is finished."""
+    """List your jobs, and the finished ones that still hold accelerators.
+
+    \b
+        python generate.py list --all-users
+    """
     from mpikit.cli.view import table, wasted
     from mpikit.lifecycle.snapshot import read_all_snapshots
     from mpikit.lifecycle.status import status_of
@@ -143,23 +170,23 @@ def list_verb(context: CommandContext, output: str, all_namespaces: bool, all_us
         talk(f"{hidden} jobs of others are not shown: --all-users")
 
 
-@click.command()
+@click.command(cls=Verb)
 @_name
-@shared_options_but_f
-@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended, over restarts and broken streams.")
-@click.option("--launcher", is_flag=True, help="The launcher's lines, with those of all ranks.  [default]")
-@click.option("--rank", type=click.IntRange(min=0), metavar="R", help="Only the lines of this rank.")
-@click.option("--worker", type=click.IntRange(min=0), metavar="I", help="The lines of this worker pod itself.")
-@click.option("-p", "--previous", is_flag=True, help="The attempt before the present one.")
-@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended, also after a restart.")
+@click.option("--launcher", is_flag=True, help="Print the launcher's log, with the lines of all ranks.  [default]")
+@click.option("--rank", type=click.IntRange(min=0), metavar="R", help="Print only the lines of this rank.")
+@click.option("--worker", type=click.IntRange(min=0), metavar="I", help="Print the log of this worker pod.")
+@click.option("-p", "--previous", is_flag=True, help="Print the log of the previous attempt.")
+@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Start with the last N lines.")
 @click.option(
     "-o",
     "--output",
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="json: only the progress lines, each as an object with the keys of metrics.jsonl.",
+    help="json: print only the progress lines, each as an object with the keys of metrics.jsonl.",
 )
+@logs_options
 @click.pass_obj
 def logs(
     context: CommandContext,
@@ -172,7 +199,13 @@ def logs(
     tail: int | None,
     output: str,
 ) -> None:
-    """A job's lines; waits for a pod that is not there yet. Without NAME: your newest job."""
+    """Print the log of a job, and wait for a pod that does not exist yet.
+
+    NAME defaults to your newest job.
+
+    \b
+        python generate.py logs -f --tail 20
+    """
     if sum((launcher, rank is not None, worker is not None)) > 1:
         raise one_fault("", "name the lines of different places", "give one of them", "--launcher, --rank, --worker")
     session = Session(context)
@@ -196,17 +229,34 @@ def _print_log(log: JobLog, output: str = "text", **how: Any) -> None:
             show(json.dumps(values))
 
 
-@click.command()
+@click.command(cls=Verb)
 @_name
-@shared_options
 @_output
 @click.option(
-    "--for", "goal", type=click.Choice(["succeeded", "running", "deleted"]), default="succeeded", show_default=True
+    "--for",
+    "goal",
+    type=click.Choice(["succeeded", "running", "deleted"]),
+    default="succeeded",
+    show_default=True,
+    help="State to wait for.",
 )
-@click.option("--timeout", default=WAIT_TIMEOUT, metavar="SPAN", help="Such as 90s, 2h or 1h30m.  [default: 7d]")
+@click.option(
+    "--timeout",
+    default=WAIT_TIMEOUT,
+    metavar="SPAN",
+    help="Limit, such as 90s, 2h or 1h30m.  [default: 7d]",
+)
+@job_options
 @click.pass_obj
 def wait(context: CommandContext, name: str | None, output: str, goal: str, timeout: str) -> None:
-    """Wait for a job. Exit 0: reached; 1: it failed; 4: not in time. Without NAME: your newest."""
+    """Wait until a job has succeeded, runs or is deleted.
+
+    NAME defaults to your newest job. The exit code is 0 if the state is reached, 1 if the job failed, and 4 after the
+    timeout.
+
+    \b
+        python generate.py wait --for running --timeout 2h
+    """
     seconds = time_span(timeout, "--timeout")
     session = Session(context)
     session.cluster.until = session.cluster.clock() + seconds
@@ -230,16 +280,22 @@ def _wait(session: Session, name: str, goal: Any, seconds: float, output: str, *
         show(f"mpijob.kubeflow.org/{name} {goal}")
 
 
-@click.command()
+@click.command(cls=Verb)
 @_name
-@shared_options
 @_output
-@click.option("--wait/--no-wait", default=True, help="Return when its cards are free.  [default: --wait]")
-@click.option("--timeout", default=DELETE_TIMEOUT, metavar="SPAN", show_default=True, help="Limit of the wait.")
-@click.option("--force", is_flag=True, help="Also a job that another user's label marks.")
+@click.option("--wait/--no-wait", default=True, help="Return when its accelerators are free.  [default: --wait]")
+@click.option("--timeout", default=DELETE_TIMEOUT, metavar="SPAN", show_default=True, help="Longest time to wait.")
+@click.option("--force", is_flag=True, help="Delete the job even if its label names another user.")
+@job_options
 @click.pass_obj
 def delete(context: CommandContext, name: str | None, output: str, wait: bool, timeout: str, force: bool) -> None:
-    """Delete a job and all that belongs to it, but never its output. Without NAME: your only one."""
+    """Delete a job and everything that belongs to it, but never its output.
+
+    NAME defaults to your job, if you have only one.
+
+    \b
+        python generate.py delete ada-vit-16cards
+    """
     from mpikit.lifecycle.delete import delete_job
 
     seconds = time_span(timeout, "--timeout")
@@ -253,12 +309,18 @@ def delete(context: CommandContext, name: str | None, output: str, wait: bool, t
         talk(f"{done.freed_cards} cards are free again")
 
 
-@click.command()
-@shared_options
+@click.command(cls=Verb)
 @_output
+@submit_options
 @click.pass_obj
 def diff(context: CommandContext, output: str) -> None:
-    """What submitting would change, by the server's own dry run. Exit 0: nothing; 1: something."""
+    """Show what submitting would change, by a dry run on the server.
+
+    The exit code is 0 if nothing would change, and 1 otherwise.
+
+    \b
+        python generate.py diff --nodes 4
+    """
     from mpikit.lifecycle.diff import changes
 
     session = Session(context)
@@ -272,13 +334,26 @@ def diff(context: CommandContext, output: str) -> None:
         raise SystemExit(EXIT_NO)
 
 
-@click.command()
-@shared_options
-@click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True)
-@click.option("--probe", is_flag=True, help="Also start a small pod, without cards, that looks at the paths.")
+@click.command(cls=Verb)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "yaml"]),
+    default="text",
+    show_default=True,
+    help="Format of the result.",
+)
+@click.option("--probe", is_flag=True, help="Also start a small pod without accelerators that checks the paths.")
+@submit_options
 @click.pass_obj
 def doctor(context: CommandContext, output: str, probe: bool) -> None:
-    """Look at everything that the job needs on the cluster, before a card is used. Exit 1 if it cannot run."""
+    """Check that the cluster can run the job, before any accelerator is used.
+
+    The exit code is 1 if the job cannot run.
+
+    \b
+        python generate.py doctor --probe
+    """
     from mpikit.preflight.check import as_dict
     from mpikit.preflight.doctor import examine
     from mpikit.validation.manifest import check_manifest

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mpikit.cli.context import CommandContext, login
-from mpikit.cli.options import OUT_OPTION, shared_options, target_options
+from mpikit.cli.help import Verb
+from mpikit.cli.options import OUT_OPTION, init_options, render_options, schema_options, target_options
 from mpikit.cli.view import all_values, headline, notes, once_more, show_manifest
 from mpikit.diagnostics import Diagnostic
 from mpikit.errors import EXIT_NO, EXIT_VALUES, ValuesError
@@ -21,12 +22,16 @@ if TYPE_CHECKING:
     from mpikit.validation.manifest import Target
 
 
-@click.command("render")
-@shared_options
+@click.command("render", cls=Verb)
 @OUT_OPTION
+@render_options
 @click.pass_obj
 def render_verb(context: CommandContext) -> None:
-    """Print the manifests, or write them and the scripts to a folder."""
+    """Print the manifests, or write them and the scripts to a folder.
+
+    \b
+        python generate.py render --nodes 2 --out build/job
+    """
     job, rendered = context.load().job, context.rendered()
     context.introduce()
     if context.out is None:
@@ -38,13 +43,13 @@ def render_verb(context: CommandContext) -> None:
     talk(*write_out(Path(context.out), job, rendered), next_step(Path(context.out), job))
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.option("--site", default=None, hidden=True, help="The former name of --profile.")
-@click.option("--user", default=None, help="Whose jobs these are.  [default: login name]")
-@shared_options
+@click.option("--user", default=None, help="Your user name on the cluster.  [default: login name]")
+@init_options
 @click.pass_obj
 def init(context: CommandContext, site: str | None, user: str | None) -> None:
-    """Write values/user.yaml: the profile and the user name.
+    """Write values/user.yaml with your profile and your user name.
 
     \b
         python generate.py init --profile gaudi2 --user somebody
@@ -61,20 +66,29 @@ def init(context: CommandContext, site: str | None, user: str | None) -> None:
     )
 
 
-@click.command()
-@shared_options
-@click.option("--manifest", metavar="FILE", help="Check this manifest instead of values. - is standard input.")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.command(cls=Verb)
+@click.option("--manifest", metavar="FILE", help="Check a rendered manifest instead of values. - is stdin.")
 @click.option(
-    "-v", "--verbose", is_flag=True, help="Name every value and where it came from, and what the cluster must have."
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Format of the result.",
 )
-@click.option("--strict", is_flag=True, help="Take warnings for faults.")
+@click.option("-v", "--verbose", is_flag=True, help="List every value with its source, and what the cluster must have.")
+@click.option("--strict", is_flag=True, help="Exit with 2 on warnings too.")
 @target_options
+@render_options
 @click.pass_obj
 def check(
     context: CommandContext, /, manifest: str | None, output: str, verbose: bool, strict: bool, **target: Any
 ) -> None:
-    """Find every fault of the values, or of a manifest, offline."""
+    """Report every error in the values, or in a manifest, without a cluster.
+
+    \b
+        python generate.py check -v --nodes 2
+    """
     from mpikit.text.input import read_text
     from mpikit.text.manifest import read_manifest
     from mpikit.validation.manifest import Target, check_manifest, needs
@@ -117,20 +131,30 @@ def _check_values(context: CommandContext, target: Target) -> tuple[Manifest, li
     return manifest, [*loaded.warnings, *found, *violations], lines
 
 
-@click.command()
-@shared_options
+@click.command(cls=Verb)
+@schema_options
 def schema() -> None:
-    """Print the JSON Schema of a values file, for editors."""
+    """Print the JSON Schema of a values file, for editors.
+
+    \b
+        python generate.py schema > values.schema.json
+    """
     from mpikit.config.json_schema import values_schema
 
     show(json.dumps(values_schema(), indent=2))
 
 
-@click.command()
-@shared_options
+@click.command(cls=Verb)
+@render_options
 @click.pass_obj
 def run(context: CommandContext) -> None:
-    """Run the same scripts on this machine under real mpirun: no cluster, no root, no ssh."""
+    """Run the job on this machine with mpirun, without a cluster.
+
+    The scripts are those of the pods. The nodes are simulated, without root and without ssh.
+
+    \b
+        python generate.py run -f cpu.yaml --nodes 2 --set train.num_steps=10
+    """
     from mpikit.config.job import FOLDERS
     from mpikit.local import run_job
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options that all verbs share, and the job that they describe."""
+"""The options that verbs share, and what they say."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any
 
 import click
 
+from mpikit.cli.help import SharedOption
 from mpikit.errors import one_fault
 from mpikit.resources import IS_CHECKOUT, USER_FILE, VALUES, version
 from mpikit.text.terminal import show
 from mpikit.text.units import seconds_of
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 @dataclass(eq=False)
@@ -40,16 +43,6 @@ class Options:
         if self.root == VALUES and (not IS_CHECKOUT or here.exists()):
             return here
         return self.root / USER_FILE
-
-
-def shared_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb the options that all verbs share."""
-    return _with(function, [_values_option("-f", "--values"), *SHARED])
-
-
-def shared_options_but_f(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for a verb whose -f means follow, as kubectl's: values files only by --values."""
-    return _with(function, [_values_option("--values"), *SHARED])
 
 
 def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,8 +72,12 @@ def _keep(store: Callable[[Options, Any], object]) -> Callable[[click.Context, c
     return callback
 
 
-def _option(*names: str, store: Callable[[Options, Any], object], **more: Any) -> Callable[..., Any]:
-    return click.option(*names, expose_value=False, callback=_keep(store), **more)
+def _option(
+    *names: str, store: Callable[[Options, Any], object], section: str = "Values", **more: Any
+) -> Callable[[bool], Decorator]:
+    """An option as a function of whether the help leaves it out."""
+    shared: dict[str, Any] = {"cls": SharedOption, "section": section, "expose_value": False, "callback": _keep(store)}
+    return lambda hidden: click.option(*names, **shared, **more, hidden=hidden)
 
 
 def _setting(name: str, key: str) -> Callable[[Options, Any], object]:
@@ -92,80 +89,112 @@ def _store_namespace(options: Options, value: str) -> None:
     options.settings.append(("--namespace", f"namespace={value}"))
 
 
-def _values_option(*names: str) -> Callable[..., Any]:
+def _values_option(*names: str) -> Callable[[bool], Decorator]:
     return _option(
         *names,
         multiple=True,
         metavar="FILE",
-        help="Values file over the profile and values/user.yaml; repeatable, the later wins. - is stdin.",
+        help="Read values from FILE, over the profile and values/user.yaml. Repeatable; the last one wins. - is stdin.",
         store=lambda options, value: options.files.extend(value),
     )
 
 
-SHARED = [
+_PROFILE = _option(
+    "--profile",
+    metavar="NAME",
+    help="Base of the values: voyager, gaudi2, gaudi3, nvidia, cpu, or another file of values/ with a device.",
+    store=lambda options, value: setattr(options, "profile", value),
+)
+_ROOT = _option(
+    "--values-root",
+    metavar="DIR",
+    help="Folder of default.yaml and user.yaml.  [default: values/]",
+    store=lambda options, value: setattr(options, "root", Path(value)),
+)
+_VALUES = [
     _option(
         "--set",
         multiple=True,
         metavar="KEY=VALUE",
-        help="One value, such as train.num_steps=100; wins over all files. null removes a value.",
+        help="Set one value over all files: train.num_steps=100, 'dataset={pvc: data}'. "
+        "null removes it. Write a dot within a key as \\.",
         store=lambda options, value: options.settings.extend(("--set", text) for text in value),
     ),
+    _PROFILE,
     _option(
-        "--profile",
-        metavar="NAME",
-        help="Base of the values: voyager, gaudi2, gaudi3, nvidia, cpu, or another file of values/ with a device.",
-        store=lambda options, value: setattr(options, "profile", value),
+        "--no-user-file",
+        is_flag=True,
+        default=None,
+        help="Do not read values/user.yaml.",
+        store=lambda options, value: setattr(options, "user_file", not value),
     ),
-    _option("--nodes", metavar="N", help="Worker nodes.", store=_setting("--nodes", "nodes")),
+    _ROOT,
+]
+_SIZE = [
+    _option("--nodes", metavar="N", help="Number of worker nodes.", store=_setting("--nodes", "nodes")),
     _option("--cards", metavar="N", help="Accelerators of a node.", store=_setting("--cards", "cards")),
-    _option("-n", "--namespace", metavar="NAME", help="Namespace.", store=_store_namespace),
+    _option(
+        "--smoke",
+        is_flag=True,
+        default=None,
+        help="Run 20 steps on 1 node, as a job with another name.",
+        store=lambda options, value: setattr(options, "smoke", value),
+    ),
+]
+_NAMESPACE = _option(
+    "-n", "--namespace", metavar="NAME", help="Namespace of the job.", store=_store_namespace, section="Cluster"
+)
+_CLUSTER = [
     _option(
         "--context",
         metavar="NAME",
-        help="Context of kubeconfig.",
+        help="Context of the kubeconfig.",
         store=lambda options, value: setattr(options, "context", value),
+        section="Cluster",
     ),
     _option(
         "--kubeconfig",
         metavar="FILE",
         help="As for kubectl.  [default: KUBECONFIG, ~/.kube/config, then the pod's own account]",
         store=lambda options, value: setattr(options, "kubeconfig", value),
+        section="Cluster",
     ),
     _option(
         "--request-timeout",
         type=click.FloatRange(min=0.1),
         metavar="SECONDS",
-        help="Limit of one request to the API server; a command's repeats take at most 3 times as long.  [default: 15]",
+        help="Limit of one request to the API server; with its retries, 3 times as long.  [default: 15]",
         store=lambda options, value: setattr(options, "request_seconds", value),
-    ),
-    _option(
-        "--smoke",
-        is_flag=True,
-        default=None,
-        help="The same job on 1 node for 20 steps, under a name of its own.",
-        store=lambda options, value: setattr(options, "smoke", value),
-    ),
-    _option(
-        "--values-root",
-        metavar="DIR",
-        help="Folder of default.yaml and user.yaml.  [default: values/]",
-        store=lambda options, value: setattr(options, "root", Path(value)),
-    ),
-    _option(
-        "--no-user-file",
-        is_flag=True,
-        default=None,
-        help="Leave values/user.yaml out.",
-        store=lambda options, value: setattr(options, "user_file", not value),
-    ),
-    _option(
-        "--debug",
-        is_flag=True,
-        default=None,
-        help="Show the traceback of an error, and each request to the API server.",
-        store=lambda options, value: setattr(options, "debug", value),
+        section="Cluster",
     ),
 ]
+_DEBUG = _option(
+    "--debug",
+    is_flag=True,
+    default=None,
+    help="Show the traceback of an error, and each request to the API server.",
+    store=lambda options, value: setattr(options, "debug", value),
+    section="Other options",
+)
+_FILES, _LONG_FILES = _values_option("-f", "--values"), _values_option("--values")
+
+
+def _shared(*shown: Callable[[bool], Decorator], hidden: Sequence[Callable[[bool], Decorator]] = ()) -> Decorator:
+    """Give a verb the shared options that act on it. Hidden ones do nothing there, and may be in a repeated line."""
+    options = [*(option(False) for option in shown), *(option(True) for option in hidden), _DEBUG(False)]
+    return lambda function: _with(function, options)
+
+
+submit_options = _shared(_FILES, *_VALUES, *_SIZE, _NAMESPACE, *_CLUSTER)
+"""Of a verb that needs a job and a cluster."""
+render_options = _shared(_FILES, *_VALUES, *_SIZE, _NAMESPACE, hidden=_CLUSTER)
+"""Of a verb that needs a job and no cluster."""
+job_options = _shared(_FILES, *_VALUES, _NAMESPACE, *_CLUSTER, hidden=_SIZE)
+"""Of a verb that looks for a job on the cluster: the values say whose, and where."""
+logs_options = _shared(_LONG_FILES, *_VALUES, _NAMESPACE, *_CLUSTER, hidden=_SIZE)
+"""The same where -f means follow, as kubectl's."""
+init_options = _shared(_PROFILE, _ROOT)
+schema_options = _shared()
 
 
 def _show_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
@@ -175,15 +204,16 @@ def _show_version(context: click.Context, _parameter: click.Parameter, asked: bo
 
 
 VERSION_OPTION = click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Print the version."
 )
 
 OUT_OPTION = _option(
     "--out",
     metavar="DIR",
-    help="Write job.yaml and the scripts there (and vit/ for delivery: mydir), instead of printing.",
+    help="Write job.yaml and the scripts to DIR (and vit/ for delivery: mydir) instead of printing.",
     store=lambda options, value: setattr(options, "out", value),
-)
+    section="Options",
+)(False)
 
 
 TARGET = [
@@ -191,9 +221,11 @@ TARGET = [
         "--kubernetes-version",
         "kubernetes",
         default="",
-        help="Such as 1.34: its fields, its Pod Security.  [default: the newest known]",
+        help="Version of the cluster, such as 1.34.  [default: the newest known]",
     ),
-    click.option("--operator-version", "operator", default="", help="MPI Operator that must know each field."),
+    click.option(
+        "--operator-version", "operator", default="", help="Version of the MPI Operator, which must know each field."
+    ),
     click.option(
         "--pod-security",
         type=click.Choice(["privileged", "baseline", "restricted"]),

@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mpikit.cli.context import CommandContext
-from mpikit.cli.options import shared_options
+from mpikit.cli.context import CommandContext, Loaded
+from mpikit.cli.help import Verb
+from mpikit.cli.options import render_options
 from mpikit.cli.view import show_manifest
 from mpikit.errors import one_fault
 from mpikit.resources import ROOT
-from mpikit.text.terminal import show, talk
+from mpikit.text.terminal import COMMAND, show, talk
 from mpikit.trainer import DATASETS
 
 if TYPE_CHECKING:
@@ -22,23 +25,32 @@ if TYPE_CHECKING:
 
 _here = click.option("--here", is_flag=True, help="Do it on this machine instead of printing the command.")
 _job = click.option(
-    "--job", "as_job", is_flag=True, help="Print a batch/v1 Job that does it on the cluster, for kubectl."
+    "--job", "as_job", is_flag=True, help="Print a batch/v1 Job for kubectl that does it on the cluster."
 )
 
 
+class DatasetName(click.Choice[str]):
+    """The name of a dataset, as `data` or as train.dataset writes it: fashion-mnist or fashion_mnist."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name as `data` writes it."""
+        names = {name.lower(): name for name in DATASETS}
+        return super().convert(names.get(str(value).lower().replace("_", "-"), value), param, ctx)
+
+
 def _to(key: str) -> Callable[..., Any]:
-    text = f"Folder for it, in place of `{key}` of the values; a path, or {{pvc: ...}} as --set takes it."
+    text = f"Folder to write, instead of `{key}` of the values: a path, or '{{pvc: NAME, subPath: FOLDER}}'."
     return click.option("--to", "target", metavar="PATH", help=text)
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.argument("model", required=False)
-@click.option("--variant", default="imagenet21k", show_default=True, help="Or augreg, or imagenet21k+imagenet2012.")
+@click.option("--variant", default="imagenet21k", show_default=True, help="Or augreg, imagenet21k+imagenet2012.")
 @_to("pretrained")
-@click.option("--mirror", metavar="URL", help="Server that holds the bucket's files under the same paths.")
+@click.option("--mirror", metavar="URL", help="Server with the files of Google's bucket under the same paths.")
 @_here
 @_job
-@shared_options
+@render_options
 @click.pass_obj
 def weights(
     context: CommandContext,
@@ -49,9 +61,10 @@ def weights(
     here: bool,
     as_job: bool,
 ) -> None:
-    """Download Google's weights of MODEL, checked and whole, to where training looks for them.
+    """Download Google's pretrained weights of a model to where training looks for them.
 
-    Without MODEL: that of the values. Without --here or --job the command is printed, to be run where the folder is.
+    MODEL defaults to train.model_type of the values. Without --here or --job, the command prints what to run on a
+    machine that has the folder.
 
     \b
         python generate.py weights ViT-B_16 --job | kubectl apply -f -
@@ -69,18 +82,20 @@ def weights(
     _do(context, task, here=here, as_job=as_job)
 
 
-@click.command()
-@click.argument("dataset", type=click.Choice(DATASETS))
+@click.command(cls=Verb)
+@click.argument("dataset", metavar="DATASET", type=DatasetName(DATASETS))
 @click.option(
-    "--from", "archives", required=True, metavar="PATH", help="Folder with the published archives, or of the images."
+    "--from",
+    "archives",
+    required=True,
+    metavar="PATH",
+    help="Folder with the archives, or of an imagefolder.",
 )
 @_to("dataset")
-@click.option(
-    "--allow-subset", is_flag=True, help="Take archives that are not the full data set; the manifest says so."
-)
+@click.option("--allow-subset", is_flag=True, help="Accept archives of a part of the dataset; its manifest says so.")
 @_here
 @_job
-@shared_options
+@render_options
 @click.pass_obj
 def data(
     context: CommandContext,
@@ -91,10 +106,12 @@ def data(
     here: bool,
     as_job: bool,
 ) -> None:
-    """Turn the published archives of a data set into what training reads, verified and marked as whole.
+    """Turn the published archives of a dataset into the folder that training reads, and verify it.
 
-    imagenet1K takes ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz; imagefolder
-    checks a tree of train/<class>/ and val/<class>/ where it lies. Without --here or --job the command is printed.
+    DATASET is imagenet1K, cifar10, cifar100, fashion-mnist or imagefolder. imagenet1K needs
+    ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz. imagefolder checks a tree of
+    train/<class>/ and val/<class>/ in place. Without --here or --job, the command prints what to run on a machine that
+    has the folders.
 
     \b
         python generate.py data imagenet1K --from /voyager/ceph/users/me/archives --job | kubectl apply -f -
@@ -105,9 +122,20 @@ def data(
         raise one_fault("", "an imagefolder is checked where it lies", "leave --to out", "--to")
     _store_target(context, "dataset", target)
     job = context.load().job
+    if target is None and dataset != "imagefolder":
+        _refuse_folder_of_another(context.load(), dataset)
     source = source_of(archives if archives.startswith("{") or as_job else str(Path(archives).absolute()), "--from")
     flags = ("--allow_subset",) if allow_subset else ()
     _do(context, data_task(job, dataset, source, flags), here=here, as_job=as_job)
+
+
+def _refuse_folder_of_another(loaded: Loaded, dataset: str) -> None:
+    """Raise ValuesError if `dataset` of the values is the folder of another dataset: its files would be mixed."""
+    trained = loaded.job.train.dataset
+    by_flag = loaded.values.where(("dataset",)).startswith("--")
+    if trained.replace("_", "-") != dataset and not by_flag and loaded.job.dataset:
+        message = f"is needed: `dataset` of the values is the folder of {trained}"
+        raise one_fault("", message, f"--to FOLDER, an empty folder for {dataset}", "--to")
 
 
 def _store_target(context: CommandContext, key: str, target: str | None) -> None:
@@ -131,7 +159,8 @@ def _do(context: CommandContext, task: Task, *, here: bool, as_job: bool) -> Non
         _print_job(context, task)
         return
     if not task.here:
-        raise one_fault("", "a folder is on a claim, so there is no command for a machine", "--job", "--to")
+        whole = f"{COMMAND} {shlex.join([*sys.argv[1:], '--job'])} | kubectl apply -f -"
+        raise one_fault("", "is needed: a folder is on a claim, which only a pod can mount", whole, "--job")
     show(task.command_line)
     talk(*(warning for warning in context.load().warnings if warning.key == "user"))
     talk("next: run this where the folder is, in the project's folder; --here does it now, --job prints a Job")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from mpikit.diagnostics import Diagnostic
 from mpikit.errors import one_fault
 from mpikit.resources import USER_FILE
 from mpikit.text.input import STDIN, read_text
-from mpikit.text.nested import Key, dotted
+from mpikit.text.nested import Key, as_map, dotted
 from mpikit.text.quoting import shown
 from mpikit.text.strict_yaml import MAX_DEPTH, Document, Origin, read_yaml
 from mpikit.text.yaml_scalars import Trap, finite, integer
@@ -48,7 +49,7 @@ def find_file(root: Path, name: str) -> Path:
 
 def file_layer(path: Path, root: Path) -> Layer:
     source = shown_path(path, root)
-    text = read_text(path, source, _shipped(root))
+    text = read_text(path, source, _meant_file(path, root))
     layer = _text_layer(source, text)
     layer.path = root / path.name if _is_inside(path, root) or _is_copy(text, root / path.name) else path
     return layer
@@ -92,19 +93,24 @@ def _is_inside(path: Path, root: Path) -> bool:
     return os.path.realpath(path.parent) == os.path.realpath(root)
 
 
-def _shipped(root: Path) -> str:
-    return f"shipped: {', '.join(sorted(shown_path(path, root) for path in root.glob('*.yaml')))}"
+def _meant_file(path: Path, root: Path) -> str:
+    """What to type instead of the name of a file that does not exist."""
+    if os.path.lexists(f"{path}.yaml"):
+        return f"-f {path}.yaml"
+    shipped = {one.stem: shown_path(one, root) for one in sorted(root.glob("*.yaml"))}
+    near = difflib.get_close_matches(path.name.removesuffix(".yaml").removesuffix(".yml"), shipped, n=1, cutoff=0.7)
+    return f"-f {shipped[near[0]]}" if near else f"give a file that exists; shipped: {', '.join(shipped.values())}"
 
 
 def setting_layer(flag: str, text: str) -> Layer:
-    """The layer of one flag; the value is raw text, typed later by its field, or JSON if it starts with { or [."""
+    """The layer of one flag; the value is text, typed later by its field, or YAML flow if it starts with { or [."""
     name, equals, raw = text.partition("=")
     if not equals or not name.strip():
         raise one_fault("", f"{shown(text)} is not KEY=VALUE", "write --set key.path=value", flag)
     key: Key = tuple(part.replace("\\.", ".") for part in _SPLIT_DOTS.split(name.strip()))
     if len(key) > MAX_DEPTH:
         raise one_fault("", f"{shown(text)} is nested deeper than {MAX_DEPTH}", "write --set key.path=value", flag)
-    value = _setting_value(flag, dotted(key), raw)
+    value = setting_value(flag, dotted(key), raw)
     origin = Origin(flag, raw=raw)
     origins = {key[:end]: origin for end in range(1, len(key) + 1)} | {(*key, *path): origin for path in paths(value)}
     for part in reversed(key):
@@ -112,7 +118,7 @@ def setting_layer(flag: str, text: str) -> Layer:
     return Layer(flag, Document(value, origins))
 
 
-def _setting_value(flag: str, key: str, raw: str) -> Any:
+def setting_value(flag: str, key: str, raw: str) -> Any:
     if raw == "null":
         return None
     if not raw.startswith(("{", "[")):
@@ -121,16 +127,29 @@ def _setting_value(flag: str, key: str, raw: str) -> Any:
         value = json.loads(
             raw, object_pairs_hook=_without_twins, parse_int=integer, parse_float=finite, parse_constant=finite
         )
-    except json.JSONDecodeError as error:
-        fix = 'a value that starts with { or [ is JSON, such as {"pvc": "NAME"}'
-        raise one_fault(key, f"not JSON: {error.msg} at character {error.pos + 1}", fix, flag) from None
+    except json.JSONDecodeError:
+        value = _flow_value(flag, key, raw)
     except Trap as trap:
         raise one_fault(key, trap.message, trap.fix, flag) from None
     except RecursionError:
         value = None
     if value is None or any(len(path) > MAX_DEPTH for path in paths(value)):
-        raise one_fault(key, f"nested deeper than {MAX_DEPTH}", "make the JSON flatter", flag)
+        raise one_fault(key, f"nested deeper than {MAX_DEPTH}", "make it flatter", flag)
     return value
+
+
+def _flow_value(flag: str, key: str, raw: str) -> Any:
+    """The value of YAML flow, such as {pvc: data}."""
+    document = read_yaml(raw, flag)
+    glued = [name for name in as_map(document.data) if document.data[name] is None and ":" in str(name)]
+    if glued:
+        raise one_fault(key, f"{shown(glued[0])} has no blank after the colon", "write {KEY: VALUE}", flag)
+    if not document.faults:
+        return document.data
+    first = document.faults[0]
+    if first.key:
+        raise one_fault(f"{key}.{first.key}", first.message.partition(" (first on")[0], first.fix, flag)
+    raise one_fault(key, f"{shown(raw)} is not valid YAML", "write it in quotes, such as '{pvc: NAME}'", flag)
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +11,12 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from mpikit.config.job import Job, Mount
+from mpikit.config.layers import setting_value
 from mpikit.config.pretrained import published_file
 from mpikit.config.sections import Claim, Source
 from mpikit.config.types import LABEL_MAX
 from mpikit.errors import one_fault
+from mpikit.text.quoting import shown
 from mpikit.trainer import PUBLISHED_NAMES
 
 ARCHIVES = "/archives"
@@ -85,14 +86,13 @@ def data_task(job: Job, dataset: str, archives: str | Claim, flags: Sequence[str
 
 
 def source_of(text: str, flag: str) -> str | Claim:
-    """A path, or {"pvc": NAME, "subPath": FOLDER} as --set takes it. Raises ValuesError."""
+    """A path, or {pvc: NAME, subPath: FOLDER} as --set takes it. Raises ValuesError."""
+    value = setting_value(flag, "", text)
     try:
-        value = json.loads(text) if text.startswith("{") else text
         found: str | Claim = TypeAdapter(Source).validate_python(value)
-    except (ValueError, ValidationError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        fix = 'an absolute path, or {"pvc": "NAME", "subPath": "FOLDER"}'
-        raise one_fault("", f"{text} is not a valid folder ({reason})", fix, flag) from None
+    except ValidationError:
+        fix = f"{flag} /absolute/path, or {flag} '{{pvc: NAME, subPath: FOLDER}}'"
+        raise one_fault("", f"{shown(text)} is not a valid folder", fix, flag) from None
     return found
 
 

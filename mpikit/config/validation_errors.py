@@ -31,6 +31,9 @@ OTHER_WORDS = {
     "pretrained_dir": "pretrained",
 }
 _SECTIONS: tuple[Key, ...] = ((), ("train",), ("launcher",), ("worker",), ("runPolicy",))
+FREE_KEYS = {"labels", "annotations", "nodeSelector", "limits", "requests"}
+"""Maps whose keys are the user's, often with dots: kueue.x-k8s.io/queue-name."""
+OWN_PROGRAM = {"command", "args", "script", "entrypoint", "module"}
 _KINDS = {
     "model_type": "a map of KEY: VALUE lines",
     "dict_type": "a map of KEY: VALUE lines",
@@ -55,7 +58,13 @@ def model_fault(values: Values, detail: Any) -> Diagnostic:
     """One of pydantic's errors as a fault."""
     loc, key = without_members(detail["loc"]), written_key(values, detail["loc"])
     origin, where = values.origin(key), values.where(key)
+    if where == "--set" and isinstance(detail["input"], dict) and FREE_KEYS & {*loc[:-1]}:
+        return _split_key(loc, where, detail["input"])
     match detail["type"]:
+        case "extra_forbidden" if loc[-1] in OWN_PROGRAM and len(loc) <= 2:
+            message = "no such key: the pods run the trainer of this project, and no other program is supported"
+            fix = "set its flags below train:, or run another program from the MPIJob that --out DIR writes"
+            return Diagnostic(dotted(loc), values.where(loc), message, fix)
         case "extra_forbidden":
             return Diagnostic(dotted(loc), values.where(loc), "no such key", _nearest(loc))
         case "missing":
@@ -68,6 +77,19 @@ def model_fault(values: Values, detail: Any) -> Diagnostic:
         message = f"YAML reads {origin.raw} as a {kind}, and text is wanted"
         return Diagnostic(dotted(key), where, message, f'write "{origin.raw}"')
     return Diagnostic(dotted(loc if len(loc) > len(key) else key), where, _said(detail), _fix_for(detail))
+
+
+def _split_key(loc: Key, where: str, inner: Any) -> Diagnostic:
+    """A key of --set that dots have cut: labels.kueue.x-k8s.io/queue-name."""
+    start = next(number for number, part in enumerate(loc) if part in FREE_KEYS) + 1
+    words = [str(part) for part in loc[start:]]
+    while isinstance(inner, dict) and len(inner) == 1:
+        word, inner = next(iter(inner.items()))
+        words.append(str(word))
+    cut = ".".join(words).replace(".", "\\.")
+    value = inner if isinstance(inner, str) else "VALUE"
+    fix = f"write --set '{dotted(loc[:start])}.{cut}={value}'"
+    return Diagnostic(dotted(loc), where, "each dot of --set starts a new level, and this key contains dots", fix)
 
 
 def missing_fault(values: Values, loc: Key) -> Diagnostic:

@@ -118,9 +118,24 @@ def test_done_here_its_failure_is_exit_1_with_the_trainers_code(
 
 
 def test_the_data_command_goes_from_the_archives_to_the_dataset_of_the_values(generate: Command) -> None:
-    done = generate("data", "fashion-mnist", "--from", "/a b", "--allow-subset")
+    done = generate("data", "imagenet1K", "--from", "/a b", "--allow-subset")
     folder = "/voyager/ceph/users/ada/datasets/imagenet/ILSVRC2012"
-    assert done.stdout == f"python -m vit.prepare fashion_mnist --from '/a b' --to {folder} --allow_subset\n"
+    assert done.stdout == f"python -m vit.prepare imagenet1K --from '/a b' --to {folder} --allow_subset\n"
+
+
+def test_another_dataset_never_goes_into_the_folder_of_the_values(generate: Command) -> None:
+    done = generate("data", "cifar10", "--from", "/a")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "fix: --to FOLDER, an empty folder for cifar10" in done.stderr
+    assert generate("data", "cifar10", "--from", "/a", "--set", "dataset=/mine").stdout.endswith("--to /mine\n")
+    same = ("--set", "train.dataset=fashion_mnist", "-f", "-")
+    assert generate("data", "fashion-mnist", "--from", "/a", *same, stdin="dataset: /f\n").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "fashion_mnist", "Fashion-MNIST"])
+def test_a_dataset_has_its_name_in_either_spelling(generate: Command, name: str) -> None:
+    done = generate("data", name, "--from", "/a", "--to", "/b")
+    assert done.stdout == "python -m vit.prepare fashion_mnist --from /a --to /b\n"
 
 
 def test_an_image_folder_is_looked_through_where_it_lies(generate: Command) -> None:
@@ -146,10 +161,10 @@ def test_the_data_job_reads_the_archives_and_writes_the_dataset(make_job: Callab
 
 @pytest.mark.parametrize("text", ["relative/path", '{"pvc": 1}', "{", '{"claim": "x"}'])
 def test_a_source_that_is_no_folder_is_refused(generate: Command, text: str) -> None:
-    done = generate("data", "cifar10", "--from", text, "--job")
+    done = generate("data", "cifar10", "--from", text, "--to", "/b", "--job")
     assert (done.returncode, done.stdout) == (2, "")
     assert "--from: " in done.stderr
-    assert 'an absolute path, or {"pvc"' in done.stderr
+    assert "{pvc: NAME" in done.stderr
 
 
 def test_a_failed_preparation_here_is_exit_1(generate: Command, tmp_path: Path) -> None:

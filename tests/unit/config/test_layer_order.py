@@ -249,8 +249,9 @@ def test_a_missing_file_is_told_by_the_name_that_was_given(
 ) -> None:
     (root / "site.yaml").write_text("nodes: 5")
     monkeypatch.chdir(tmp_path)
-    shipped = "shipped: values/default.yaml, values/site.yaml, values/voyager.yaml"
-    assert refused(root, [name]) == [(name, "", "no such file", shipped)]
+    shipped = "give a file that exists; shipped: values/default.yaml, values/site.yaml, values/voyager.yaml"
+    fix = "-f values/site.yaml" if "site" in name else shipped
+    assert refused(root, [name]) == [(name, "", "no such file", fix)]
 
 
 def test_the_users_own_file_can_be_left_out(root: Path) -> None:
@@ -319,7 +320,7 @@ def test_standard_input_is_utf8_whatever_the_locale_says(root: Path, monkeypatch
 
 # -- Settings ---------------------------------------------------------------------------------------------------------
 
-JSON_FIX = 'a value that starts with { or [ is JSON, such as {"pvc": "NAME"}'
+FLOW_FIX = "write it in quotes, such as '{pvc: NAME}'"
 DEEP = "[" * MAX_DEPTH
 
 
@@ -328,14 +329,16 @@ DEEP = "[" * MAX_DEPTH
     [
         ("nodes", "", '"nodes" is not KEY=VALUE', "write --set key.path=value"),
         (" =1", "", '" =1" is not KEY=VALUE', "write --set key.path=value"),
-        ("a.b={c", "a.b", "not JSON: Expecting property name enclosed in double quotes at character 2", JSON_FIX),
-        ("a=[1,", "a", "not JSON: Expecting value at character 4", JSON_FIX),
+        ("a.b={c", "a.b", '"{c" is not valid YAML', FLOW_FIX),
+        ("a=[1,", "a", '"[1," is not valid YAML', FLOW_FIX),
         ('a={"c": 0, "b": 1, "b": 2}', "a", '"b" is given twice', "keep one of the two"),
         ("a=[1e999]", "a", "1e999 is not a finite number", "write a finite number, or put it in quotes if text is meant"),
         ("a=[NaN]", "a", "NaN is not a finite number", "write a finite number, or put it in quotes if text is meant"),
         ("a=[9223372036854775808]", "a", "9223372036854775808 is beyond 64 bits", "write a smaller number, or put it in quotes if text is meant"),
-        (f"a={DEEP}[[{']' * MAX_DEPTH}]]", "a", f"nested deeper than {MAX_DEPTH}", "make the JSON flatter"),
-        (f"a={'[' * 100_000}", "a", f"nested deeper than {MAX_DEPTH}", "make the JSON flatter"),
+        ("a={b:1}", "a", '"b:1" has no blank after the colon', "write {KEY: VALUE}"),
+        ("a={b: 1, b: 2}", "a.b", "given twice", "keep one"),
+        (f"a={DEEP}[[{']' * MAX_DEPTH}]]", "a", f"nested deeper than {MAX_DEPTH}", "make it flatter"),
+        (f"a={'[' * 100_000}", "a", f"nested deeper than {MAX_DEPTH}", "make it flatter"),
     ],
 )  # fmt: skip
 def test_a_setting_that_cannot_be_read_is_told(root: Path, setting: str, key: str, message: str, fix: str) -> None:

@@ -194,22 +194,22 @@ def test_a_profile_that_is_not_the_base_is_named(root: Path) -> None:
     assert load(root, "big.yaml", "small.yaml").notes == ["values/big.yaml is not used: the profile is small"]
 
 
-def test_settings_are_raw_text_and_a_brace_starts_json(root: Path) -> None:
-    flags = [("--set", "synapse=1.20"), ("--set", 'mydir={"pvc": "x"}'), ("--set", "launcher.nodeSelector.a\\.b/c=d,e")]
+def test_settings_are_raw_text_and_a_brace_starts_yaml(root: Path) -> None:
+    flags = [("--set", "synapse=1.20"), ("--set", "mydir={pvc: x}"), ("--set", "launcher.nodeSelector.a\\.b/c=d,e")]
     values = load_values(root, [], flags, "login")
     assert values.data["synapse"] == "1.20"
     assert values.data["mydir"] == {"pvc": "x"}
     assert values.data["launcher"] == {"nodeSelector": {"a.b/c": "d,e"}}
 
 
-@pytest.mark.parametrize(("setting", "said"), [("nodes", "KEY=VALUE"), ("a={b", "not JSON"), ("=1", "KEY=VALUE")])
+@pytest.mark.parametrize(("setting", "said"), [("nodes", "KEY=VALUE"), ("a={b", "not valid YAML"), ("=1", "KEY=VALUE")])
 def test_a_setting_that_cannot_be_read_says_how_to_write_it(root: Path, setting: str, said: str) -> None:
     with pytest.raises(ValuesError, match=said):
         load_values(root, [], [("--set", setting)], "login")
 
 
 def test_a_missing_file_names_the_shipped_ones(root: Path) -> None:
-    with pytest.raises(ValuesError, match=r"no such file\n  fix: shipped: values/addon.yaml"):
+    with pytest.raises(ValuesError, match=r"no such file\n  fix: give a file that exists; shipped: values/addon.yaml"):
         load(root, "nothing.yaml")
 
 
