@@ -148,7 +148,7 @@ def _flow_value(flag: str, key: str, raw: str) -> Any:
         return document.data
     first = document.faults[0]
     if first.key:
-        raise one_fault(f"{key}.{first.key}", first.message.partition(" (first on")[0], first.fix, flag)
+        raise one_fault(f"{key}.{first.key}", first.message.partition(" (")[0], first.fix.removesuffix(" lines"), flag)
     raise one_fault(key, f"{shown(raw)} is not valid YAML", "write it in quotes, such as '{pvc: NAME}'", flag)
 
 

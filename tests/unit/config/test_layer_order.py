@@ -336,7 +336,7 @@ DEEP = "[" * MAX_DEPTH
         ("a=[NaN]", "a", "NaN is not a finite number", "write a finite number, or put it in quotes if text is meant"),
         ("a=[9223372036854775808]", "a", "9223372036854775808 is beyond 64 bits", "write a smaller number, or put it in quotes if text is meant"),
         ("a={b:1}", "a", '"b:1" has no blank after the colon', "write {KEY: VALUE}"),
-        ("a={b: 1, b: 2}", "a.b", "given twice", "keep one"),
+        ("a={b: 1, b: 2}", "a.b", "given twice", "keep one of the two"),
         (f"a={DEEP}[[{']' * MAX_DEPTH}]]", "a", f"nested deeper than {MAX_DEPTH}", "make it flatter"),
         (f"a={'[' * 100_000}", "a", f"nested deeper than {MAX_DEPTH}", "make it flatter"),
     ],
