@@ -130,9 +130,10 @@ def _training(session: Session) -> Iterator[str]:
     each = f"{scaled_text(flops, 1000, units)} an image, {scaled_text(flops * order.global_batch, 1000, units)} a step"
     peak = session.meter.peak_tflops
     yield f"compute: {each}" + ("" if peak is None else f"; MFU against {peak:g} TFLOP/s a rank")
+    size = scaled_text(checkpoint_bytes(session), 1024, "B KiB MiB GiB TiB")
     yield (
         f"a progress line every {config.log_every} steps, an evaluation every {config.eval_every}, "
-        f"a checkpoint of about {scaled_text(checkpoint_bytes(session), 1024, 'B KiB MiB GiB TiB')} every {config.checkpoint_every}; "
+        f"a checkpoint of about {size} every {config.checkpoint_every}; "
         f"the last {config.keep_checkpoints} and the best are kept"
     )
 

@@ -270,7 +270,7 @@ class Schedule:
             left = self.names("mpijobs") | self.names("pods") | self.names("configmaps")
             if done.code == 0:
                 assert not left, f"delete leaves {left}"
-            nothing = "nor anything that belonged to it" in done.text and not left  # what was left went by itself meanwhile
+            nothing = "nor anything that belonged to it" in done.text and not left  # it went by itself meanwhile
             assert not at_peace or done.code == 0 or nothing, f"delete fails without faults: {done.text}"
         assert len(self.server.operator.made[self.job]) == 1
         assert not left, f"after all, there is {left}"
