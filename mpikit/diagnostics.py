@@ -18,6 +18,11 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def shortened(text: str, most: int) -> str:
+    """`text`, cut with dots after `most` characters."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def with_fix(message: str, fix: str) -> str:
     """The message, and on a line below it what to do."""
     return f"{message}\n  fix: {fix}" if fix else message
@@ -41,8 +46,8 @@ class Diagnostic:
 
     def __str__(self) -> str:
         label = "warning" if self.severity == "warning" else ""
-        key = self.key if len(self.key) <= KEY_SHOWN else f"{self.key[:KEY_SHOWN]}..."
-        line = ": ".join(one_line(part) for part in (self.where, label, key, self.message) if part)
+        parts = (self.where, label, shortened(self.key, KEY_SHOWN), self.message)
+        line = ": ".join(one_line(part) for part in parts if part)
         return with_fix(line, one_line(self.fix))
 
 

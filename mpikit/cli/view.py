@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from mpikit.diagnostics import Diagnostic, one_line
+from mpikit.diagnostics import Diagnostic, one_line, shortened
 from mpikit.text.nested import Key, dotted
 from mpikit.text.quoting import shown
 from mpikit.text.redaction import masked
@@ -33,6 +33,7 @@ _COLOURS = {
     **dict.fromkeys(("Rejected", "ImagePullFailed", "Stalled", "Failed", "Evicted", "Unknown"), BAD),
 }
 MAX_WIDTH = 120
+MOST_CHARACTERS = 80  # of a value
 
 
 def painted(text: str, colour: str | None) -> str:
@@ -185,7 +186,7 @@ def _leaves(value: Any, prefix: Key) -> Iterator[tuple[Key, Any]]:
 
 def _told(value: Any) -> str:
     text = shown(value) if isinstance(value, str) and not value.isprintable() else str(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return shortened(text, MOST_CHARACTERS)
 
 
 def coloured() -> bool:

@@ -13,7 +13,7 @@ from mpikit.config.job import Job
 from mpikit.config.sections import CLAIM, PATH
 from mpikit.config.types import FieldError
 from mpikit.config.values import Values
-from mpikit.diagnostics import Diagnostic
+from mpikit.diagnostics import Diagnostic, shortened
 from mpikit.text.nested import Key, dotted
 from mpikit.text.quoting import shown
 
@@ -99,7 +99,7 @@ def missing_fault(values: Values, loc: Key) -> Diagnostic:
 
 def _said(detail: Any) -> str:
     given = detail["input"]
-    value = shown(given) if isinstance(given, str) else shortened(repr(given))
+    value = shown(given) if isinstance(given, str) else shortened(repr(given), 80)
     message = str(detail["msg"])
     match detail["type"]:
         case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
@@ -120,11 +120,6 @@ def _said(detail: Any) -> str:
             return f"{value} is not of the right kind"
         case _:
             return f"{value}: {message[0].lower()}{message[1:]}"
-
-
-def shortened(text: str) -> str:
-    """At most 80 characters of a text."""
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _fix_for(detail: Any) -> str:

@@ -17,8 +17,10 @@ from urllib.parse import urlsplit
 
 import urllib3.exceptions as failures
 
+from mpikit.diagnostics import shortened
 from mpikit.text.redaction import redact
 
+LONGEST_REASON = 200
 CORRECT = "correct server: in kubeconfig (kubectl config view --minify shows it)"
 # OpenSSL, x509_vfy.h: X509_V_ERR_*
 _NOT_YET_VALID, _EXPIRED, _WRONG_HOST, _WRONG_ADDRESS = 9, 10, 62, 64
@@ -138,5 +140,4 @@ def reason(error: BaseException) -> str:
     if isinstance(inner, OSError) and inner.strerror and not isinstance(inner, socket.gaierror):
         return inner.strerror
     text = re.sub(r"^_?\w+\(host=[^)]*\): ", "", str(inner).rpartition(">: ")[2])
-    text = redact(text or type(inner).__name__)
-    return text if len(text) <= 200 else f"{text[:197]}..."
+    return shortened(redact(text or type(inner).__name__), LONGEST_REASON)

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-from mpikit.diagnostics import one_line
+from mpikit.diagnostics import one_line, shortened
 
 # YAML 1.1 and 1.2 agree on a double-quoted scalar when everything but these ranges is escaped. Left out on purpose:
 # C0 and C1 controls, NEL, LS and PS (line breaks to YAML 1.1), the byte order mark and the noncharacters.
@@ -35,7 +35,7 @@ def unquotable_key(text: str) -> str | None:
 
 def shown(text: str) -> str:
     """`text` in double quotes with all escaped that could disturb a terminal, cut if it is long; for messages."""
-    return f'"{one_line(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")}"'
+    return f'"{one_line(shortened(text, SHOWN))}"'
 
 
 def yaml_filter(value: object) -> str:

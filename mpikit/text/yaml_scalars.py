@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from mpikit.diagnostics import shortened
+
 INT64_MAX = 2**63 - 1  # past it YAML readers differ: some keep the integer, some make it a float
 SHOWN = 40  # characters of a word in a message
 
@@ -90,7 +92,7 @@ def finite(text: str) -> float:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return shortened(text, SHOWN)
 
 
 def _made_of(kind: str, text: str) -> str:
