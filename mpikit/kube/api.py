@@ -106,7 +106,9 @@ def find_all(
         for item in page.get("items") or ():
             metadata = item.setdefault("metadata", {})
             if not metadata.get("name"):
-                raise Unreachable(f"{kind.path(namespace)}: an item has no name, so this is not an API server's list")
+                raise Unreachable(
+                    f"{kind.path(namespace)}: an item has no name, so this is not a list of an API server"
+                )
             metadata.setdefault("namespace", namespace or "")
             uid = str(metadata.get("uid") or metadata["name"])
             if uid not in seen:
@@ -122,7 +124,9 @@ def list_with_version(cluster: Cluster, kind: Kind, namespace: str, fields: str)
     page = cluster.json(Call("GET", kind.path(namespace), {"fieldSelector": fields}))
     version = str((page.get("metadata") or {}).get("resourceVersion") or "")
     if not version:
-        raise Unreachable(f"{kind.path(namespace)}: the list has no resourceVersion, so this is not an API server's")
+        raise Unreachable(
+            f"{kind.path(namespace)}: the list has no resourceVersion, so this is not a list of an API server"
+        )
     return list(page.get("items") or ()), version
 
 

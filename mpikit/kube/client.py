@@ -307,7 +307,7 @@ class Cluster:
 
     def _unreachable(self, call: Call, broken: Broken) -> Unreachable:
         if not call.repeatable and broken.sent:
-            return Unknown(f"{call.method} {call.path}: {broken.message}; whether it was done is not known")
+            return Unknown(f"{call.method} {call.path}: {broken.message}; the server may or may not have done it")
         return Unreachable(broken.message, broken.fix)
 
     def _refused(self, call: Call, answer: Answer) -> tuple[ClusterError, bool, float | None]:
@@ -318,7 +318,7 @@ class Cluster:
         wait = float(asked) + self.chance() if asked.isdigit() else None
         match answer.status:
             case 401:
-                fix = "log in again; kubectl get pods must work first"
+                fix = "log in again until kubectl get pods works"
                 return Forbidden(f"{self.server} does not accept your credentials ({message})", fix), False, None
             case 403:
                 return Forbidden(message), False, None
@@ -334,9 +334,9 @@ class Cluster:
                 return Unreachable(f"{self.server} is too busy ({message})", "try again later"), True, wait
             case status if status >= 500:
                 if not call.repeatable:
-                    doubt = f"{call.method} {call.path}: {message}; whether it was done is not known"
+                    doubt = f"{call.method} {call.path}: {message}; the server may or may not have done it"
                     return Unknown(doubt), False, None
-                return Unreachable(f"{self.server} fails: HTTP {status}: {message}", "try again later"), True, wait
+                return Unreachable(f"{self.server} answers HTTP {status}: {message}", "try again later"), True, wait
         return ClusterError(message), False, None
 
     @contextlib.contextmanager

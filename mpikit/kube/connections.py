@@ -105,7 +105,7 @@ def _tls_failed(error: failures.SSLError, server: str) -> Broken:
     if "WRONG_VERSION" in words.upper() or "HTTP_REQUEST" in words.upper():
         fix = f"{CORRECT}: its port, or http:// if the server has no TLS"
         return Broken(f"{server} does not speak TLS", fix, sent=False, hopeless=True)
-    fix = "kubectl cluster-info must work first"
+    fix = "correct the cluster's entry in kubeconfig until kubectl cluster-info works"
     certificate = "CERTIFICATE" in words.upper()
     return Broken(f"the TLS connection to {server} failed: {words}", fix, sent=False, hopeless=certificate)
 

@@ -92,7 +92,7 @@ def _check_plugin(user: Object, folder: Path) -> None:
     found = (folder / command).is_file() if "/" in command else shutil.which(command, path=variables.get("PATH"))
     if command and not found:
         hint = " ".join(str(plugin.get("installHint") or "").split())
-        fix = hint or f"install {command}, or add its folder to PATH; kubectl get pods must work first"
+        fix = hint or f"install {command}, or add its folder to PATH, until kubectl get pods works"
         raise Unreachable(f"the login plug-in {command} of user {user['name']} in kubeconfig is not installed", fix)
 
 
@@ -121,7 +121,7 @@ def own_errors(where: str) -> Iterator[None]:
 def _unusable(where: str, words: str) -> Unreachable:
     if failed := _PLUGIN_FAILED.fullmatch(words):
         words = f"the login plug-in failed with exit code {failed[1]}" + (f": {failed[2]}" if failed[2] else "")
-        fix = "log in again as your site documents it; kubectl get pods must work first"
+        fix = "log in again as your site documents it, until kubectl get pods works"
         return Unreachable(f"{where}: {redact(' '.join(words.split()))}", fix)
-    fix = "kubectl config view and kubectl get pods must work first"
+    fix = "correct the kubeconfig until kubectl config view and kubectl get pods work"
     return Unreachable(f"{where}: {redact(' '.join(words.split()))}", fix)

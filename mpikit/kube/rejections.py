@@ -26,8 +26,8 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
         r"error looking up service account [^/\s]+/(?P<name>[^:\s]+)",
         "Rejected",
         "ServiceAccountNotFound",
-        "make ServiceAccount {name} (kubectl -n {namespace} create serviceaccount {name}), or set serviceAccountName: "
-        "to one that is there (kubectl -n {namespace} get serviceaccounts)",
+        "create ServiceAccount {name} (kubectl -n {namespace} create serviceaccount {name}), or set serviceAccountName: "
+        "to an existing one (kubectl -n {namespace} get serviceaccounts)",
     ),
     (
         r"exceeded quota: (?P<quota>[^,\s]+), requested: (?P<requested>[^\s]+), used: (?P<used>[^\s]+), "
@@ -35,13 +35,13 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
         "Pending",
         "QuotaExceeded",
         "ResourceQuota {quota} allows {limited} and {used} is in use: delete what you no longer need (python generate.py "
-        "list shows what holds cards), set fewer nodes: or cards:, or ask for a larger quota",
+        "list shows which jobs use cards), set fewer nodes: or cards:, or ask for a larger quota",
     ),
     (
         r"failed quota: (?P<quota>[^:\s]+): must specify (?P<what>.+)",
         "Rejected",
         "QuotaNeedsRequests",
-        "ResourceQuota {quota} wants every container to name {what}: set resources: and launcher.resources:",
+        "ResourceQuota {quota} requires each container to set {what}: set resources: and launcher.resources:",
     ),
     (
         r'violates PodSecurity "(?P<level>\w+):[^"]*": (?P<what>.+)',
@@ -54,44 +54,44 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
         r"no PriorityClass with name (?P<name>\S+) was found",
         "Rejected",
         "PriorityClassNotFound",
-        "PriorityClass {name} does not exist: kubectl get priorityclasses",
+        "PriorityClass {name} does not exist: set priorityClassName: to one that kubectl get priorityclasses lists",
     ),
     (
         r'admission webhook "(?P<name>[^"]+)" denied the request',
         "Rejected",
         "WebhookDenied",
-        "the cluster's webhook {name} says what it wants; ask the site's staff if the sentence does not help",
+        "webhook {name} of the cluster rejected it: change what its message names, or ask the cluster's administrator",
     ),
     (
         r"(?:maximum|minimum) \S+ usage per (?:Container|Pod) is",
         "Rejected",
         "LimitRangeExceeded",
-        "a LimitRange of namespace {namespace} bounds each pod: kubectl -n {namespace} get limitranges; set resources: within it",
+        "a LimitRange in namespace {namespace} limits each pod: set resources: within it (kubectl -n {namespace} describe limitranges)",
     ),
     (
         r"Found validation errors: (?P<what>.+)",
         "Rejected",
         "ValidationError",
-        "the MPI Operator refuses MPIJob {job}, for good: correct the fields it names (python generate.py check --manifest "
+        "the MPI Operator rejects MPIJob {job} and will not try again: correct the fields it names (python generate.py check --manifest "
         "FILE finds them), delete the job and submit it again",
     ),
     (
         r'(?P<kind>\S+) "(?P<name>[^"]+)" is invalid: (?P<what>.+)',
         "Rejected",
         "InvalidPod",
-        "the pod template of MPIJob {job} is wrong: correct the fields named for {name}, delete the job and submit it again",
+        "the pod template of MPIJob {job} is not valid: correct the fields named for {name}, delete the job and submit it again",
     ),
     (
         r"already exists and is not (?:managed|controlled)|is not controlled by us",
         "Rejected",
         "NameTaken",
-        "something else has the names of MPIJob {job} in namespace {namespace}: delete it, or submit with --set name=...",
+        "another object in namespace {namespace} has a name that MPIJob {job} needs: delete it, or submit with --set name=NAME",
     ),
     (
         r"forbidden: (?P<what>.+)",
         "Rejected",
         "Forbidden",
-        "the cluster does not let pods of MPIJob {job} be made in namespace {namespace}: show the sentence to the site's staff",
+        "the cluster does not allow pods of MPIJob {job} in namespace {namespace}: show this message to the cluster's administrator",
     ),
 )
 
@@ -103,5 +103,5 @@ def understand(message: str, namespace: str, job: str) -> Refusal:
         if found:
             words = {name: text or "" for name, text in found.groupdict().items()}
             return Refusal(verdict, reason, advice.format(**words, namespace=namespace, job=job))
-    advice = f"read the sentence; kubectl -n {namespace} describe mpijob {job} shows all events"
+    advice = f"kubectl -n {namespace} describe mpijob {job} shows all events"
     return Refusal("Rejected", "Refused", advice)

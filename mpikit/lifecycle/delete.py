@@ -82,16 +82,16 @@ def delete_job(
     lines += [_removed(cluster, CONFIG_MAP, namespace, item) for item in found.configs]
     if wait:
         if found.pods:
-            tell(f"waiting until {len(found.pods)} pods have ended; they hold {held} cards")
+            tell(f"waiting until {len(found.pods)} pods have ended; they use {held} cards")
         lines += _await_pods(cluster, namespace, name, MPIJob(found.job).uid if found.job else "", seconds)
     return Deleted(tuple(line for line in lines if line), held)
 
 
 def _not_yours(name: str, owner: str, user: str) -> ValuesError:
     if not user:
-        fix = f"--set user={owner} if these are your jobs, or --force to delete it all the same"
-        return one_fault("", f"MPIJob {name} belongs to {owner}, and who you are is not known", fix, "NAME")
-    fix = f"--set user={owner} if that is you, or --force to delete it all the same"
+        fix = f"--set user={owner} if these are your jobs, or --force to delete it anyway"
+        return one_fault("", f"MPIJob {name} belongs to {owner}, and your user name is unknown", fix, "NAME")
+    fix = f"--set user={owner} if that is you, or --force to delete it anyway"
     return one_fault("", f"MPIJob {name} belongs to {owner}, not to {user}", fix, "NAME")
 
 
@@ -166,5 +166,5 @@ def _orphans_removed(cluster: Cluster, namespace: str, launcher: Object | None, 
 
 def _not_gone(namespace: str, name: str, pods: list[Pod], waited: float) -> Timeout:
     left = ", ".join(f"{pod.name} on {pod.node or 'no node'}" for pod in pods) or f"MPIJob {name}"
-    fix = f"wait on: python generate.py wait {name} -n {namespace} --for deleted; a node that is lost keeps its pods"
-    return Timeout(f"deleted, but after {duration(waited)} there still is {left}", fix)
+    fix = f"python generate.py wait {name} -n {namespace} --for deleted waits on; a lost node keeps its pods"
+    return Timeout(f"deleted, but after {duration(waited)} these are left: {left}", fix)

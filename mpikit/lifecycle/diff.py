@@ -56,14 +56,13 @@ def explained(error: ClusterError, manifest: Object, namespace: str) -> ClusterE
     if error.hint:
         return error
     name = manifest["metadata"]["name"]
-    fix = "python generate.py doctor looks at everything that the job needs"
+    fix = "run python generate.py doctor, which checks everything that the job needs"
     if isinstance(error, NotFound) and error.kind == "namespaces":
-        fix = f"set namespace: (now {namespace}), or have it made: kubectl create namespace {namespace}"
+        fix = f"set namespace: (now {namespace}), or create it: kubectl create namespace {namespace}"
     elif "cannot" in error.message:
-        fix = (
-            f"ask for the ClusterRole kubeflow-mpijobs-edit in namespace {namespace}; the built-in edit has no MPIJobs"
-        )
-    return type(error)(f"{manifest['kind']} {name} is refused: {error.message}", f"{fix}; nothing was made")
+        role = "kubeflow-mpijobs-edit"
+        fix = f"ask for ClusterRole {role} in namespace {namespace}; the built-in role edit has no rights on MPIJobs"
+    return type(error)(f"{manifest['kind']} {name} is rejected: {error.message}", f"{fix}; nothing was created")
 
 
 def changes(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> list[Change]:

@@ -91,14 +91,14 @@ class JobLog:
             yield from _drained(self._log_of(pods[-2]))
         else:
             fix = f"python generate.py logs {self.name} -n {self.namespace} shows its only attempt"
-            raise JobError(f"{self.wanted} of {self.name} was not started before", fix)
+            raise JobError(f"{self.wanted} of {self.name} has no earlier attempt", fix)
 
     def _followed(self, tail: int | None) -> Iterator[bytes]:
         """Every attempt from the present one on, until the job has ended."""
         done: set[str] = set()
         while pod := self._await_pod(done):
             if done:
-                self.tell(f"--- {pod.name} takes over")
+                self.tell(f"--- {pod.name} continues")
             yield from self._pod_lines(pod, tail)
             done.add(pod.uid)
             if self._patiently(self._ended):
@@ -133,7 +133,7 @@ class JobLog:
             num_lost = num_lost + 1 if log.lost else 0
             if now.restarts > run:
                 yield from _drained(log, previous=True, anywhere=True)
-                self.tell(f"--- {pod.name} was started again (restart {now.restarts})")
+                self.tell(f"--- {pod.name} restarted (restart {now.restarts})")
                 run, log = now.restarts, self._log_of(pod)
             elif now.exit_code is not None:
                 over = now.phase in OVER
@@ -199,7 +199,7 @@ class JobLog:
             if deadline is not None and now >= deadline:
                 status = self._status()
                 text = f"{self.wanted} of {self.name} has no lines yet: {status.verdict}: {status.message}"
-                raise Timeout(text, f"{status.advice}; with -f the wait has no end")
+                raise Timeout(text, f"{status.advice}; -f waits without a limit")
             self.cluster.sleep(LOOK_SECONDS)
 
     def _look(self, done: set[str]) -> tuple[bool, list[Pod]]:
@@ -221,12 +221,12 @@ class JobLog:
         )
         if not files:
             where = (
-                f"in {place}: logs/{self.name}.launcher.log and {run}/logs/"
+                f"kept in {place}: logs/{self.name}.launcher.log and {run}/logs/"
                 if place
-                else "nowhere, for output: is not set"
+                else "not kept, because output: is not set"
             )
             fix = "read them where that folder is mounted" if place else "set output: to keep the lines of the next job"
-            raise JobError(f"{self.wanted} of {self.name} has no pod any more; its lines are kept {where}", fix)
+            raise JobError(f"{self.wanted} of {self.name} has no pod any more; its lines are {where}", fix)
         for file in files:
             self.tell(f"--- {file}")
             lines = file.read_bytes().splitlines()

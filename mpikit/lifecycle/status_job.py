@@ -18,7 +18,7 @@ def deleted(snapshot: Snapshot) -> Finding | None:
     job = snapshot.job
     held = sum(pod.held_cards for pod in snapshot.pods)
     names = ", ".join(pod.name for pod in snapshot.pods if pod.held_cards)
-    left = f"; {names} still hold {held} cards" if held else ""
+    left = f"; {names} still use {held} cards" if held else ""
     clean = f"python generate.py delete {snapshot.name} -n {snapshot.namespace}"
     if job and not job.deleted:
         return None
@@ -43,19 +43,21 @@ def finished(snapshot: Snapshot) -> Finding | None:
     again = f"python generate.py submit --set name={another_name(job.name)}"
     if job.holds("Succeeded"):
         condition = job.conditions["Succeeded"]
-        free = f"its pods still hold {held} cards: python generate.py delete {job.name} -n {job.namespace} frees them"
+        free = f"its pods still use {held} cards: python generate.py delete {job.name} -n {job.namespace} frees them"
         kept = job.annotations.get("mpikit/output")
         where = (
-            f"the results are in output: {kept}" if kept else "output: was not set, so the results went with the pods"
+            f"the results are in output: {kept}"
+            if kept
+            else "output: was not set, so the results were deleted with the pods"
         )
-        advice = free if held else f"{where}; {again} goes on from its last checkpoint"
+        advice = free if held else f"{where}; {again} resumes from its last checkpoint"
         return Finding("Succeeded", job.finished, condition.reason, condition.message, advice)
     condition = job.conditions["Failed"]
     thrown_out = next((pod for pod in snapshot.pods if pod.evicted), None)
     if thrown_out:
         return _eviction(thrown_out, job, job.finished)
     if condition.reason == "DeadlineExceeded":
-        advice = f"raise runPolicy.activeDeadlineSeconds of MPIJob {job.name}, then {again}; it goes on from its last checkpoint"
+        advice = f"raise runPolicy.activeDeadlineSeconds of MPIJob {job.name}, then {again}; it resumes from its last checkpoint"
         return Finding("Failed", job.finished, condition.reason, condition.message, advice)
     return _failure(snapshot, job, again)
 
@@ -66,8 +68,10 @@ def _failure(snapshot: Snapshot, job: MPIJob, again: str) -> Finding:
     message = condition.message.removesuffix(": ").rstrip(":")
     kept = job.annotations.get("mpikit/output")
     if launcher is None or launcher.exit_code is None:
-        where = f"{kept}/logs/{job.name}.launcher.log" if kept else "nowhere: set output: and restartPolicy Never"
-        advice = f"Pod {job.name}-launcher and its log are gone with the job's last retry; the launcher's own log is {where}; {again}"
+        where = (
+            f"kept in {kept}/logs/{job.name}.launcher.log" if kept else "not kept: set output: and restartPolicy Never"
+        )
+        advice = f"Pod {job.name}-launcher and its log were deleted after the last retry; its log is {where}; {again}"
         return Finding("Failed", job.finished, reason, message, advice)
     code = launcher.exit_code
     cause = _cause(snapshot.lines)
@@ -83,18 +87,18 @@ _MENDS: dict[int, str] = {
     1: "read the FAULT line of setup.sh (python generate.py logs {name} -n {namespace}) and correct the value that it names",
     2: "correct the value under train: that the trainer names (python generate.py logs {name} -n {namespace})",
     3: "wait for the other run of MPIJob {name}'s train.name to end, or set train.name:",
-    4: "look for a worker or a card that hangs: kubectl -n {namespace} get pods -l training.kubeflow.org/job-name={name} -o wide",
-    5: "lower train.learning_rate, or look at the images",
-    7: "correct output: of MPIJob {name}: it must be writable and have room",
-    8: "correct dataset: of MPIJob {name}: python generate.py logs names the images",
+    4: "find the worker or card that hangs: kubectl -n {namespace} get pods -l training.kubeflow.org/job-name={name} -o wide",
+    5: "lower train.learning_rate, or check the images",
+    7: "correct output: of MPIJob {name}: it must be writable and have free space",
+    8: "correct dataset: of MPIJob {name}: python generate.py logs {name} -n {namespace} names the images",
     127: "set image: of MPIJob {name} to one with Open MPI, sshd and Python",
     137: "raise resources.limits.memory of MPIJob {name}, or lower globalBatch or raise train.gradient_accumulation_steps",
-    143: "nothing is wrong with MPIJob {name}, it was asked to stop",
+    143: "MPIJob {name} was stopped on request: nothing to correct",
 }
 
 
 def _mend(code: int, job: MPIJob) -> str:
-    usual = "read the last lines (python generate.py logs {name} -n {namespace}) and the events of its pods: a worker went away"
+    usual = "read the last lines (python generate.py logs {name} -n {namespace}) and the events of its pods: a worker was lost"
     return _MENDS.get(code, usual).format(name=job.name, namespace=job.namespace)
 
 
@@ -122,8 +126,8 @@ def evicted(snapshot: Snapshot) -> Finding | None:
 
 def _eviction(pod: Pod, job: MPIJob, since: datetime | None) -> Finding:
     advice = (
-        f"the node threw Pod {pod.name} out: give it what the sentence names (resources:, shmSize:, less on scratch), then "
-        f"python generate.py delete {job.name} -n {job.namespace} and submit again; it goes on from its last checkpoint"
+        f"Pod {pod.name} was evicted: raise the resource named above (resources:, shmSize:) or use less scratch space, then "
+        f"python generate.py delete {job.name} -n {job.namespace} and submit again; it resumes from its last checkpoint"
     )
     return Finding("Evicted", since or pod.ended or pod.created, "Evicted", f"{pod.name}: {pod.evicted}", advice)
 
@@ -160,8 +164,8 @@ def retrying(snapshot: Snapshot) -> Finding | None:
         f"; {cause}" if cause else ""
     )
     advice = (
-        f"python generate.py logs {job.name} -n {job.namespace} --previous shows the last failure; MPIJob {job.name} fails for "
-        f"good after {job.backoff_limit} retries (runPolicy.backoffLimit)"
+        f"python generate.py logs {job.name} -n {job.namespace} --previous shows the last failure; MPIJob {job.name} fails "
+        f"after {job.backoff_limit} retries (runPolicy.backoffLimit)"
     )
     since = launcher.created if launcher else None
     return Finding(f"Retrying {failures}/{job.backoff_limit}", since, "BackOff", message, advice)
@@ -174,9 +178,11 @@ def ending(snapshot: Snapshot) -> Finding | None:
     target = conditions_of(snapshot.launcher_job).get("FailureTarget")
     if target and target.true:
         advice = f"wait: the pods of MPIJob {job.name} are being stopped"
-        return Finding("Running", target.since, target.reason, f"{target.message}; it is being stopped", advice)
+        return Finding("Running", target.since, target.reason, f"{target.message}; the job is being stopped", advice)
     if launcher and launcher.phase in ("Succeeded", "Failed"):
-        message = f"{launcher.name} ended with exit code {launcher.exit_code}; the operator has not said so yet"
+        message = (
+            f"{launcher.name} ended with exit code {launcher.exit_code}; the MPI Operator has not updated the job yet"
+        )
         return Finding("Running", launcher.ended, "Ending", message, f"wait a moment for MPIJob {job.name}")
     return None
 
@@ -190,7 +196,7 @@ def running(snapshot: Snapshot) -> Finding | None:
         return None
     where = f" on {len({pod.node for pod in snapshot.workers})} nodes" if snapshot.workers else ""
     message = condition.message + (f" {launcher.name} and {job.workers} workers run{where}." if launcher else "")
-    advice = f"python generate.py logs -f {job.name} -n {job.namespace} shows its lines"
+    advice = f"python generate.py logs -f {job.name} -n {job.namespace} shows its log"
     return Finding("Running", condition.since, condition.reason, message, advice)
 
 
@@ -204,9 +210,9 @@ def silent(snapshot: Snapshot, limit: float) -> Finding | None:
     if silent < limit:
         return None
     name, namespace = snapshot.name, snapshot.namespace
-    message = f"the launcher has said nothing for {duration(silent)}; its last line: {snapshot.lines[-1][:200]}"
+    message = f"the launcher has printed nothing for {duration(silent)}; its last line: {snapshot.lines[-1][:200]}"
     advice = (
-        f"look for a rank that hangs (kubectl -n {namespace} top pods; kubectl -n {namespace} exec {name}-worker-0 -- ps aux); "
-        f"python generate.py delete {name} -n {namespace} and submit again goes on from the last checkpoint"
+        f"find the rank that hangs (kubectl -n {namespace} top pods; kubectl -n {namespace} exec {name}-worker-0 -- ps aux); "
+        f"python generate.py delete {name} -n {namespace} and submit again resumes from the last checkpoint"
     )
     return Finding("Stalled", spoke, "Silent", message, advice)

@@ -27,15 +27,15 @@ def refused(snapshot: Snapshot) -> Finding | None:
     assert job
     if job.managed_by and not job.synced:
         known = job.managed_by == "kueue.x-k8s.io/multikueue"
-        message = f'spec.runPolicy.managedBy is "{job.managed_by}": the MPI Operator leaves it alone'
-        advice = f"take managedBy out of MPIJob {job.name}, unless that controller runs here"
+        message = f'spec.runPolicy.managedBy is "{job.managed_by}", so the MPI Operator ignores the job'
+        advice = f"remove managedBy from MPIJob {job.name}, unless that controller runs in this cluster"
         return Finding("Pending" if known else "Rejected", job.created, "ManagedBy", message, advice)
     event = _refusal(snapshot, job)
     if event is None:
         return None
     refusal = understand(event.message, snapshot.namespace, snapshot.name)
     held = sum(pod.held_cards for pod in snapshot.pods)
-    message = event.message + (f" (meanwhile its other pods hold {held} cards)" if held else "")
+    message = event.message + (f" (meanwhile its other pods use {held} cards)" if held else "")
     return Finding(refusal.verdict, event.first, refusal.reason, message, refusal.advice)
 
 
@@ -59,7 +59,9 @@ def image(snapshot: Snapshot) -> Finding | None:
     for pod in snapshot.pods:
         reason, message, image = pod.waiting
         if reason in IMAGE_REASONS:
-            secret = "imagePullSecrets: if the registry wants a login" if "Never" not in reason else "imagePullPolicy:"
+            secret = (
+                "imagePullSecrets: if the registry requires a login" if "Never" not in reason else "imagePullPolicy:"
+            )
             advice = f"correct the image of MPIJob {snapshot.name} (image:, or synapse: on Gaudi), or {secret}; it is {image}"
             told = f"{pod.name}: {message or reason}"
             return Finding("ImagePullFailed", pod.created, reason, told, advice)
@@ -75,7 +77,7 @@ def unschedulable(snapshot: Snapshot) -> Finding | None:
             held = sum(other.held_cards for other in snapshot.pods)
             message = f"{pod.name}: {condition.message}"
             message += (
-                f" ({placed} of {job.workers + 1} pods have a node and hold {held} cards meanwhile)" if held else ""
+                f" ({placed} of {job.workers + 1} pods have a node and use {held} cards meanwhile)" if held else ""
             )
             return Finding(
                 "Unschedulable", condition.since, condition.reason, message, _place_advice(pod, job, condition.message)
@@ -86,7 +88,7 @@ def unschedulable(snapshot: Snapshot) -> Finding | None:
 def _place_advice(pod: Pod, job: MPIJob, message: str) -> str:
     """What keeps a pod from every node, as a values key of its role."""
     lacking = re.findall(r"Insufficient ([\w./-]+\w)", message)
-    doctor = "python generate.py doctor shows what is free"
+    doctor = "python generate.py doctor shows free resources"
     role = "launcher" if pod.role == "launcher" else "worker"
     if lacking:
         keys = {"cpu": "resources", "memory": "resources"}
@@ -95,13 +97,13 @@ def _place_advice(pod: Pod, job: MPIJob, message: str) -> str:
             for one in lacking
         ]
         less = ", ".join(dict.fromkeys(names))
-        return f"wait until others are done, or submit MPIJob {job.name} with less: {less}; {doctor}"
+        return f"wait until other jobs end, or submit MPIJob {job.name} with less: {less}; {doctor}"
     if "untolerated taint" in message:
-        return f"set {role}.tolerations of MPIJob {job.name} for the taint that is named; {doctor}"
+        return f"set {role}.tolerations of MPIJob {job.name} for the taint named above; {doctor}"
     if "affinity/selector" in message:
-        return f"correct {role}.nodeSelector of MPIJob {job.name}: no node has these labels; {doctor}"
+        return f"correct {role}.nodeSelector of MPIJob {job.name}: no free node has these labels; {doctor}"
     if "persistentvolumeclaim" in message:
-        return f"make the PersistentVolumeClaim that Pod {pod.name} names, or correct the {{pvc: NAME}} in the values; {doctor}"
+        return f"create the PersistentVolumeClaim that Pod {pod.name} names, or correct the {{pvc: NAME}} in the values; {doctor}"
     return f"kubectl -n {job.namespace} describe pod {pod.name}; {doctor}"
 
 
@@ -126,10 +128,10 @@ def _mount_advice(pod: Pod, message: str, snapshot: Snapshot) -> str:
     again = f"then python generate.py delete {snapshot.name} -n {snapshot.namespace} and submit again"
     missing = re.search(r'(configmap|secret|persistentvolumeclaim) "([^"]+)" not found', message)
     if missing:
-        return f"{missing[1]} {missing[2]} is not in namespace {snapshot.namespace}: make it, or {again.removeprefix('then ')}"
+        return f"{missing[1]} {missing[2]} does not exist in namespace {snapshot.namespace}: create it, or {again.removeprefix('then ')}"
     path = (re.search(r"check failed: (\S+) is not", message) or ["", ""])[1]
     where = f" ({path} on node {pod.node})" if path else ""
-    return f"correct {volume}: in the values{where}: it must be there on every node; {again}"
+    return f"correct {volume}: in the values{where}: it must exist on every node; {again}"
 
 
 def dead_worker(snapshot: Snapshot) -> Finding | None:
@@ -150,15 +152,15 @@ def dead_worker(snapshot: Snapshot) -> Finding | None:
         return None
     again = f"python generate.py delete {job.name} -n {job.namespace}, then submit again"
     if dead:
-        message = f"{dead.name} ended with exit code {dead.exit_code} and is not made again; the launcher waits for it"
-        advice = f"kubectl -n {job.namespace} logs {dead.name} tells why Pod {dead.name} ended; {again}"
+        message = f"{dead.name} ended with exit code {dead.exit_code} and is not restarted; the launcher waits for it"
+        advice = f"kubectl -n {job.namespace} logs {dead.name} shows why Pod {dead.name} ended; {again}"
         return Finding("Stalled", dead.ended, "WorkerFailed", message, advice)
     assert waiting
     reason, told, _ = waiting.waiting
     missing = re.search(r'(configmap|secret) "([^"]+)" not found', told)
-    advice = f"kubectl -n {job.namespace} logs {waiting.name} --previous tells why Pod {waiting.name} ends; {again}"
+    advice = f"kubectl -n {job.namespace} logs {waiting.name} --previous shows why Pod {waiting.name} ends; {again}"
     if missing:
-        advice = f"{missing[1]} {missing[2]} is not in namespace {job.namespace}: make it, or correct env: in the values; {again}"
+        advice = f"{missing[1]} {missing[2]} does not exist in namespace {job.namespace}: create it, or correct env: in the values; {again}"
     return Finding("Stalled", waiting.created, reason, f"{waiting.name}: {told or reason}", advice)
 
 
@@ -173,7 +175,7 @@ def starting(snapshot: Snapshot) -> Finding | None:
         events = snapshot.events_of(slow.name)
         reasons = [event.reason for event in events]
         if reasons and reasons[-1] == "Pulling":
-            advice = f"wait: the first pull of an image on a node takes minutes; kubectl -n {job.namespace} describe pod {slow.name}"
+            advice = f"wait: the first image pull on a node takes minutes; kubectl -n {job.namespace} describe pod {slow.name}"
             return Finding("Pulling", events[-1].first, "Pulling", f"{slow.name}: {events[-1].message}", advice)
         message = f"{slow.name} on {slow.node}: {slow.waiting[0] or slow.phase}"
         return Finding("Starting", slow.created, "ContainerCreating", message, f"wait for Pod {slow.name}")
@@ -188,7 +190,7 @@ def unread(snapshot: Snapshot) -> Finding | None:
     """No pods were seen because they may not be read."""
     for what in ("pods", "jobs", "events"):
         if what in snapshot.unreadable:
-            advice = f"ask for a role that may list {what} in namespace {snapshot.namespace}; python generate.py doctor names all"
+            advice = f"ask for a role that can list {what} in namespace {snapshot.namespace}; python generate.py doctor lists all missing rights"
             return Finding("Unknown", None, "Forbidden", snapshot.unreadable[what], advice)
     return None
 
@@ -198,9 +200,9 @@ def pending(snapshot: Snapshot) -> Finding:
     assert job
     age = (snapshot.now - job.created).total_seconds() if job.created else 0.0
     if not job.synced and age > OPERATOR_SECONDS:
-        message = f"the MPI Operator has not looked at it for {duration(age)}: no status and no event"
-        advice = f"python generate.py doctor tells whether an operator is alive; MPIJob {job.name} waits for it"
+        message = f"the MPI Operator has ignored it for {duration(age)}: it has no status and no event"
+        advice = f"python generate.py doctor shows whether the operator runs; MPIJob {job.name} waits for it"
         return Finding("Pending", job.created, "NoOperator", message, advice)
     condition = job.conditions.get("Created")
-    message = condition.message if condition else "the MPI Operator has not looked at it yet"
+    message = condition.message if condition else "the MPI Operator has not processed it yet"
     return Finding("Pending", job.created, "Created", message, f"wait a moment for MPIJob {job.name}")

@@ -36,7 +36,7 @@ def submit(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> lis
         try:
             for manifest in manifests:
                 if interrupted:
-                    raise Interrupted("interrupted before the job was made")
+                    raise Interrupted("interrupted before the job was created")
                 if made := _create(cluster, manifest, namespace, own):
                     done.append(made)
         except Unknown:
@@ -107,15 +107,15 @@ def _looked_up(cluster: Cluster, manifest: Object, namespace: str, error: Cluste
 
 def _in_doubt(manifest: Object, namespace: str, error: ClusterError) -> Unknown:
     kind, name = manifest["kind"], manifest["metadata"]["name"]
-    status = f"python generate.py status {name} -n {namespace} tells; " if kind == "MPIJob" else ""
-    fix = f"{status}submitting again once the server answers makes no second job"
-    return Unknown(f"whether {kind} {name} was made is not known: {error}", fix)
+    status = f"python generate.py status {name} -n {namespace} shows it; " if kind == "MPIJob" else ""
+    fix = f"{status}submit again once the server answers: this does not create a second job"
+    return Unknown(f"{kind} {name} may or may not have been created: {error}", fix)
 
 
 def _taken(manifest: Object, namespace: str, error: Exception) -> JobError:
     name = manifest["metadata"]["name"]
     return JobError(
-        f"{manifest['kind']} {name} was made by someone else a moment ago ({error})",
+        f"{manifest['kind']} {name} was created by someone else a moment ago ({error})",
         f"python generate.py status {name} -n {namespace} shows it; --set name=... submits under another name",
     )
 
@@ -142,7 +142,7 @@ def _already_there(cluster: Cluster, manifests: Sequence[Object], namespace: str
     manifest = next(item for item in manifests if item["kind"] == "MPIJob")
     same = change_of(cluster, manifest, namespace).action == "same"
     if same and not status.finished and not snapshot.job.deleted:
-        return f"mpijob.kubeflow.org/{name} unchanged: {status.verdict}; it is there already with these values"
+        return f"mpijob.kubeflow.org/{name} unchanged: {status.verdict}; it already exists with these values"
     raise _in_the_way(snapshot.job, status, same)
 
 
@@ -154,11 +154,11 @@ def _in_the_way(job: MPIJob, status: Status, same: bool) -> JobError:
         fix = f"python generate.py wait {job.name} {where} --for deleted, then submit again"
         return JobError(f"MPIJob {job.name} is still being deleted", fix)
     values = "the same values" if same else "other values (python generate.py diff shows them)"
-    what = f"MPIJob {job.name} is there already with {values}: {status.verdict}"
+    what = f"MPIJob {job.name} already exists with {values}: {status.verdict}"
     if status.finished:
         what += "; a finished job is not run again by applying it"
     else:
-        what += f", {status.pods[0]} of {status.pods[1]} pods run; live pods would not take up changes"
+        what += f", {status.pods[0]} of {status.pods[1]} pods run; changes do not reach running pods"
     new = f"submit under another name: --set name={another_name(job.name)}"
     return JobError(what, f"{new}\n   or: {delete_it}, then submit again")
 

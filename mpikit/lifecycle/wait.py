@@ -83,7 +83,7 @@ def wait_for(
             return status
     status = watcher.look()
     text = f"MPIJob {name} is {status.verdict} after {duration(seconds)}: {status.message}"
-    raise _with_status(Timeout(text, f"it was left as it is; {status.advice}"), status)
+    raise _with_status(Timeout(text, f"nothing was changed; {status.advice}"), status)
 
 
 def _with_status(error: JobError | Timeout, status: Status) -> JobError | Timeout:

@@ -32,9 +32,7 @@ _CHECKS = {
 }
 
 
-_INVALID = (
-    "correct what the sentence names: worker: or launcher: of the values, their podSpec:, volumes: and resources:"
-)
+_INVALID = "correct the fields named above in worker: or launcher: of the values (podSpec:, volumes:, resources:)"
 
 
 @dataclass(slots=True)
@@ -60,14 +58,16 @@ def check_namespace(cluster: Cluster, namespace: str) -> Found:
         yield _no_namespace(namespace)
     elif at(found, "status", "phase") == "Terminating":
         message = f"namespace {namespace} is being deleted"
-        yield fault("namespace", message, f"wait for kubectl get namespace {namespace} to end, or set namespace:")
+        yield fault(
+            "namespace", message, f"wait until kubectl get namespace {namespace} finds nothing, or set namespace:"
+        )
     else:
-        yield passed("namespace", f"namespace {namespace} is there")
+        yield passed("namespace", f"namespace {namespace} exists")
 
 
 def _no_namespace(namespace: str) -> Diagnostic:
-    fix = f"set namespace: (or -n) to one of yours, or have it made: kubectl create namespace {namespace}"
-    return fault("namespace", f"namespace {namespace} is not there", fix)
+    fix = f"set namespace: (or -n) to one of yours, or create it: kubectl create namespace {namespace}"
+    return fault("namespace", f"namespace {namespace} does not exist", fix)
 
 
 def check_accounts(cluster: Cluster, trial: Trial, namespace: str, job: Job) -> Found:
@@ -79,11 +79,11 @@ def check_accounts(cluster: Cluster, trial: Trial, namespace: str, job: Job) -> 
         except Forbidden:
             continue
         if found:
-            yield passed("service account", f"ServiceAccount {name} is there")
+            yield passed("service account", f"ServiceAccount {name} exists")
             continue
         trial.missing_accounts.add(name)
         fix = understand(f"error looking up service account {namespace}/{name}:", namespace, job.job_name).advice
-        yield fault("service account", f"ServiceAccount {name} is not in namespace {namespace}", fix)
+        yield fault("service account", f"ServiceAccount {name} does not exist in namespace {namespace}", fix)
 
 
 def check_manifests(cluster: Cluster, job: Job, manifests: Iterable[Object], namespace: str) -> Found:
@@ -100,7 +100,7 @@ def check_manifests(cluster: Cluster, job: Job, manifests: Iterable[Object], nam
         else:
             taken.append(title)
     if taken:
-        yield passed("manifest", f"the server would take {' and '.join(taken)}")
+        yield passed("manifest", f"the server accepts {' and '.join(taken)}")
 
 
 def _refused_object(error: ClusterError, title: str, job: Job, namespace: str) -> Found:
@@ -108,14 +108,16 @@ def _refused_object(error: ClusterError, title: str, job: Job, namespace: str) -
     match error:
         case Conflict():
             fix = f"python generate.py delete {job.job_name} -n {namespace}, or another name: --set name={job.another_name}"
-            yield warning("manifest", f"{title} is there already", fix)
+            yield warning("manifest", f"{title} already exists", fix)
         case NotFound(kind="namespaces"):
             yield _no_namespace(namespace)
         case Forbidden() if _NO_RIGHT.search(message) or "exceeded quota" in message:
             return  # the rights and the quota say so
         case _:
             fix = understand(message, namespace, job.job_name).advice if isinstance(error, Forbidden) else ""
-            yield fault("manifest", f"{title}: {message}", fix or error.hint or f"correct what it names of {title}")
+            yield fault(
+                "manifest", f"{title}: {message}", fix or error.hint or f"correct the fields named above of {title}"
+            )
 
 
 def check_pods(cluster: Cluster, job: Job, trial: Trial, namespace: str) -> Found:
@@ -133,7 +135,7 @@ def check_pods(cluster: Cluster, job: Job, trial: Trial, namespace: str) -> Foun
             told[name, meaning.advice] = _refused_pod(name, role, refusal, meaning)
     yield from told.values()
     if trial.allowed and not told:
-        yield passed("pod security", "worker and launcher pass Pod Security, limits and webhooks of the namespace")
+        yield passed("pod security", "worker and launcher pass the Pod Security, limits and webhooks of the namespace")
     trial.allowed = trial.allowed and not told and not trial.missing_accounts
 
 
@@ -181,4 +183,4 @@ def _pod(job: Job, template: Object, spec: Mapping[str, Any], role: str) -> Obje
 def _refused_pod(name: str, role: str, refusal: str, meaning: Refusal) -> Diagnostic:
     words = refusal.partition(" is forbidden: ")[2] or refusal
     fix = _INVALID if meaning.reason == "InvalidPod" else meaning.advice
-    return fault(name, f"{role.lower()} pods are refused: {words}", fix)
+    return fault(name, f"{role.lower()} pods are rejected: {words}", fix)

@@ -14,5 +14,5 @@ def as_dict(found: Diagnostic) -> dict[str, str]:
 
 def unseen(check: str, what: str, error: ClusterError) -> Diagnostic:
     """A warning that something could not be looked at."""
-    fix = error.hint or "ask the site's staff to look, or for a role that may read it; the job itself does not need it"
-    return warning(check, f"{what} cannot be seen: {error.message}", fix)
+    fix = error.hint or "ask the cluster's administrator for a role that can read it; the job itself does not need it"
+    return warning(check, f"cannot read {what}: {error.message}", fix)

@@ -64,10 +64,10 @@ def workers_check(job: Job, nodes: Sequence[Node], worker: Object, held: Usage |
     away = _left_out(nodes, worker["spec"], lasting)
     if not ever:
         reason, fix = _closest(nodes, worker["spec"], lasting, job, "worker", namespace)
-        return fault("nodes", f"no node could ever take a worker ({_asked(worker)}): {reason}", fix)
+        return fault("nodes", f"no node can ever run a worker ({_asked(worker)}): {reason}", fix)
     if sum(ever.values()) < job.nodes:
         places = f"{sum(ever.values())} workers on {len(ever)} nodes" if several else f"{len(ever)} nodes"
-        message = f"{places} could ever have {what}, {job.nodes} are needed{away}"
+        message = f"{places} can ever have {what}, {job.nodes} are needed{away}"
         fix = f"set nodes: {sum(ever.values())} or fewer" + (
             ", or wait for those nodes (kubectl get nodes)" if away else ""
         )
@@ -82,8 +82,8 @@ def workers_check(job: Job, nodes: Sequence[Node], worker: Object, held: Usage |
     message += f", {job.nodes} {'is' if job.nodes == 1 else 'are'} needed"
     if sum(now.values()) >= job.nodes:
         return passed("nodes", message + away)
-    fix = f"wait, set nodes: {sum(now.values())}, or free some" if sum(now.values()) else "wait, or free some"
-    fix += " (python generate.py list): workers that fit start and hold their cards while the others wait"
+    fix = f"wait, set nodes: {sum(now.values())}, or delete jobs" if sum(now.values()) else "wait, or delete jobs"
+    fix += " (python generate.py list): workers that fit start and keep their cards while the others wait"
     return warning("nodes", f"{message}; full: {_full(nodes, now, worker['spec'], held)}{away}", fix)
 
 
@@ -91,7 +91,7 @@ def _asked(template: Object) -> str:
     """What a pod asks for, as people say it."""
     cards_first = sorted(needs(template["spec"]).items(), key=lambda item: (item[0] not in CARD_RESOURCES, item[0]))
     parts = [f"{name} {written(name, value)}" for name, value in cards_first if name != "pods"]
-    return ", ".join(parts) or "nothing in particular"
+    return ", ".join(parts) or "no resources"
 
 
 def _few(names: Sequence[str]) -> str:
@@ -129,7 +129,7 @@ def _closest(
     for node in nodes:
         groups[tuple(hindrances(node, spec, lasting.get(node.name, {})))].append(node.name)
     if not groups:
-        return "there are no nodes", "ask the site's staff: kubectl get nodes"
+        return "the cluster has no nodes", "ask the cluster's administrator: kubectl get nodes"
     reasons = min(groups, key=lambda group: sum(3 if one.left == "0" else 1 for one in group))
     first = next((one for one in reasons if one.kind not in ("absent", "cordoned")), reasons[0])
     has = "have" if len(groups[reasons]) > 1 else "has"
@@ -144,22 +144,21 @@ def _fix(reason: Hindrance, job: Job, role: str, namespace: str, node: str) -> s
     resources = "launcher.resources:" if role == "launcher" else "resources:"
     match reason.kind:
         case "selector" if reason.subject not in own:
-            return (
-                f"namespace {namespace} or the cluster adds this selector: ask the site's staff which nodes are yours"
-            )
+            whose = f"namespace {namespace} or the cluster adds this selector"
+            return f"{whose}: ask the cluster's administrator which nodes you can use"
         case "selector":
             return f"correct {role}.nodeSelector: in the values (kubectl get nodes --show-labels)"
         case "affinity":
             return f"correct {role}.affinity: in the values (kubectl get nodes --show-labels)"
         case "taint":
-            return f"add {role}.tolerations: for the {reason.what}, if the site lets you"
+            return f"add {role}.tolerations: for the {reason.what}, if your site allows it"
         case "resource" if reason.subject in CARD_RESOURCES and reason.left == "0":
             return f"set device: to what the nodes have (kubectl describe node {node}); none has {reason.subject}"
         case "resource" if reason.subject in CARD_RESOURCES:
             return f"set cards: {reason.left} or fewer"
         case "resource":
             return f"set {resources} so that {reason.subject} is at most {reason.left}"
-    return f"wait for it, or ask the site's staff: kubectl describe node {node}"
+    return f"wait for it, or ask the cluster's administrator: kubectl describe node {node}"
 
 
 def launcher_check(job: Job, nodes: Sequence[Node], pods: Templates, held: Usage | None, namespace: str) -> Diagnostic:
@@ -168,18 +167,18 @@ def launcher_check(job: Job, nodes: Sequence[Node], pods: Templates, held: Usage
     lasting, taken = (held.lasting, held.taken) if held else ({}, {})
     if not rooms(nodes, launcher, lasting, lasting):
         reason, fix = _closest(nodes, launcher["spec"], lasting, job, "launcher", namespace)
-        return fault("launcher node", f"no node could ever take the launcher: {reason}", fix)
+        return fault("launcher node", f"no node can ever run the launcher: {reason}", fix)
     ever = beside(nodes, launcher, worker, job.nodes, lasting, lasting)
     asked = _asked(launcher)
     if not ever:
-        message = f"no node has place for the launcher ({asked}) once the workers have theirs"
-        fix = "set launcher.nodeSelector: to nodes without workers, or less launcher.resources:, resources: or nodes:"
+        message = f"no node has room for the launcher ({asked}) beside the workers"
+        fix = "set launcher.nodeSelector: to nodes without workers, or reduce launcher.resources:, resources: or nodes:"
         return fault("launcher node", message, fix)
     if held is None:
-        return passed("launcher node", f"{len(ever)} nodes can take the launcher ({asked})")
+        return passed("launcher node", f"{len(ever)} nodes can run the launcher ({asked})")
     now = beside(nodes, launcher, worker, job.nodes, lasting, taken)
     if now:
         return passed("launcher node", f"{len(now)} of {len(ever)} nodes have room for the launcher now ({asked})")
-    fix = f"wait, or set less launcher.resources: (kubectl describe node {ever[0]} shows what holds it)"
+    fix = f"wait, or reduce launcher.resources: (kubectl describe node {ever[0]} shows what uses it)"
     message = f"none of {len(ever)} nodes has room for the launcher now ({asked})"
     return warning("launcher node", message, fix)

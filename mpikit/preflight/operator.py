@@ -22,8 +22,8 @@ WORK_SECONDS = 3600  # an operator that worked within the hour most likely lives
 SKEW_SECONDS = 60  # beyond this, ages and since-times of objects mislead
 OPERATOR = "mpi-operator"  # its namespace, its Lease and its label app, as its manifest has them
 INSTALL = (
-    "ask the site's staff for the MPI Operator: kubectl apply --server-side -f deploy/v2beta1/mpi-operator.yaml "
-    "out of https://github.com/kubeflow/mpi-operator"
+    "ask the cluster's administrator to install the MPI Operator: kubectl apply --server-side -f "
+    "deploy/v2beta1/mpi-operator.yaml from https://github.com/kubeflow/mpi-operator"
 )
 
 
@@ -37,7 +37,7 @@ def check_server(cluster: Cluster) -> Found:
             yield fault("server", error.message, error.hint)
             return
         version = "of unknown version"
-    yield passed("server", f"{cluster.server} is Kubernetes {version}, answers in {cluster.clock() - began:.2f} s")
+    yield passed("server", f"{cluster.server} is Kubernetes {version} and answers in {cluster.clock() - began:.2f} s")
     yield from clock_check(cluster.now(), datetime.now(timezone.utc))
 
 
@@ -47,7 +47,11 @@ def clock_check(theirs: datetime, ours: datetime) -> Found:
     if abs(skew) > SKEW_SECONDS:
         way = "ahead of" if skew > 0 else "behind"
         message = f"the server's clock is {abs(skew):.0f} s {way} this machine's"
-        yield warning("clock", message, "set this machine's clock (timedatectl set-ntp true), or tell the site's staff")
+        yield warning(
+            "clock",
+            message,
+            "set this machine's clock (timedatectl set-ntp true), or ask the cluster's administrator to set theirs",
+        )
 
 
 # -- The operator -----------------------------------------------------------------------------------------------------
@@ -62,7 +66,9 @@ def check_operator(cluster: Cluster, namespace: str) -> Found:
     except NotFound:
         served = []
     if "v2beta1" not in served:
-        others = f"; {MPIJOB.group} is there as {', '.join(served)}, the Training Operator's" if served else ""
+        others = (
+            f"; {MPIJOB.group} is served as {', '.join(served)}, which is the Training Operator's" if served else ""
+        )
         yield fault("operator", f"the MPI Operator is not installed: no {MPIJOB.group}/v2beta1{others}", INSTALL)
         return
     leases = _visible(cluster, LEASE, fields=f"metadata.name={OPERATOR}")
@@ -76,8 +82,8 @@ def check_operator(cluster: Cluster, namespace: str) -> Found:
     elif leases is None or deployments is None:
         yield _at_work(cluster, namespace)
     else:
-        message = f"the MPI Operator is installed but does not run: no Lease {OPERATOR} and no Deployment that is ready"
-        yield fault("operator", message, f"ask the site's staff to start it: {_restart(deployments)}")
+        message = f"the MPI Operator is installed but does not run: no Lease {OPERATOR} and no ready Deployment"
+        yield fault("operator", message, f"ask the cluster's administrator to start it: {_restart(deployments)}")
 
 
 def _visible(cluster: Cluster, kind: Kind, labels: str = "", fields: str = "") -> list[Object] | None:
@@ -102,13 +108,13 @@ def lease_check(leases: Sequence[Object], now: datetime) -> Diagnostic:
     times = [(time_of(at(one, "spec", "renewTime") or at(one, "spec", "acquireTime")), _place(one)) for one in leases]
     newest, place = max(((when, name) for when, name in times if when), default=(None, _place(leases[0])))
     if newest is None:
-        message = f"Lease {place} has never been taken: no MPI Operator runs"
-        return fault("operator", message, f"ask the site's staff to start it: {_restart(())}")
+        message = f"Lease {place} has never been taken: the MPI Operator does not run"
+        return fault("operator", message, f"ask the cluster's administrator to start it: {_restart(())}")
     age = (now - newest).total_seconds()
     if age > LIVELY_SECONDS:
         message = f"the MPI Operator does not run: Lease {place} was last renewed {age:.0f} s ago"
-        return fault("operator", message, f"ask the site's staff to start it: {_restart(())}")
-    return passed("operator", f"MPI Operator is alive: Lease {place} was renewed {max(age, 0):.0f} s ago")
+        return fault("operator", message, f"ask the cluster's administrator to start it: {_restart(())}")
+    return passed("operator", f"MPI Operator runs: Lease {place} was renewed {max(age, 0):.0f} s ago")
 
 
 def _at_work(cluster: Cluster, namespace: str) -> Diagnostic:
@@ -121,7 +127,7 @@ def _at_work(cluster: Cluster, namespace: str) -> Diagnostic:
     if when and (age := (cluster.now() - when).total_seconds()) < WORK_SECONDS:
         return passed("operator", f"the MPI Operator worked on MPIJob {name} {age / 60:.0f} minutes ago")
     message = f"whether the MPI Operator runs is unknown: you are not allowed to read Lease {OPERATOR}/{OPERATOR}"
-    fix = f"if a job stays Pending: ask the site's staff for kubectl -n {OPERATOR} get lease {OPERATOR} -o yaml"
+    fix = f"if a job stays Pending, ask the cluster's administrator for kubectl -n {OPERATOR} get lease -o yaml"
     return warning("operator", message, fix)
 
 
@@ -139,11 +145,11 @@ def check_crd(cluster: Cluster, manifests: Sequence[Object]) -> Found:
         newer = SINCE.get(".".join(path))
         wanted = f"MPI Operator {newer} or newer" if newer else "a newer MPI Operator"
         key = ".".join(path).removeprefix("spec.")
-        fix = f"take {key}: out of the values (null removes it), or ask the site's staff for {wanted}"
-        yield fault("crd", f"MPIJobs of this cluster have no field {'.'.join(path)}", fix)
+        fix = f"remove {key}: from the values (set it to null), or ask the cluster's administrator for {wanted}"
+        yield fault("crd", f"MPIJobs of this cluster do not have the field {'.'.join(path)}", fix)
     if not lacking:
         oldest = next((version for key, version in SINCE.items() if _knows(schema, key.split("."))), FIRST)
-        yield passed("crd", f"MPIJob v2beta1 has all fields of the job; it is that of MPI Operator {oldest} or newer")
+        yield passed("crd", f"MPIJob v2beta1 has all fields of the job (MPI Operator {oldest} or newer)")
 
 
 def served_schema(cluster: Cluster) -> Object:

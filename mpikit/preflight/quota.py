@@ -124,7 +124,7 @@ def check_quotas(
     found = [check for quota in quotas if (check := quota_check(quota, job, namespace, pods, others))]
     names = ", ".join(quota["metadata"]["name"] for quota in quotas)
     enough = (
-        f"ResourceQuota {names}: enough for the whole job" if quotas else f"no ResourceQuota in {namespace} is seen"
+        f"ResourceQuota {names}: enough for the whole job" if quotas else f"no ResourceQuota in namespace {namespace}"
     )
     yield from found or [passed("quota", enough)]
 
@@ -150,20 +150,22 @@ def quota_check(
     found = short(job.nodes)
     if found is None:
         hard = ", ".join(f"{key} {value}" for key, value in (at(quota, "spec", "hard") or {}).items())
-        message = f"ResourceQuota {name} has a scope that is not understood here; it allows {hard}"
-        return warning("quota", message, f"kubectl -n {namespace} describe resourcequota {name}: compare it")
+        message = f"ResourceQuota {name} has a scope that this check does not know; it allows {hard}"
+        return warning(
+            "quota", message, f"kubectl -n {namespace} describe resourcequota {name} shows it: compare it with the job"
+        )
     if not found:
         return None
     never = [one for one in found if one.forever]
     fitting = bisect_left(
         range(1, job.nodes), True, key=lambda n: any(one.forever or not never for one in short(n) or ())
     )
-    less = f"set nodes: {fitting}" if fitting else f"set less {_keys(never or found)}"
+    less = f"set nodes: {fitting}" if fitting else f"reduce {_keys(never or found)}"
     if never:
         message = f"ResourceQuota {name} never has enough: {'; '.join(_allowed(one) for one in never)}"
-        return fault("quota", message, f"{less}, or ask the site's staff for a larger ResourceQuota {name}")
+        return fault("quota", message, f"{less}, or ask the cluster's administrator for a larger ResourceQuota {name}")
     message = f"ResourceQuota {name} has too little left now: {'; '.join(_left(one) for one in found)}"
-    fix = f"wait, {less}, or free some: python generate.py list -n {namespace} shows what holds cards of {name}"
+    fix = f"wait, {less}, or delete jobs: python generate.py list -n {namespace} shows which use cards of {name}"
     return warning("quota", message, fix)
 
 

@@ -28,9 +28,9 @@ RIGHTS: tuple[tuple[str, str, str, tuple[str, ...], str], ...] = (
 
 # What doctor and status can do without: resource, verb, whose lists of all namespaces it is about, what is lost.
 WISHES: tuple[tuple[str, str, bool, str], ...] = (
-    ("pods", "create", False, "Pod Security, LimitRanges and webhooks are only seen once the job is submitted"),
-    ("resourcequotas", "list", False, "what the quotas leave is not seen"),
-    ("nodes", "list", True, "whether any node can take the pods is not seen"),
+    ("pods", "create", False, "Pod Security, LimitRanges and webhooks are checked only when the job is submitted"),
+    ("resourcequotas", "list", False, "the free part of the quotas cannot be checked"),
+    ("nodes", "list", True, "whether a node can run the pods cannot be checked"),
 )
 
 
@@ -43,19 +43,20 @@ def check_rights(cluster: Cluster, namespace: str) -> Found:
         num_asked += len(verbs)
         if refused:
             what = f"{resource}/{part}" if part else f"{resource}.{group}" if group else resource
-            missing.append((f"you may not {', '.join(refused)} {what} in namespace {namespace}", role))
+            missing.append((f"you are not allowed to {', '.join(refused)} {what} in namespace {namespace}", role))
     who = _subject(cluster) if missing else ""
     for message, role in missing:
         name = f"{namespace}-{role}"
-        fix = f"ask the site's staff: kubectl -n {namespace} create rolebinding {name} --clusterrole={role} {who}"
+        binding = f"kubectl -n {namespace} create rolebinding {name} --clusterrole={role} {who}"
+        fix = f"ask the cluster's administrator: {binding}"
         yield fault("rights", message, fix)
     if not missing:
-        yield passed("rights", f"you may do all {num_asked} things that the commands do in namespace {namespace}")
+        yield passed("rights", f"you have all {num_asked} rights that the commands need in namespace {namespace}")
     for resource, verb, everywhere, loss in WISHES:
         place = {} if everywhere else {"namespace": namespace}
         if not review(cluster, {"group": "", "resource": resource, "verb": verb, **place}):
-            fix = f"ask the site's staff for a role that may {verb} {resource}; the job itself does not need it"
-            yield warning("rights", f"you may not {verb} {resource}: {loss}", fix)
+            fix = f"ask the cluster's administrator for the right to {verb} {resource}; the job does not need it"
+            yield warning("rights", f"you are not allowed to {verb} {resource}: {loss}", fix)
 
 
 def _subject(cluster: Cluster) -> str:

@@ -40,21 +40,23 @@ def check_references(cluster: Cluster, manifests: Sequence[Object], namespace: s
         except Forbidden:
             hidden.append(f"{kind.name} {name}")
             continue
-        yield fault(check, f"{kind.name} {name} is not in namespace {namespace}", _missing(kind, name, namespace))
+        yield fault(
+            check, f"{kind.name} {name} does not exist in namespace {namespace}", _missing(kind, name, namespace)
+        )
     if hidden:
-        fix = f"make sure of it: kubectl -n {namespace} get {hidden[0].lower().replace(' ', '/')}, or ask the site's staff"
+        fix = f"check it with kubectl -n {namespace} get {hidden[0].lower().replace(' ', '/')}, or ask the cluster's administrator"
         yield warning(
             "references", f"whether {', '.join(hidden)} exists cannot be checked: you are not allowed to read it", fix
         )
     if found:
-        yield passed("references", f"there: {', '.join(found)}")
+        yield passed("references", f"found {', '.join(found)}")
 
 
 def _missing(kind: Kind, name: str, namespace: str) -> str:
     make = {
-        SECRET.name: f"make Secret {name} (kubectl -n {namespace} create secret --help)",
-        CONFIG_MAP.name: f"make ConfigMap {name} (kubectl -n {namespace} create configmap {name} --help)",
-        CLAIM.name: f"make PersistentVolumeClaim {name} (kubectl -n {namespace} get pvc shows those that are there)",
+        SECRET.name: f"create Secret {name} (kubectl -n {namespace} create secret --help)",
+        CONFIG_MAP.name: f"create ConfigMap {name} (kubectl -n {namespace} create configmap {name} --help)",
+        CLAIM.name: f"create PersistentVolumeClaim {name} (kubectl -n {namespace} get pvc lists the existing ones)",
     }
     return f"{make[kind.name]}, or correct its name in the values"
 
@@ -96,7 +98,7 @@ def check_claim(cluster: Cluster, namespace: str, name: str) -> Found:
     if phase == "Bound" or (phase == "Pending" and _binds_later(cluster, at(claim, "spec", "storageClassName"))):
         return
     message = f"PersistentVolumeClaim {name} is {phase}: pods that mount it do not start"
-    fix = f"kubectl -n {namespace} describe pvc {name} tells what it waits for; correct its storage class or size"
+    fix = f"kubectl -n {namespace} describe pvc {name} shows what it waits for; correct its storage class or size"
     yield fault("references", message, fix)
 
 

@@ -47,18 +47,18 @@ for item; do
   word="${item%%:*}" path="${item#*:}" said=ok free=0
   case "$word" in
     folder)
-      if [ ! -d "$path" ]; then said='is not there'
-      elif [ ! -r "$path" ] || [ ! -x "$path" ]; then said='cannot be read'
+      if [ ! -d "$path" ]; then said='does not exist'
+      elif [ ! -r "$path" ] || [ ! -x "$path" ]; then said='is not readable'
       elif [ -z "$(ls -A "$path")" ]; then said='is empty'
       fi ;;
     file)
-      if [ ! -f "$path" ]; then said='is not there'
-      elif [ ! -r "$path" ]; then said='cannot be read'
+      if [ ! -f "$path" ]; then said='does not exist'
+      elif [ ! -r "$path" ]; then said='is not readable'
       fi ;;
     write)
-      if [ ! -d "$path" ]; then said='is not there'
+      if [ ! -d "$path" ]; then said='does not exist'
       elif file="$(mktemp "$path/.mpikit-probe-XXXXXX" 2>/dev/null)"; then rm -f "$file"
-      else said='cannot be written'
+      else said='is not writable'
       fi
       free="$(df -Pk "$path" 2>/dev/null | tail -n 1 | { read -r _ _ _ free _; echo "$free"; })" ;;
   esac
@@ -85,7 +85,7 @@ def check_paths(cluster: Cluster, job: Job, worker: Object, namespace: str, *, p
     if not any(mount.source for mount in job.folders):
         return
     if not probe:
-        yield passed("paths", "not looked at: --probe starts a small pod that does")
+        yield passed("paths", "not checked: --probe starts a small pod that checks them")
     elif not allowed:
         yield warning("paths", "skipped: pods cannot be created here", "fix the errors above first")
     else:
@@ -93,7 +93,7 @@ def check_paths(cluster: Cluster, job: Job, worker: Object, namespace: str, *, p
             yield from _look(cluster, job, worker, namespace)
         except ClusterError as error:
             fix = error.hint or "try again without --probe"
-            yield warning("paths", f"the probe came to nothing: {error.message}", fix)
+            yield warning("paths", f"the probe failed: {error.message}", fix)
 
 
 def _look(cluster: Cluster, job: Job, worker: Object, namespace: str) -> Found:
@@ -248,18 +248,18 @@ def _follow(cluster: Cluster, namespace: str, name: str, volumes: set[str], dead
         if cluster.clock() > deadline:
             what = pod.waiting[0] or pod.phase
             message = f"the probe did not end within {PROBE_SECONDS} s: {what} on {pod.node or 'no node'}"
-            return Outcome(pod.node, trouble=warning("paths", message, "try again; a first pull takes minutes"))
+            return Outcome(pod.node, trouble=warning("paths", message, "try again: the first image pull takes minutes"))
         cluster.sleep(PAUSE_SECONDS)
 
 
-_STORAGE = "ask the site's staff about the storage behind the claim; kubectl describe pvc names it"
+_STORAGE = "ask the cluster's administrator about the storage behind the claim (kubectl describe pvc names it)"
 
 
 def _ended(pod: Pod, lines: list[str]) -> Outcome:
     if any(_LINE.fullmatch(line) for line in lines):
         return Outcome(pod.node, tuple(lines))
-    message = f"the probe ended with exit code {pod.exit_code} and told nothing: {' '.join(lines)[:200]}"
-    fix = "the image needs sh, ls and df; python generate.py doctor without --probe looks at the rest"
+    message = f"the probe ended with exit code {pod.exit_code} without a result: {' '.join(lines)[:200]}"
+    fix = "the image needs sh, ls and df; python generate.py doctor without --probe checks the rest"
     return Outcome(pod.node, trouble=warning("paths", message, fix))
 
 
@@ -267,13 +267,15 @@ def _trouble(pod: Pod, seconds: float) -> Diagnostic | None:
     """What will not change by waiting."""
     reason, message, image = pod.waiting
     if reason in _NO_IMAGE:
-        fix = f"correct image: (or synapse:, os:), or give imagePullSecrets:; the nodes cannot get {image}"
+        fix = f"correct image: (or synapse:, os:), or set imagePullSecrets:; the nodes cannot pull {image}"
         return fault("image", f"{reason} on {pod.node}: {message}", fix)
     if reason in _NO_CONTAINER:
-        return fault("paths", f"{reason} on {pod.node}: {message}", "correct what it names in worker: of the values")
+        return fault(
+            "paths", f"{reason} on {pod.node}: {message}", "correct the field named above in worker: of the values"
+        )
     if pod.unschedulable and seconds > UNSCHEDULED_SECONDS:
-        fix = "see the line about nodes; correct worker.nodeSelector: or worker.tolerations:"
-        return warning("paths", f"no node takes the probe: {pod.unschedulable.message}", fix)
+        fix = "correct worker.nodeSelector: or worker.tolerations: (see the line about nodes)"
+        return warning("paths", f"no node can run the probe: {pod.unschedulable.message}", fix)
     return None
 
 
@@ -287,7 +289,7 @@ def _failed_mounts(cluster: Cluster, namespace: str, name: str) -> dict[str, str
 def _not_mounted(job: Job, name: str, reason: str, node: str) -> Diagnostic:
     mount = next((one for one in job.folders if one.name == name), None)
     if mount is None:
-        fix = f"correct worker.volumes: {name}: a path that every node has"
+        fix = f"set the path of {name} in worker.volumes: to one that every node has"
         return fault("paths", f"volume {name} on {node}: {reason}", fix)
     if mount.host_path_type == "DirectoryOrCreate":
         return _made_later(mount, node)
@@ -296,8 +298,8 @@ def _not_mounted(job: Job, name: str, reason: str, node: str) -> Diagnostic:
 
 def _made_later(mount: Mount, node: str) -> Diagnostic:
     """Output may be missing; but a slip of the finger would make a folder on the node's own disk."""
-    message = f"{mount.name} on {node}: {_shown(mount, mount.path)} is not there; the job would make it, empty"
-    return warning("paths", message, f"make the folder if it is to be shared, or correct {mount.name}:")
+    message = f"{mount.name} on {node}: {_shown(mount, mount.path)} does not exist; the job would create it, empty"
+    return warning("paths", message, f"create the folder if it is to be shared, or correct {mount.name}:")
 
 
 def seen(job: Job, outcome: Outcome) -> Found:
@@ -312,18 +314,18 @@ def seen(job: Job, outcome: Outcome) -> Found:
         word, said, free, path = found.groups()
         mount = mounts[folders[path]]
         short = word == "write" and free and int(free) < job.output_free_gib * 2**20
-        if word == "write" and said == "is not there":
+        if word == "write" and said == "does not exist":
             yield _made_later(mount, outcome.node)
         elif said != "ok":
             message = f"{mount.name} on {outcome.node}: {_shown(mount, path)} {said}"
             yield fault("paths", message, _fix(job, mount.name))
         elif short:
-            message = f"output on {outcome.node}: {int(free) / 2**20:.1f} GiB free, {job.output_free_gib:g} asked for"
-            yield fault("paths", message, "make room in output:, or set outputFreeGiB: to what the run needs")
+            message = f"output on {outcome.node}: {int(free) / 2**20:.1f} GiB free, {job.output_free_gib:g} GiB wanted"
+            yield fault("paths", message, "free space in output:, or set outputFreeGiB: to what the run needs")
         else:
             good.append(_shown(mount, path))
     if good:
-        yield passed("paths", f"as they must be on {outcome.node}: {', '.join(good)}")
+        yield passed("paths", f"correct on {outcome.node}: {', '.join(good)}")
 
 
 def _shown(mount: Mount, path: str) -> str:
@@ -334,8 +336,8 @@ def _shown(mount: Mount, path: str) -> str:
 
 def _fix(job: Job, name: str) -> str:
     return {
-        "dataset": "set dataset: to the folder that holds train/ and val/ on every node",
-        "pretrained": f"set pretrained: to the folder that holds {job.pretrained_file_name} on every node, or null",
-        "output": "set output: to a folder that the pods may write (ls -ld shows whose it is)",
-        "mydir": "set mydir: to the shared folder, and copy there what python generate.py --out DIR writes",
+        "dataset": "set dataset: to the folder that contains train/ and val/ on every node",
+        "pretrained": f"set pretrained: to the folder that contains {job.pretrained_file_name} on every node, or null",
+        "output": "set output: to a folder that the pods can write (ls -ld shows its owner)",
+        "mydir": "set mydir: to the shared folder, and copy the files of python generate.py --out DIR there",
     }[name]

@@ -199,7 +199,7 @@ INVALID: dict[str, Change] = {
     "empty-image": containers(["Worker"], image=""),
 }
 CARDS = {"limits": {CARD: 8}, "requests": {CARD: 8}}
-HOLDS = r"meanwhile its other pods hold 16 cards"
+HOLDS = r"meanwhile its other pods use 16 cards"
 WITH_CARDS = both(containers(["Worker"], resources=CARDS), setting("mpiReplicaSpecs.Worker.replicas", 2))
 
 FAULTS: tuple[Fault, ...] = (
@@ -218,7 +218,7 @@ FAULTS: tuple[Fault, ...] = (
         "managed-by-another",
         "Rejected",
         "ManagedBy",
-        r"take managedBy out of MPIJob",
+        r"remove managedBy from MPIJob",
         setting("runPolicy.managedBy", "foo"),
     ),
     *(
@@ -229,14 +229,14 @@ FAULTS: tuple[Fault, ...] = (
         "no-service-account",
         "Rejected",
         "ServiceAccountNotFound",
-        r"make ServiceAccount nosuch .*or set serviceAccountName:",
+        r"create ServiceAccount nosuch .*or set serviceAccountName:",
         pods(["Launcher", "Worker"], serviceAccountName="nosuch"),
     ),
     Fault(
         "no-service-account-for-the-launcher",
         "Rejected",
         "ServiceAccountNotFound",
-        r"make ServiceAccount nosuch",
+        r"create ServiceAccount nosuch",
         both(pods(["Launcher"], serviceAccountName="nosuch"), WITH_CARDS),
         place="simulated",
         message=HOLDS,
@@ -267,7 +267,7 @@ FAULTS: tuple[Fault, ...] = (
         "quota-wants-requests",
         "Rejected",
         "QuotaNeedsRequests",
-        r"ResourceQuota q wants every container to name .*set resources:",
+        r"ResourceQuota q requires each container to set .*set resources:",
         containers(["Launcher", "Worker"], resources={}),
         labels={"own": "true"},
         before=quota({"requests.cpu": "64"}),
@@ -314,7 +314,7 @@ FAULTS: tuple[Fault, ...] = (
         "no-claim",
         "Unschedulable",
         "Unschedulable",
-        r"make the PersistentVolumeClaim that Pod \S+-worker-0 names",
+        r"create the PersistentVolumeClaim that Pod \S+-worker-0 names",
         mount("missing", {"persistentVolumeClaim": {"claimName": "nosuch"}}),
         message='persistentvolumeclaim "nosuch" not found',
     ),
@@ -344,21 +344,21 @@ FAULTS: tuple[Fault, ...] = (
         "configmap-that-is-missing",
         "Stalled",
         "FailedMount",
-        r"configmap nosuch is not in namespace",
+        r"configmap nosuch does not exist in namespace",
         mount("missing", {"configMap": {"name": "nosuch"}}),
     ),
     Fault(
         "secret-that-is-missing",
         "Stalled",
         "CreateContainerConfigError",
-        r"secret nosuch is not in namespace \S+: make it, or correct env:",
+        r"secret nosuch does not exist in namespace \S+: create it, or correct env:",
         containers(["Worker"], env=[{"name": "A", "valueFrom": {"secretKeyRef": {"name": "nosuch", "key": "a"}}}]),
     ),
     Fault(
         "worker-that-ends",
         "Stalled",
         "WorkerFailed",
-        r"logs \S+-worker-0 tells why Pod \S+ ended",
+        r"logs \S+-worker-0 shows why Pod \S+ ended",
         worker_script("exit 3"),
         message="exit code 3",
     ),

@@ -211,7 +211,7 @@ V2 = {"versions": [{"version": "v2beta1"}]}
             404,
             {"group": {"versions": [{"version": "v1"}]}},
             "fault",
-            "kubeflow.org is there as v1, the Training Operator",
+            "kubeflow.org is served as v1, which is the Training Operator",
         ),
         (404, {"group": V2, "leases": {}, "deployments": {}}, "fault", "installed but does not run"),
         (
@@ -221,7 +221,7 @@ V2 = {"versions": [{"version": "v2beta1"}]}
             "Deployment mpi-operator/mpi-operator is ready",
         ),
         (403, {"group": V2}, "warning", "whether the MPI Operator runs is unknown"),
-        (500, {}, "warning", "operator cannot be seen: "),
+        (500, {}, "warning", "cannot read operator: "),
     ],
 )
 def test_an_operator_is_looked_for_in_three_places(
@@ -259,7 +259,8 @@ def test_a_user_with_edit_alone_lacks_mpijobs_and_is_told_the_binding(
     (fault,) = [one for one in checks if one.severity == "fault"]
     assert fault.key == "rights"
     assert fault.message == (
-        f"you may not get, list, watch, create, patch, delete mpijobs.kubeflow.org in namespace {simulated_namespace}"
+        "you are not allowed to get, list, watch, create, patch, delete mpijobs.kubeflow.org "
+        f"in namespace {simulated_namespace}"
     )
     assert fault.fix.endswith(
         f"kubectl -n {simulated_namespace} create rolebinding {simulated_namespace}-kubeflow-mpijobs-edit "
@@ -311,7 +312,7 @@ def test_a_token_that_is_not_known_is_one_fault(kube: Kube, simulated_namespace:
 def test_a_missing_namespace_is_the_only_fault(kube: Kube) -> None:
     name = f"nosuch-{uuid.uuid4().hex[:8]}"
     told = only(examined(kube.kubeconfig, name), "namespace")
-    assert f"namespace {name} is not there\nset namespace: (or -n)" in told
+    assert f"namespace {name} does not exist\nset namespace: (or -n)" in told
 
 
 def test_a_missing_service_account_is_the_only_fault(kube: Kube, simulated_namespace: str) -> None:
@@ -329,7 +330,7 @@ def test_pod_security_is_one_fault_that_names_the_namespace_and_the_keys(
 ) -> None:
     kube("label", "namespace", simulated_namespace, f"pod-security.kubernetes.io/enforce={level}")
     told = only(examined(kube.kubeconfig, simulated_namespace), "pod security")
-    assert f'worker pods are refused: violates PodSecurity "{level}:latest"' in told
+    assert f'worker pods are rejected: violates PodSecurity "{level}:latest"' in told
     assert words in told
     assert f"Namespace {simulated_namespace} enforces Pod Security {level}: set hostIPC: false" in told
 
@@ -359,7 +360,7 @@ def test_a_pod_that_no_server_would_take_is_a_fault(kube: Kube, simulated_namesp
 def test_a_job_of_the_same_name_is_a_warning_with_the_choices(kube: Kube, simulated_namespace: str) -> None:
     submit(kube, simulated_namespace, settings(user="ada", serviceAccountName="default"))
     told = only(examined(kube.kubeconfig, simulated_namespace), "manifest", "warning")
-    assert "MPIJob ada-vit-8cards is there already" in told
+    assert "MPIJob ada-vit-8cards already exists" in told
     assert f"python generate.py delete ada-vit-8cards -n {simulated_namespace}" in told
     assert "--set name=ada-vit-8cards-2" in told
 
@@ -399,7 +400,7 @@ def test_a_quota_that_is_used_up_is_a_warning_with_the_numbers(kube: Kube, simul
     quota(kube, simulated_namespace, cards="16")
     holder(kube, simulated_namespace)
     told = only(examined(kube.kubeconfig, simulated_namespace, nodes=2), "quota", "warning")
-    assert f"the job needs 16 of {CARDS}, 8 of 16 are in use\nwait, set nodes: 1, or free some" in told
+    assert f"the job needs 16 of {CARDS}, 8 of 16 are in use\nwait, set nodes: 1, or delete jobs" in told
 
 
 def test_a_quota_that_is_large_enough_is_ok(kube: Kube, simulated_namespace: str) -> None:
@@ -422,7 +423,7 @@ def test_a_quota_of_cpu_wants_requests_of_every_container(kube: Kube, simulated_
 def test_more_workers_than_nodes_is_a_fault(kube: Kube, simulated_namespace: str) -> None:
     there = gaudi_nodes(kube)
     told = only(examined(kube.kubeconfig, simulated_namespace, **several(there + 1)), "nodes")
-    assert f"{there} nodes could ever have 8 free cards of habana.ai/gaudi, {there + 1} are needed" in told
+    assert f"{there} nodes can ever have 8 free cards of habana.ai/gaudi, {there + 1} are needed" in told
     assert f"set nodes: {there} or fewer" in told
 
 
@@ -432,7 +433,7 @@ def test_a_node_that_somebody_holds_is_a_warning_that_names_them(kube: Kube, sim
     told = only(examined(kube.kubeconfig, simulated_namespace, **several(there)), "nodes", "warning")
     assert f"{there - 1} of {there} nodes have 8 free cards" in told
     assert f"({simulated_namespace}/holder: 8 cards)" in told
-    assert f"set nodes: {there - 1}, or free some" in told
+    assert f"set nodes: {there - 1}, or delete jobs" in told
 
 
 def test_a_cordoned_node_is_left_out_by_name(kube: Kube, simulated_namespace: str) -> None:
@@ -442,7 +443,7 @@ def test_a_cordoned_node_is_left_out_by_name(kube: Kube, simulated_namespace: st
         told = only(examined(kube.kubeconfig, simulated_namespace, **several(there)), "nodes")
     finally:
         kube("uncordon", "gaudi-0")
-    assert f"{there - 1} nodes could ever have" in told
+    assert f"{there - 1} nodes can ever have" in told
     assert "left out: gaudi-0 (cordoned)" in told
 
 
@@ -460,7 +461,7 @@ def test_cards_that_no_node_has_are_told(kube: Kube, simulated_namespace: str) -
         container["resources"] = {"limits": {"nvidia.com/gpu": 99}}
 
     told = only(examined(kube.kubeconfig, simulated_namespace, edit=edit), "nodes")
-    assert "no node could ever take a worker (nvidia.com/gpu 99)" in told
+    assert "no node can ever run a worker (nvidia.com/gpu 99)" in told
     assert ("set device: to what the nodes have" in told) or ("set cards: 8 or fewer" in told)
 
 
@@ -484,7 +485,7 @@ def test_a_launcher_that_finds_no_place_beside_the_workers_is_told(kube: Kube, s
         "launcher__nodeSelector": '{"brightcomputing.com/node-category": "gaudi"}',
     }
     told = only(examined(kube.kubeconfig, simulated_namespace, **more), "launcher node")
-    assert "no node has place for the launcher (cpu 2, memory 4Gi) once the workers have theirs" in told
+    assert "no node has room for the launcher (cpu 2, memory 4Gi) beside the workers" in told
 
 
 def test_a_selector_that_the_cluster_adds_to_pods_counts(kube: Kube, namespace: str) -> None:
@@ -492,7 +493,7 @@ def test_a_selector_that_the_cluster_adds_to_pods_counts(kube: Kube, namespace: 
     checks = examined(kube.kubeconfig, namespace)
     (found,) = [one for one in checks if one.key == "nodes"]
     assert found.severity == "fault"
-    assert found.message.startswith("no node could ever take a worker (habana.ai/gaudi 8, cpu 95, hugepages-2Mi ")
+    assert found.message.startswith("no node can ever run a worker (habana.ai/gaudi 8, cpu 95, hugepages-2Mi ")
     assert found.message.endswith(": no label mpikit.test/simulated=false")
     assert f"namespace {namespace} or the cluster adds this selector" in found.fix
 
@@ -504,7 +505,7 @@ def test_a_missing_pull_secret_is_told(kube: Kube, simulated_namespace: str) -> 
     told = only(
         examined(kube.kubeconfig, simulated_namespace, imagePullSecrets='[{"name": "registry"}]'), "image pull secrets"
     )
-    assert f"Secret registry is not in namespace {simulated_namespace}" in told
+    assert f"Secret registry does not exist in namespace {simulated_namespace}" in told
 
 
 TOKEN = '[{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "token", "key": "key"}}}]'
@@ -524,7 +525,7 @@ def test_what_the_pods_refer_to_must_be_there(
     kube: Kube, simulated_namespace: str, more: dict[str, Any], named: str
 ) -> None:
     told = only(examined(kube.kubeconfig, simulated_namespace, **more), "references")
-    assert f"{named} is not in namespace {simulated_namespace}\nmake {named}" in told
+    assert f"{named} does not exist in namespace {simulated_namespace}\ncreate {named}" in told
 
 
 def test_a_secret_that_is_there_is_found_without_its_content(kube: Kube, simulated_namespace: str) -> None:
@@ -634,7 +635,7 @@ def test_a_host_path_that_is_not_there_is_told_and_the_others_are_still_looked_a
 def test_output_that_is_not_there_is_a_warning_and_is_not_made(probed: Probed, tmp_path: Path) -> None:
     warning, good = paths_of(probed(output=tmp_path / "later"))
     assert (warning.severity, good.severity) == ("warning", "ok")
-    assert f"{tmp_path}/later is not there; the job would make it, empty" in warning.message
+    assert f"{tmp_path}/later does not exist; the job would create it, empty" in warning.message
     assert not (tmp_path / "later").exists()
 
 
@@ -644,14 +645,14 @@ def test_an_empty_dataset_and_missing_weights_are_two_faults(probed: Probed, tmp
     faults = [one for one in paths_of(probed()) if one.severity == "fault"]
     assert [one.message.partition(": ")[2] for one in faults] == [
         f"{tmp_path}/data/val is empty",
-        f"{tmp_path}/weights/tiny.npz is not there",
+        f"{tmp_path}/weights/tiny.npz does not exist",
     ]
-    assert "set pretrained: to the folder that holds tiny.npz" in faults[1].fix
+    assert "set pretrained: to the folder that contains tiny.npz" in faults[1].fix
 
 
 def test_too_little_room_on_output_is_told(probed: Probed) -> None:
     (fault,) = [one for one in paths_of(probed(outputFreeGiB=10**6)) if one.severity == "fault"]
-    assert "GiB free, 1e+06 asked for" in fault.message
+    assert "GiB free, 1e+06 GiB wanted" in fault.message
     assert "outputFreeGiB:" in fault.fix
 
 

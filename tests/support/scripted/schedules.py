@@ -42,7 +42,7 @@ class Outcome:
 
     @property
     def in_doubt(self) -> bool:
-        return "not known" in self.text
+        return "may or may not" in self.text
 
 
 class User(Protocol):

@@ -156,7 +156,7 @@ def test_config_maps_go_unless_another_mpijob_mounts_them(world: World) -> None:
     ("label", "user", "said"),
     [
         ("bob", "ada", "MPIJob bert belongs to bob, not to ada\n  fix: --set user=bob if that is you, or --force"),
-        ("bob", "", "belongs to bob, and who you are is not known\n  fix: --set user=bob"),
+        ("bob", "", "belongs to bob, and your user name is unknown\n  fix: --set user=bob"),
     ],
 )
 def test_the_job_of_another_user_needs_force(world: World, label: str, user: str, said: str) -> None:

@@ -20,16 +20,16 @@ def missing(kind: str) -> NotFound:
 @pytest.mark.parametrize(
     ("error", "fix"),
     [
-        (missing("namespaces"), "set namespace: (now lab), or have it made: kubectl create namespace lab"),
-        (missing("services"), "python generate.py doctor looks at everything that the job needs"),
-        (Forbidden("ada cannot create mpijobs"), "ask for the ClusterRole kubeflow-mpijobs-edit in namespace lab"),
+        (missing("namespaces"), "set namespace: (now lab), or create it: kubectl create namespace lab"),
+        (missing("services"), "run python generate.py doctor, which checks everything that the job needs"),
+        (Forbidden("ada cannot create mpijobs"), "ask for ClusterRole kubeflow-mpijobs-edit in namespace lab"),
     ],
 )
 def test_a_refusal_says_what_to_do(error: ClusterError, fix: str) -> None:
     found = explained(error, JOB, "lab")
     assert type(found) is type(error)
-    assert str(found).startswith(f"MPIJob job is refused: {error.message}\n  fix: {fix}")
-    assert found.hint.endswith("; nothing was made")
+    assert str(found).startswith(f"MPIJob job is rejected: {error.message}\n  fix: {fix}")
+    assert found.hint.endswith("; nothing was created")
 
 
 def test_a_refusal_that_says_what_to_do_is_handed_on() -> None:

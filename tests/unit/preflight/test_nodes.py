@@ -33,7 +33,7 @@ CASES: dict[str, tuple[Any, Any, str, str]] = {
         node(taints=[TAINT]),
         template(),
         "n0: taint site=ml:NoSchedule",
-        "add worker.tolerations: for the taint site=ml:NoSchedule, if the site lets you",
+        "add worker.tolerations: for the taint site=ml:NoSchedule, if your site allows it",
     ),
     "the job's own selector": (
         node(),
@@ -45,13 +45,13 @@ CASES: dict[str, tuple[Any, Any, str, str]] = {
         node(),
         template(spec={"nodeSelector": {"a": "b"}}),
         "n0: no label a=b",
-        "namespace n or the cluster adds this selector: ask the site's staff which nodes are yours",
+        "namespace n or the cluster adds this selector: ask the cluster's administrator which nodes you can use",
     ),
     "a lost node": (
         node(ready="False"),
         template(),
         "n0: not Ready",
-        "wait for it, or ask the site's staff: kubectl describe node n0",
+        "wait for it, or ask the cluster's administrator: kubectl describe node n0",
     ),
 }
 
