@@ -3,12 +3,12 @@
 
 KitError                 1   the job, check or comparison says no
   ValuesError            2   values or usage: carries every fault at once
-  TemplateError         70   our own mistake: a template that cannot be rendered
-  ManifestError          1   a manifest that the operator or the cluster would refuse
+  TemplateError         70   a bug: a template that cannot be rendered
+  ManifestError          1   a manifest that the operator or the cluster would reject
   RunError               1   the job ran on this machine and failed
-  JobError               1   the job on the cluster failed, or is in a state that the command refuses
-  ClusterError           3   the cluster refuses
-    NotFound             1   what is asked for does not exist; 3 if the cluster lacks the whole API
+  JobError               1   the job on the cluster failed, or is in a state in which the command cannot act
+  ClusterError           3   the cluster rejects the request
+    NotFound             1   the object does not exist; 3 if the cluster lacks the whole API
     Forbidden            3   the user may not do this, or is not known
     Conflict             3   something else has changed or made the object
     Gone                 3   the server has forgotten this version: read again (never reaches a user)
@@ -36,7 +36,7 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT
 
 
 class KitError(Exception):
-    """Something that the user is told in one clear line; the base of all others."""
+    """An error that the user reads as one clear line; the base of all others."""
 
     exit_code = EXIT_NO
 
@@ -62,7 +62,7 @@ class TemplateError(KitError):
 
 
 class ManifestError(KitError):
-    """A manifest that the operator or the cluster would refuse."""
+    """A manifest that the operator or the cluster would reject."""
 
 
 class RunError(KitError):
@@ -70,14 +70,14 @@ class RunError(KitError):
 
 
 class JobError(KitError):
-    """A job on the cluster that failed, or that stands in the way."""
+    """A job on the cluster that failed, or that has the name already."""
 
     status: Any = None
-    """The mpikit.lifecycle.status.Status that tells more, for -o json; None if there is none."""
+    """The mpikit.lifecycle.status.Status of the job, for -o json; None if there is none."""
 
 
 class ClusterError(KitError):
-    """The cluster refuses what was asked of it."""
+    """The cluster rejected a request."""
 
     exit_code = EXIT_CLUSTER
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an API server answers, as data of the form that Kubernetes' objects have.
+"""Parse the answers of an API server into data that has the form of Kubernetes objects.
 
 A server, or what stands in front of it, may send anything. The checks here make sure that the fields that the kit
 reads have the type that the Kubernetes API gives them, so that no other module has to ask.
@@ -29,7 +29,7 @@ _TEXTS |= {"phase", "nodeName", "type", "managedBy"}
 _COUNTS = {"replicas", "restartCount", "exitCode", "backoffLimit", "slotsPerWorker"}
 _TIMES = {"startTime", "completionTime", "startedAt", "finishedAt", "eventTime", "lastTransitionTime", "lastUpdateTime"}
 _TIMES |= {"creationTimestamp", "deletionTimestamp", "firstTimestamp", "lastTimestamp", "lastObservedTime"}
-# Kinds whose fields have other people's names: schemas, data.
+# Kinds whose fields have arbitrary names: schemas, data.
 _OPAQUE = {"CustomResourceDefinition", "CustomResourceDefinitionList", "ConfigMap", "Secret"}
 _FREE = {"managedFields", "data", "binaryData", "annotations", "labels", "matchLabels", "nodeSelector"}
 

@@ -17,7 +17,7 @@ MANAGER = "mpikit"  # the field manager of server-side apply
 LATE_SECONDS = 1.0  # a watch that a server does not end by itself is ended so much later
 PAGE = 200  # objects of one answer: a page of pods is about 2 MB
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
-NO_VERSION = "1"  # of no object that lives: etcd's first revision is the server's own
+NO_VERSION = "1"  # no object has it: etcd's first revision belongs to the server
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +167,10 @@ def whole_lines(pieces: Iterator[bytes], path: str) -> Iterator[bytes]:
 def apply(
     cluster: Cluster, manifest: Object, namespace: str, *, dry_run: bool, create: bool, force: bool = False
 ) -> Object:
-    """Server-side apply of one object as the field manager `mpikit`; the object as the server has it then.
+    """Apply one object on the server as the field manager `mpikit`; return the object that results.
 
-    With `create` it is made or refused with Conflict if there is one of that name, in one step of the server's: an
-    existing object never has NO_VERSION, and a new one has none yet.
+    With `create`, the server creates it or answers Conflict if the name exists, in one step: an existing object never
+    has NO_VERSION, and a new one has no version yet.
     """
     body = with_metadata(manifest, namespace=namespace, **({"resourceVersion": NO_VERSION} if create else {}))
     query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
@@ -209,9 +209,9 @@ def review(cluster: Cluster, attributes: Mapping[str, str]) -> bool:
 
 
 def delete(cluster: Cluster, kind: Kind, namespace: str, name: str, uid: str, version: str = "") -> bool:
-    """Delete this very object, not a later one of the same name; false if it is gone already.
+    """Delete this object, not a later one of the same name; return False if it is already gone.
 
-    With `version`, also false if somebody has changed it since.
+    With `version`, also false if it has changed since.
     """
     preconditions = {"uid": uid, **({"resourceVersion": version} if version else {})}
     body = {"propagationPolicy": "Background", "preconditions": preconditions}

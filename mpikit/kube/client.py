@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The only user of the kubernetes client: its credentials and its connections, behind requests whose errors are ours.
 
-A request is repeated only where that is safe: what never left this machine, what the server refused to take up (429,
+A request is repeated only where that is safe: what never left this machine, what the server did not accept (429,
 401 once with fresh credentials), and, for a call that says so, what may have been done already. Every request has a
 limit; a call with all its repeats takes at most PATIENCE times as long, or CONTACT_SECONDS while no server answered.
 """
@@ -60,12 +60,12 @@ class Call:
     accept: str = "application/json"
     repeatable: bool = True
     patient: bool = True
-    """Try again after a failure; not for what the caller can do without."""
+    """Try again after a failure; off for what the caller does not need."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server said."""
+    """The response of the server."""
 
     status: int
     headers: Mapping[str, str]
@@ -110,7 +110,7 @@ class Cluster:
         return datetime.now(timezone.utc) + self._server_ahead
 
     def request(self, call: Call) -> Answer:
-        """The answer to a call, repeated where that is safe; errors of mpikit.errors otherwise."""
+        """Return the answer to a call, which is repeated where that is safe. Raises errors of mpikit.errors."""
         tries, fresh = self._tries(), False
         problem: ClusterError
         while True:
@@ -143,7 +143,7 @@ class Cluster:
         return self.clock() - self._login_seconds
 
     def json(self, call: Call) -> Object:
-        """The object that a call is answered with."""
+        """Return the object in the answer to a call."""
         value = self.request(call).value
         if value is None or not self.known or ("kind" not in value and call.path.startswith(OBJECT_PATHS)):
             raise self._unreachable(call, stranger(self.server, f"{call.path} does not answer with an object"))
@@ -213,7 +213,7 @@ class Cluster:
             began = self.clock()
 
     def _answer(self, call: Call, tries: Tries) -> Answer:
-        """One try."""
+        """Make one try."""
         limit = tries.limit
         answer = self._read(self._open(call, tries, limit), self.clock() + limit)
         self.known = (
@@ -233,7 +233,7 @@ class Cluster:
                 raise self._unreachable(call, stranger(self.server, f"{VERSION} answers HTTP 404")) from missing
 
     def _read(self, response: urllib3.BaseHTTPResponse, deadline: float) -> Answer:
-        """All of an answer, with the object in it."""
+        """Read an answer to its end, and parse the object in it."""
         answer = self._whole(response, deadline)
         if not answer.headers.get("content-type", "").startswith("application/json"):
             return answer
@@ -279,7 +279,7 @@ class Cluster:
         return response
 
     def _whole(self, response: urllib3.BaseHTTPResponse, deadline: float) -> Answer:
-        """All of an answer; broken when it ends early, or has not ended by the deadline."""
+        """Read an answer to its end. Raises Broken if it ends early or not by the deadline."""
         pieces, size = [], 0
         try:
             with cut_after(deadline - self.clock(), getattr(response, "sock", None)) as over:
@@ -291,7 +291,7 @@ class Cluster:
                         raise incomplete(self.server, too_large, hopeless=True)
                     if self.clock() > deadline:
                         raise incomplete(self.server, "the answer does not end")
-            if over.is_set():  # half a text looks whole where the connection's end is the text's
+            if over.is_set():  # without a length, a cut text looks complete
                 raise incomplete(self.server, "the answer does not end")
         except (failures.HTTPError, OSError) as error:
             raise incomplete(self.server, reason(error)) from error
@@ -311,9 +311,9 @@ class Cluster:
         return Unreachable(broken.message, broken.fix)
 
     def _refused(self, call: Call, answer: Answer) -> tuple[ClusterError, bool, float | None]:
-        """What a status of 400 or more means: the error, whether to try again, and the pause the server asks for."""
-        told = _status_of(answer)
-        message = redact(str(told.get("message") or f"HTTP {answer.status}"))
+        """Explain a status of 400 or more: the error, whether to try again, and the pause that the server asks for."""
+        status_object = _status_of(answer)
+        message = redact(str(status_object.get("message") or f"HTTP {answer.status}"))
         asked = answer.headers.get("retry-after", "")
         wait = float(asked) + self.chance() if asked.isdigit() else None
         match answer.status:
@@ -324,7 +324,8 @@ class Cluster:
                 return Forbidden(message), False, None
             case 404:
                 missing = NotFound(message)
-                missing.kind, missing.no_api = str((told.get("details") or {}).get("kind") or ""), not told
+                missing.kind = str((status_object.get("details") or {}).get("kind") or "")
+                missing.no_api = not status_object
                 return missing, False, None
             case 409:
                 return Conflict(message), False, None
@@ -390,6 +391,6 @@ def _too_slow(call: Call) -> TooSlow:
 
 
 def _status_of(answer: Answer) -> Object:
-    """The Status object of a refusal; empty if something else than an API server speaks."""
+    """Return the Status object of an error; empty if the answer is not from an API server."""
     found = answer.value or {}
     return found if found.get("kind") == "Status" else {}

@@ -36,7 +36,7 @@ class Broken(Exception):
 
 
 def explained(error: Exception, server: str, proxy: str = "") -> Broken:
-    """What a failed try means for the user."""
+    """Explain a failed try to the user."""
     if isinstance(error, failures.ProxyError):
         return _proxy_failed(error, server, proxy)
     if isinstance(error, failures.SSLError):
@@ -55,13 +55,13 @@ def explained(error: Exception, server: str, proxy: str = "") -> Broken:
 
 
 def stranger(server: str, seen: str) -> Broken:
-    """What answers there is something else; `seen` is what gave it away."""
+    """Report that something else answers there; `seen` is the evidence."""
     fix = f"{CORRECT}; look for a proxy or a login page in between"
     return Broken(f"{server} is not a Kubernetes API server: {seen}", fix, hopeless=True)
 
 
 def incomplete(server: str, why: str, *, hopeless: bool = False) -> Broken:
-    """The server answers, but not to the end."""
+    """Report an answer that ended early."""
     return Broken(f"no complete answer from {server}: {why}", "try again later", hopeless=hopeless)
 
 
@@ -123,7 +123,7 @@ def _certificate_rejected(code: int, words: str, server: str, host: str) -> tupl
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception and all that it wraps."""
+    """Yield an exception and all that it wraps."""
     while error is not None:
         yield error
         last = error.args[-1] if error.args else None
@@ -131,7 +131,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def reason(error: BaseException) -> str:
-    """The innermost words of a failed connection, in one short line."""
+    """Return the innermost message of a failed connection, in one short line."""
     *_, inner = _chain(error)
     if isinstance(error, (failures.ReadTimeoutError, TimeoutError)):
         return "no answer in time"

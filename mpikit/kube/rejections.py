@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a server's refusal of a pod or a job means: one row for each of its sentences.
+"""Explain why a server rejected a pod or a job: one row for each of its messages.
 
 Sources: mpi-operator v0.8.2 (events ValidationError and MPIJobFailed), the admission plugins of kube-apiserver, the
-Job controller (FailedCreate). The sentences were seen on a real cluster; the tests make each of them again.
+Job controller (FailedCreate). The messages were seen on a real cluster; the tests produce each of them again.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A refusal understood: the verdict on the job, a short reason, and what to change."""
+    """A rejection explained: the verdict on the job, a short reason, and what to change."""
 
     verdict: str
     reason: str
     advice: str
 
 
-# pattern, verdict, reason, advice; {names} are the pattern's groups and {namespace}. The first that matches counts.
+# pattern, verdict, reason, advice; {names} are the pattern's groups and {namespace}. The first match counts.
 _ROWS: tuple[tuple[str, str, str, str], ...] = (
     (
         r"error looking up service account [^/\s]+/(?P<name>[^:\s]+)",
@@ -97,7 +97,7 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
 
 
 def understand(message: str, namespace: str, job: str) -> Refusal:
-    """The refusal that a server's sentence is; Unknown's own words if it is none of those known."""
+    """Explain a server's message; one that matches no row gets a general explanation."""
     for pattern, verdict, reason, advice in _ROWS:
         found = re.search(pattern, message)
         if found:

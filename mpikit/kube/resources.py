@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects of the API server as the kit reads them: MPIJobs, pods and events, with the words of their own fields."""
+"""Typed views of MPIJobs, pods and events, with the names of their own fields."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ USER = "mpikit/user"
 QUEUE = "kueue.x-k8s.io/queue-name"
 DEFAULT_BACKOFF_LIMIT = 6  # batch/v1 Job
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"  # annotation; else the first container, as kubectl has it
-OVER = ("Succeeded", "Failed")  # phases of a pod that holds nothing any more
+OVER = ("Succeeded", "Failed")  # phases of a pod that uses no resources any more
 
 
 def time_of(text: str | None) -> datetime | None:
@@ -54,7 +54,7 @@ def conditions_of(item: Mapping[str, Any] | None) -> dict[str, Condition]:
 
 @dataclass(frozen=True, slots=True)
 class MPIJob:
-    """What the kit asks of an MPIJob."""
+    """The parts of an MPIJob that the kit reads."""
 
     raw: Object
 
@@ -70,17 +70,17 @@ class MPIJob:
 
     @property
     def uid(self) -> str:
-        """What tells it from a later one of the same name."""
+        """Distinguishes it from a later one of the same name."""
         return str(at(self.raw, "metadata", "uid") or "")
 
     @property
     def user(self) -> str:
-        """Whose it is, if the kit made it."""
+        """Its user, if the kit made it."""
         return str(at(self.raw, "metadata", "labels", USER) or "")
 
     @property
     def created(self) -> datetime | None:
-        """When the server took it."""
+        """When the server created it."""
         return time_of(at(self.raw, "metadata", "creationTimestamp"))
 
     @property
@@ -127,7 +127,7 @@ class MPIJob:
 
     @property
     def suspended(self) -> bool:
-        """Whether it is asked to hold no pods."""
+        """Whether spec asks for no pods."""
         return bool(at(self.raw, "spec", "runPolicy", "suspend"))
 
     @property
@@ -159,7 +159,7 @@ class MPIJob:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """What the kit asks of a pod."""
+    """The parts of a pod that the kit reads."""
 
     raw: Object
 
@@ -170,7 +170,7 @@ class Pod:
 
     @property
     def uid(self) -> str:
-        """What tells it from a later one of the same name."""
+        """Distinguishes it from a later one of the same name."""
         return str(at(self.raw, "metadata", "uid") or "")
 
     @property
@@ -185,7 +185,7 @@ class Pod:
 
     @property
     def created(self) -> datetime | None:
-        """When the server took it."""
+        """When the server created it."""
         return time_of(at(self.raw, "metadata", "creationTimestamp"))
 
     @property
@@ -200,7 +200,7 @@ class Pod:
 
     @property
     def held_cards(self) -> int:
-        """Cards that nobody else can have now."""
+        """Cards that it uses, and that are not free for others."""
         return cards_of(self.raw.get("spec")) if self.node and self.phase not in OVER else 0
 
     @property
@@ -266,7 +266,7 @@ class Pod:
 
     @property
     def evicted(self) -> str:
-        """Why a node threw it out; empty if none did."""
+        """Why it was evicted; empty if it was not."""
         status = self.raw.get("status", {})
         return str(status.get("message") or "evicted") if status.get("reason") == "Evicted" else ""
 
@@ -284,7 +284,7 @@ def ordered(pods: Iterable[Object]) -> tuple[Pod, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What the kit asks of an event."""
+    """The parts of an event that the kit reads."""
 
     raw: Object
 
@@ -300,7 +300,7 @@ class Event:
 
     @property
     def uid(self) -> str:
-        """That very object."""
+        """Uid of that object."""
         return str(at(self.raw, "involvedObject", "uid") or "")
 
     @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job leaves the cluster with all that belongs to it. What it has written to output is never touched."""
+"""Delete a job and all that belongs to it. Its output is never touched."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mpikit.lifecycle.snapshot import no_job, pods_of
 from mpikit.text.nested import at
 from mpikit.text.units import duration
 
-COLLECT_SECONDS = 5.0  # Kubernetes itself removes what a deleted job owned; what is left after this has no owner
+COLLECT_SECONDS = 5.0  # Kubernetes deletes what a deleted job owned; what is left later has no owner
 LOOK_SECONDS = 2.0
 
 
@@ -70,7 +70,7 @@ def delete_job(
 ) -> Deleted:
     """Delete a job, its ConfigMaps and its pods; with `wait`, return once its cards are free, or raise Timeout.
 
-    What carries another user's label is refused unless `user` is None.
+    Raises ValuesError for another user's job unless `user` is None.
     """
     found = find_belongings(cluster, namespace, name)
     if not (found.job or found.launcher or found.pods or found.configs):
@@ -152,7 +152,7 @@ def _left(cluster: Cluster, namespace: str, name: str, uid: str) -> tuple[Object
     except Forbidden:
         launcher = None
     pods = _pods(cluster, namespace, name, uid, launcher)
-    if launcher and not owned_by_mpijob(launcher, name, uid):  # somebody's own Job of this name, with its own pods
+    if launcher and not owned_by_mpijob(launcher, name, uid):  # another Job of this name, with its own pods
         return None, [pod for pod in pods if owned_by_mpijob(pod.raw, name, uid)]
     return launcher, pods
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What submitting a job would change, by the server's own dry run."""
+"""Find what submitting a job would change, by the server's own dry run."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from mpikit.kube.resources import MPIJob
 from mpikit.text.nested import at
 from mpikit.text.quoting import yaml_filter
 
-SUBMISSION = "mpikit/submission"  # annotation that tells our own job, after a broken connection, from another's
+SUBMISSION = "mpikit/submission"  # annotation that identifies our own job after a broken connection
 
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
-# What the server itself writes, or what no manifest says.
+# What the server writes, or what no manifest contains.
 _SERVERS_OWN = ("managedFields", "resourceVersion", "generation", "creationTimestamp", "uid", "selfLink")
 
 
@@ -52,7 +52,7 @@ class Change:
 
 
 def explained(error: ClusterError, manifest: Object, namespace: str) -> ClusterError:
-    """The server's refusal with what can be done about it; nothing has been made yet."""
+    """Add a fix to the server's rejection of an object that has not been created yet."""
     if error.hint:
         return error
     name = manifest["metadata"]["name"]
@@ -104,7 +104,7 @@ def change_of(cluster: Cluster, manifest: Object, namespace: str, kit: str = "")
 
 
 def _three_way(last: Any, new: Any) -> Any:
-    """A merge patch that makes of an object what `kubectl apply` would: keys that are no longer said become null."""
+    """Return the merge patch that `kubectl apply` would send: removed keys become null."""
     if not isinstance(last, dict) or not isinstance(new, dict):
         return new
     gone = {key: None for key in last if key not in new and key not in ("status",)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lines of one container, each once and in order, whatever becomes of the connections that carry them.
+"""Read the lines of one container, each once and in order, also when connections break.
 
 The kubelet stamps each line with a time and can start at a whole second, not at a line. So a new connection starts a
 little before the last line, and what was handed on already is recognised by its stamp and text.

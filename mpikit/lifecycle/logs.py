@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lines of a job: waited for, followed over restarts, and read from output/ once the pods are gone."""
+"""Read the lines of a job: wait for them, follow them over restarts, read output/ once the pods are gone."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from mpikit.lifecycle.status import Status, status_of
 from mpikit.text.nested import at
 
 LOOK_SECONDS = 2.0  # between two looks for a pod
-TELL_SECONDS = 10.0  # between two looks at why it is not there
-PATIENT_SECONDS = 60.0  # without -f, for a pod that is not there yet
+TELL_SECONDS = 10.0  # between two looks at why it does not exist
+PATIENT_SECONDS = 60.0  # without -f, for a pod that does not exist yet
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 20.0
 AWAY_SECONDS = 600.0
 MOST_TRIES = 8
@@ -123,7 +123,7 @@ class JobLog:
                 outage.pause(broken)
             except (Forbidden, TooSlow):
                 raise
-            except ClusterError:  # HTTP 400: the next container is not there yet
+            except ClusterError:  # HTTP 400: the next container does not exist yet
                 pass
             if log.num_lines in (0, before):  # the pod shows a moment later that its container has ended
                 self.cluster.sleep(LOOK_SECONDS)
@@ -150,7 +150,7 @@ class JobLog:
         try:
             found = find(self.cluster, POD, self.namespace, pod.name)
         except Unreachable:
-            return pod  # not known; the next try to read will tell
+            return pod  # unknown; the next try to read will show it
         return Pod(found) if found and at(found, "metadata", "uid") == pod.uid else None
 
     def _pods(self) -> tuple[Pod, ...]:
@@ -241,7 +241,7 @@ def kept_files(output: Path, run: str, name: str) -> list[Path]:
 
 
 class _Outage:
-    """Pauses while a stream cannot be had, longer each time; told once."""
+    """Pause between tries to open a stream, longer each time; announce it once."""
 
     def __init__(self, cluster: Cluster, tell: Callable[[str], object]) -> None:
         self.cluster, self.tell = cluster, tell

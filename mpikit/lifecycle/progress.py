@@ -42,7 +42,7 @@ class Progress:
 
 
 def progress_of(lines: Iterable[str], num_steps: int | None) -> Progress | None:
-    """The progress that a log's lines show; None if no progress line is among them."""
+    """Return the progress in the lines of a log; None if they contain no progress line."""
     metrics = [values for line in lines if (values := progress_values(line)) is not None]
     if not metrics:
         return None

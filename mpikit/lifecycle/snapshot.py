@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that the cluster says of a job at one moment, read in at most six requests."""
+"""Read the state of a job from the cluster in at most six requests."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Snapshot:
     log: tuple[tuple[datetime | None, str], ...] = ()
     """Last lines of the launcher with the time of each."""
     unreadable: dict[str, str] = field(default_factory=dict)
-    """What the user may not read, and the server's words for it."""
+    """What the user is not allowed to read, and the server's message."""
 
     @property
     def launcher(self) -> Pod | None:
@@ -108,7 +108,7 @@ def _launcher_job(cluster: Cluster, namespace: str, name: str) -> list[Object]:
 
 
 def _unclear(name: str, job: MPIJob | None, pods: Sequence[Pod], launcher_job: Object | None) -> list[str]:
-    """Names of the objects, two at most, whose events tell what nothing else does."""
+    """Return the names of the objects, two at most, whose events explain the state of the job."""
     if job is None or not job.synced:
         return [name]
     if job.finished or job.suspended:
@@ -133,7 +133,7 @@ def _with_log(cluster: Cluster, snapshot: Snapshot) -> Snapshot:
         try:
             answer = cluster.request(Call("GET", path, query, accept="*/*", patient=False))
             lines = answer.data.decode(errors="replace").splitlines()
-        except ClusterError as error:  # a lost node or a pod on its way out: not the job's fault
+        except ClusterError as error:  # the node is lost or the pod is being deleted
             snapshot.unreadable["log"] = str(error)
     if not lines:
         lines = kept_lines(snapshot.job, "metrics.jsonl") if snapshot.job else []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What became of a job: everything the cluster says of it -> one verdict, why, and what to do next. Pure."""
+"""Turn a snapshot of a job into one verdict, its reason, and the next step. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LAST_LINES = 8
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What `status` and `list` tell of a job."""
+    """What `status` and `list` show of a job."""
 
     name: str
     namespace: str
@@ -40,15 +40,15 @@ class Status:
     since: datetime | None
     reason: str
     message: str
-    """The server's own words."""
+    """The server's own message."""
     advice: str
-    """The next thing to do, and the object to do it to."""
+    """The next step, and the object that it is about."""
     progress: Progress | None
     user: str
     workers: int
     cards: int
     held_cards: int
-    """Cards that its pods keep from others now."""
+    """Cards that its pods use now."""
     pods: tuple[int, int]
     """Running, wanted."""
     created: datetime | None
@@ -84,13 +84,13 @@ def _text(moment: datetime | None) -> str | None:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
 
 
-def _tells(verdict: str) -> bool:
-    """Whether the launcher's last lines help to understand this."""
+def _log_helps(verdict: str) -> bool:
+    """Whether the launcher's last lines help to understand the verdict."""
     return verdict in ("Failed", "Evicted", "Stalled") or verdict.startswith("Retrying")
 
 
 def status_of(snapshot: Snapshot, silent_seconds: float = SILENT_SECONDS) -> Status:
-    """The status of a job: the first of the rules below that has something to say."""
+    """Return the status of a job: the result of the first rule below that applies."""
     rules: tuple[Callable[[Snapshot], Finding | None], ...] = (
         *(deleted, finished, evicted, suspended, refused, image, unschedulable, mount, dead_worker),
         *(retrying, ending, running, starting, unread, pending),
@@ -114,5 +114,5 @@ def status_of(snapshot: Snapshot, silent_seconds: float = SILENT_SECONDS) -> Sta
         created=job.created if job else None,
         finished=ended,
         exit_code=launcher.exit_code if launcher else None,
-        last_lines=tuple(lines[-LAST_LINES:]) if _tells(found.verdict) else (),
+        last_lines=tuple(lines[-LAST_LINES:]) if _log_helps(found.verdict) else (),
     )

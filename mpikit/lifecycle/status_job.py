@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a job as a whole came to: its end, its stops, and that it runs. One function a verdict; None if it is not that."""
+"""Verdicts on a job as a whole. Each function returns one verdict, or None if it does not apply."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def deleted(snapshot: Snapshot) -> Finding | None:
         if snapshot.pods
         else "submit it again if you want it: python generate.py submit"
     )
-    return Finding("Deleted", None, "NotFound", message, advice)  # when, nobody has kept
+    return Finding("Deleted", None, "NotFound", message, advice)  # the time is unknown
 
 
 def finished(snapshot: Snapshot) -> Finding | None:
@@ -53,9 +53,9 @@ def finished(snapshot: Snapshot) -> Finding | None:
         advice = free if held else f"{where}; {again} resumes from its last checkpoint"
         return Finding("Succeeded", job.finished, condition.reason, condition.message, advice)
     condition = job.conditions["Failed"]
-    thrown_out = next((pod for pod in snapshot.pods if pod.evicted), None)
-    if thrown_out:
-        return _eviction(thrown_out, job, job.finished)
+    evicted_pod = next((pod for pod in snapshot.pods if pod.evicted), None)
+    if evicted_pod:
+        return _eviction(evicted_pod, job, job.finished)
     if condition.reason == "DeadlineExceeded":
         advice = f"raise runPolicy.activeDeadlineSeconds of MPIJob {job.name}, then {again}; it resumes from its last checkpoint"
         return Finding("Failed", job.finished, condition.reason, condition.message, advice)
@@ -79,11 +79,11 @@ def _failure(snapshot: Snapshot, job: MPIJob, again: str) -> Finding:
     told = "; ".join(
         part for part in (message, f"exit code {code}" + (f": {meaning}" if meaning else ""), cause) if part
     )
-    return Finding("Failed", job.finished, reason, told, f"{_mend(code, job)}; then {again}")
+    return Finding("Failed", job.finished, reason, told, f"{_remedy(code, job)}; then {again}")
 
 
-# exit code: what to change. Others are the trainer's or mpirun's own, whose last lines tell more.
-_MENDS: dict[int, str] = {
+# Exit code: what to change. For other codes, of the trainer or mpirun, the last lines say more.
+_REMEDIES: dict[int, str] = {
     1: "read the FAULT line of setup.sh (python generate.py logs {name} -n {namespace}) and correct the value that it names",
     2: "correct the value under train: that the trainer names (python generate.py logs {name} -n {namespace})",
     3: "wait for the other run of MPIJob {name}'s train.name to end, or set train.name:",
@@ -97,13 +97,13 @@ _MENDS: dict[int, str] = {
 }
 
 
-def _mend(code: int, job: MPIJob) -> str:
+def _remedy(code: int, job: MPIJob) -> str:
     usual = "read the last lines (python generate.py logs {name} -n {namespace}) and the events of its pods: a worker was lost"
-    return _MENDS.get(code, usual).format(name=job.name, namespace=job.namespace)
+    return _REMEDIES.get(code, usual).format(name=job.name, namespace=job.namespace)
 
 
 def _cause(lines: list[str]) -> str:
-    """The line that names the cause, in the words of setup.sh, the trainer, mpirun or run_vit.sh."""
+    """Return the line of setup.sh, the trainer, mpirun or run_vit.sh that names the cause."""
     for pattern in (
         r"FAULT .*",
         r"vit\.train: .*",
@@ -172,7 +172,7 @@ def retrying(snapshot: Snapshot) -> Finding | None:
 
 
 def ending(snapshot: Snapshot) -> Finding | None:
-    """Between the launcher's end and the operator's word on the job."""
+    """The launcher has ended, and the operator has not updated the job."""
     job, launcher = snapshot.job, snapshot.launcher
     assert job
     target = conditions_of(snapshot.launcher_job).get("FailureTarget")
@@ -201,7 +201,7 @@ def running(snapshot: Snapshot) -> Finding | None:
 
 
 def silent(snapshot: Snapshot, limit: float) -> Finding | None:
-    """A job that runs and has said nothing for long."""
+    """The job runs and has printed nothing for long."""
     times = [moment for moment, _ in snapshot.log if moment]
     if not times or not snapshot.job:
         return None

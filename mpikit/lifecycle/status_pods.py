@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What keeps the pods of a job from running. One function an obstacle; None if it is not in the way."""
+"""Verdicts on pods that do not run. Each function returns one verdict, or None if it does not apply."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IMAGE_REASONS = (
 
 
 def refused(snapshot: Snapshot) -> Finding | None:
-    """Pods, or the job itself, that the server did not take; the workers that run meanwhile hold their cards."""
+    """The server rejected the job or some of its pods; the workers that run meanwhile use their cards."""
     job = snapshot.job
     assert job
     if job.managed_by and not job.synced:
@@ -40,7 +40,7 @@ def refused(snapshot: Snapshot) -> Finding | None:
 
 
 def _refusal(snapshot: Snapshot, job: MPIJob) -> Event | None:
-    """The last event that tells why a pod is missing."""
+    """Return the last event that explains why a pod is missing."""
     missing = []
     if not job.synced or len(snapshot.workers) < job.workers:
         missing += [
@@ -86,7 +86,7 @@ def unschedulable(snapshot: Snapshot) -> Finding | None:
 
 
 def _place_advice(pod: Pod, job: MPIJob, message: str) -> str:
-    """What keeps a pod from every node, as a values key of its role."""
+    """Return the values key to change so that a node can run the pod."""
     lacking = re.findall(r"Insufficient ([\w./-]+\w)", message)
     doctor = "python generate.py doctor shows free resources"
     role = "launcher" if pod.role == "launcher" else "worker"
@@ -108,7 +108,7 @@ def _place_advice(pod: Pod, job: MPIJob, message: str) -> str:
 
 
 def mount(snapshot: Snapshot) -> Finding | None:
-    """A pod that has a node and cannot get its volumes: the kubelet tries for ever."""
+    """A pod has a node and cannot mount its volumes: the kubelet tries forever."""
     for pod in snapshot.pods:
         if not pod.node or pod.started:
             continue
@@ -135,7 +135,7 @@ def _mount_advice(pod: Pod, message: str, snapshot: Snapshot) -> str:
 
 
 def dead_worker(snapshot: Snapshot) -> Finding | None:
-    """A worker that ended before the launcher: the operator never makes it again, and the launcher may wait for it."""
+    """A worker ended before the launcher: the operator does not restart it, and the launcher may wait for it."""
     job = snapshot.job
     assert job
     dead = next((pod for pod in snapshot.workers if pod.phase == "Failed"), None)
@@ -165,7 +165,7 @@ def dead_worker(snapshot: Snapshot) -> Finding | None:
 
 
 def starting(snapshot: Snapshot) -> Finding | None:
-    """Pods that are there and do not all run yet."""
+    """Pods exist, and not all of them run yet."""
     job = snapshot.job
     assert job
     if not snapshot.pods:
@@ -187,7 +187,7 @@ def starting(snapshot: Snapshot) -> Finding | None:
 
 
 def unread(snapshot: Snapshot) -> Finding | None:
-    """No pods were seen because they may not be read."""
+    """The user is not allowed to read the pods, jobs or events."""
     for what in ("pods", "jobs", "events"):
         if what in snapshot.unreadable:
             advice = f"ask for a role that can list {what} in namespace {snapshot.namespace}; python generate.py doctor lists all missing rights"

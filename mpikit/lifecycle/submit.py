@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job reaches the cluster: all of its objects or none, and never twice. What applying it again would change."""
+"""Create a job on the cluster: all of its objects or none, and never twice."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from mpikit.lifecycle.status import Status, status_of
 from mpikit.text.nested import at
 from mpikit.text.units import another_name
 
-TRIES = 3  # of a creation whose outcome is not known
+TRIES = 3  # to create an object, when the outcome is unknown
 
 
 def submit(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> list[str]:
-    """Create all objects or none; a line for each. JobError if a job of the name stands in the way."""
+    """Create all objects or none; a line for each. Raises JobError if the name is taken."""
     name = next(str(item["metadata"]["name"]) for item in manifests if item["kind"] == "MPIJob")
     if find(cluster, MPIJOB, namespace, name):
         return [_already_there(cluster, manifests, namespace, name)]
@@ -40,7 +40,7 @@ def submit(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> lis
                 if made := _create(cluster, manifest, namespace, own):
                     done.append(made)
         except Unknown:
-            raise  # the job may be there and needs its ConfigMap
+            raise  # the job may exist and needs its ConfigMap
         except KitError as error:
             if left := _take_back(cluster, namespace, done):
                 fix = f"python generate.py delete {name} -n {namespace}"
@@ -79,20 +79,20 @@ def _create(cluster: Cluster, manifest: Object, namespace: str, own: Object) -> 
         try:
             return apply(cluster, marked, namespace, dry_run=False, create=True)
         except (Unknown, Conflict) as error:
-            # The answer is lost, or an earlier try was done after all: the object itself tells whose it is.
+            # The answer is lost, or an earlier try succeeded after all: the annotation shows whose object it is.
             doubt = doubt or isinstance(error, Unknown)
             found = _looked_up(cluster, manifest, namespace, error)
             if found and at(found, "metadata", "annotations", SUBMISSION) == own[SUBMISSION]:
                 return found
             if found and kind_of(manifest) is CONFIG_MAP:
-                apply(cluster, marked, namespace, dry_run=False, create=False)  # so that who made it leaves it
+                apply(cluster, marked, namespace, dry_run=False, create=False)  # so that its creator does not delete it
                 return None
             if found:
                 raise _taken(manifest, namespace, error) from error
             if last:
                 raise _in_doubt(manifest, namespace, error) from error
         except ClusterError as error:
-            if doubt:  # an earlier try may still be done
+            if doubt:  # an earlier try may still succeed
                 raise _in_doubt(manifest, namespace, error) from error
             raise
     raise AssertionError("the last try returns or raises")
@@ -121,21 +121,21 @@ def _taken(manifest: Object, namespace: str, error: Exception) -> JobError:
 
 
 def _take_back(cluster: Cluster, namespace: str, done: Sequence[Object]) -> list[str]:
-    """Remove what this submission has made, unless another has laid hands on it since; what could not be removed.
+    """Delete what this submission created, unless it has changed since; return what could not be deleted.
 
-    It is only ever ConfigMaps, because the job comes last.
+    These are ConfigMaps only, because the job comes last.
     """
     left = []
     for metadata in (item["metadata"] for item in done):
         try:
             delete(cluster, CONFIG_MAP, namespace, metadata["name"], metadata["uid"], metadata["resourceVersion"])
-        except ClusterError:  # the first error is the one to tell
+        except ClusterError:  # the first error is reported
             left.append(f"ConfigMap {metadata['name']}")
     return left
 
 
 def _already_there(cluster: Cluster, manifests: Sequence[Object], namespace: str, name: str) -> str:
-    """A line if this very job is there and not finished; JobError with the choices otherwise."""
+    """Return a line if this same job exists and is not finished. Raises JobError with the choices otherwise."""
     snapshot = read_snapshot(cluster, namespace, name)
     status = status_of(snapshot)
     assert snapshot.job
@@ -147,7 +147,7 @@ def _already_there(cluster: Cluster, manifests: Sequence[Object], namespace: str
 
 
 def _in_the_way(job: MPIJob, status: Status, same: bool) -> JobError:
-    """What stands in the way, and every way on."""
+    """Explain which job exists already, and the choices."""
     where = f"-n {job.namespace}"
     delete_it = f"python generate.py delete {job.name} {where}"
     if job.deleted:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting for a job: a watch that survives what connections do, and no more than one request a second."""
+"""Wait for a job: a watch that survives broken connections, with at most one request a second."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mpikit.text.units import duration
 
 Goal = Literal["succeeded", "running", "deleted"]
 
-WATCH_SECONDS = 20  # then the job is looked at as a whole: its pods and events may tell what its own object does not
+WATCH_SECONDS = 20  # then pods and events are read too: they may show what the job object does not
 AWAY_SECONDS = 600.0  # a server that is away for longer is reported; an upgrade of the control plane takes minutes
 FIRST_LOOK_SECONDS = 3.0
-REJECTED_SECONDS = 20.0  # a refusal may end by itself, such as a service account that is made a moment later
-POD_SECONDS = 2.0  # between two looks at pods that are on their way out
+REJECTED_SECONDS = 20.0  # a rejection may end by itself, for example when a service account is created a moment later
+POD_SECONDS = 2.0  # between two looks at pods that are being deleted
 LONGEST_PAUSE_SECONDS = 20.0
 
 
@@ -68,7 +68,7 @@ def wait_for(
     """The status with which the goal is reached.
 
     JobError when it cannot be reached any more, Timeout when it is not in time; the status is their `status`. `tell`
-    hears of every new verdict on the way.
+    gets every new verdict.
     """
     deadline = cluster.until = min(cluster.until, cluster.clock() + seconds)
     watcher = _Watcher(cluster, namespace, name, goal, deadline, tell)
@@ -112,7 +112,7 @@ class _Watcher:
         return now - self.failed_at > AWAY_SECONDS
 
     def look(self) -> Status:
-        """The whole status; told if its verdict is new."""
+        """Read the whole status; announce it if its verdict is new."""
         self.last_look = self.cluster.clock()
         status = status_of(read_snapshot(self.cluster, self.namespace, self.name))
         self.failed_at = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the namespace admits the job's objects and pods."""
+"""Check that the namespace admits the job's objects and pods."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from mpikit.kube.resources import JOB_NAME, JOB_ROLE, REPLICA_INDEX
 from mpikit.text.nested import at
 from mpikit.validation.mpijob import ROLES
 
-_NO_RIGHT = re.compile(r'is forbidden: User "')  # RBAC's words, not those of an admission plugin
+_NO_RIGHT = re.compile(r'is forbidden: User "')  # a message of RBAC, not of an admission plugin
 
 
-# Which check a refusal of a pod belongs to; the others are of "pods".
+# The check to which a rejection of a pod belongs; the others belong to "pods".
 _CHECKS = {
     "ServiceAccountNotFound": "service account",
     "PodSecurityViolated": "pod security",
@@ -37,19 +37,19 @@ _INVALID = "correct the fields named above in worker: or launcher: of the values
 
 @dataclass(slots=True)
 class Trial:
-    """What becomes known of the job's pods by trying them."""
+    """What a trial of the job's pods shows."""
 
     templates: dict[str, Object]
-    """Templates by role, with what the cluster would add to them once they were tried."""
+    """Templates by role, with what the cluster adds to them once they were tried."""
     missing_accounts: set[str] = field(default_factory=set)
     exceeded: list[str] = field(default_factory=list)
-    """Refusals that name a quota which is full."""
+    """Rejections that name a full quota."""
     allowed: bool = True
     """Whether pods of this job can be made in the namespace."""
 
 
 def check_namespace(cluster: Cluster, namespace: str) -> Found:
-    """Whether the namespace is there; nothing if that may not be read, since the dry runs tell it too."""
+    """Check that the namespace exists; skipped without the right to read it, since the dry runs show it too."""
     try:
         found = find(cluster, NAMESPACE, None, namespace)
     except Forbidden:
@@ -71,7 +71,7 @@ def _no_namespace(namespace: str) -> Diagnostic:
 
 
 def check_accounts(cluster: Cluster, trial: Trial, namespace: str, job: Job) -> Found:
-    """Whether the service accounts are there; nothing if that may not be read, since the trial of pods tells it too."""
+    """Check that the service accounts exist; skipped without the right, since the trial of pods shows it too."""
     names = dict.fromkeys(at(trial.templates[role], "spec", "serviceAccountName") or "default" for role in ROLES)
     for name in names:
         try:
@@ -87,7 +87,7 @@ def check_accounts(cluster: Cluster, trial: Trial, namespace: str, job: Job) -> 
 
 
 def check_manifests(cluster: Cluster, job: Job, manifests: Iterable[Object], namespace: str) -> Found:
-    """Whether the server would take each object as it is."""
+    """Check that the server accepts each object."""
     taken = []
     for item in manifests:
         title = f"{item['kind']} {item['metadata']['name']}"
@@ -112,7 +112,7 @@ def _refused_object(error: ClusterError, title: str, job: Job, namespace: str) -
         case NotFound(kind="namespaces"):
             yield _no_namespace(namespace)
         case Forbidden() if _NO_RIGHT.search(message) or "exceeded quota" in message:
-            return  # the rights and the quota say so
+            return  # reported by the rights and the quota
         case _:
             fix = understand(message, namespace, job.job_name).advice if isinstance(error, Forbidden) else ""
             yield fault(
@@ -140,7 +140,7 @@ def check_pods(cluster: Cluster, job: Job, trial: Trial, namespace: str) -> Foun
 
 
 def _try_pod(cluster: Cluster, job: Job, trial: Trial, namespace: str, role: str) -> str:
-    """The server's refusal of a pod, empty if there is none; a missing account, reported elsewhere, is left out."""
+    """Return the server's rejection of a pod, or an empty text. Missing accounts are reported elsewhere."""
     template = trial.templates[role]
     spec = dict(template["spec"])
     if spec.get("serviceAccountName", "default") in trial.missing_accounts:

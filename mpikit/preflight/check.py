@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `doctor` says of one thing that it has looked at."""
+"""The result of one check of `doctor`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from mpikit.errors import ClusterError
 
 
 def as_dict(found: Diagnostic) -> dict[str, str]:
-    """The fields as `doctor -o json` prints them."""
+    """Return the fields that `doctor -o json` prints."""
     return {"check": found.key, "result": found.severity, "message": found.message, "fix": found.fix}
 
 
-def unseen(check: str, what: str, error: ClusterError) -> Diagnostic:
-    """A warning that something could not be looked at."""
+def unseen(check: str, error: ClusterError) -> Diagnostic:
+    """Return a warning that a check could not be made."""
     fix = error.hint or "ask the cluster's administrator for a role that can read it; the job itself does not need it"
-    return warning(check, f"cannot read {what}: {error.message}", fix)
+    return warning(check, f"could not be checked: {error.message}", fix)

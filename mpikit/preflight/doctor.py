@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands in the way of a job, found before it is submitted: one line for each thing that was looked at."""
+"""Check before submission that a job can run: one line for each check."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from mpikit.validation.mpijob import ROLES
 
 
 def examine(cluster: Cluster, job: Job, manifests: Sequence[Object], namespace: str, *, probe: bool = False) -> Found:
-    """Everything that can be known of a job before it is submitted, in a fixed order, as it is found.
+    """Check all that can be checked before submission; yield each result at once, in a fixed order.
 
-    Nothing on the cluster is changed, but for a small pod with `probe`, which is gone afterwards. Raises Unreachable
-    if there is no API server; what may not be read becomes a warning.
+    Nothing on the cluster is changed, except that `probe` starts a small pod and deletes it. Raises Unreachable if
+    no API server answers. What the user is not allowed to read becomes a warning.
     """
     server = list(check_server(cluster))
     yield from server
@@ -54,11 +54,11 @@ def examine(cluster: Cluster, job: Job, manifests: Sequence[Object], namespace: 
 
 
 def _guarded(cluster: Cluster, name: str, checks: Iterable[Diagnostic]) -> Found:
-    """The checks, and a warning in place of those that the cluster does not let happen; Unreachable if it is gone."""
+    """Yield the checks, and a warning for those that the cluster rejects. Raises Unreachable if it is gone."""
     try:
         yield from checks
     except Unreachable as error:
         cluster.json(Call("GET", "/version", patient=False))
-        yield unseen(name, name, error)
+        yield unseen(name, error)
     except ClusterError as error:
-        yield unseen(name, name, error)
+        yield unseen(name, error)

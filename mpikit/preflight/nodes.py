@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the quotas and the nodes have place for a job, ever and now, in words."""
+"""Check that the nodes have room for a job, ever and now."""
 
 from __future__ import annotations
 
@@ -20,18 +20,14 @@ from mpikit.preflight.pod_requests import needs, written
 from mpikit.preflight.quota import Templates
 from mpikit.preflight.scheduling import HOSTNAME, Hindrance, Node, Usage, beside, hindrances, rooms, usage
 
-NAMED = 3  # nodes or holders that a line names; the rest is counted
-# -- Quotas -----------------------------------------------------------------------------------------------------------
-
-
-# -- Nodes ------------------------------------------------------------------------------------------------------------
+NAMED = 3  # nodes or jobs that a line names; the rest is counted
 
 
 def check_nodes(cluster: Cluster, job: Job, pods: Templates, namespace: str) -> Found:
-    """Whether the nodes could ever take all workers and the launcher, and whether they can now."""
+    """Check that the nodes can run all workers and the launcher, ever and now."""
     try:
         nodes = [Node(item) for item in find_all(cluster, NODE, None)]
-    except Forbidden:  # the rights say so already
+    except Forbidden:  # reported by the rights
         return
     held: Usage | None = None
     with contextlib.suppress(Forbidden):
@@ -46,7 +42,7 @@ def _owner(pod: Object) -> str:
 
 
 def fitting_nodes(cluster: Cluster, template: Object) -> list[str]:
-    """Host names of the nodes that could ever take a pod; none if nodes may not be read."""
+    """Return the host names of the nodes that can ever run a pod; none without the right to read nodes."""
     try:
         nodes = {node.name: node for node in map(Node, find_all(cluster, NODE, None))}
     except Forbidden:
@@ -55,7 +51,7 @@ def fitting_nodes(cluster: Cluster, template: Object) -> list[str]:
 
 
 def workers_check(job: Job, nodes: Sequence[Node], worker: Object, held: Usage | None, namespace: str) -> Diagnostic:
-    """Whether all workers find a place."""
+    """Check that there is room for all workers."""
     lasting, taken = (held.lasting, held.taken) if held else ({}, {})
     ever, now = rooms(nodes, worker, lasting, lasting), rooms(nodes, worker, lasting, taken)
     resource = job.hardware.resource
@@ -88,7 +84,7 @@ def workers_check(job: Job, nodes: Sequence[Node], worker: Object, held: Usage |
 
 
 def _asked(template: Object) -> str:
-    """What a pod asks for, as people say it."""
+    """Return what a pod requests, in words."""
     cards_first = sorted(needs(template["spec"]).items(), key=lambda item: (item[0] not in CARD_RESOURCES, item[0]))
     parts = [f"{name} {written(name, value)}" for name, value in cards_first if name != "pods"]
     return ", ".join(parts) or "no resources"
@@ -100,7 +96,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _left_out(nodes: Iterable[Node], spec: Mapping[str, Any], lasting: Mapping[str, Any]) -> str:
-    """Nodes that would do if they were there."""
+    """Return the nodes that could run the pod if they were Ready and not cordoned."""
     found = []
     for node in nodes:
         reasons = hindrances(node, spec, lasting.get(node.name, {}))
@@ -110,7 +106,7 @@ def _left_out(nodes: Iterable[Node], spec: Mapping[str, Any], lasting: Mapping[s
 
 
 def _full(nodes: Iterable[Node], now: Mapping[str, int], spec: Mapping[str, Any], held: Usage) -> str:
-    """Nodes without room and who holds it."""
+    """Return the nodes without room, and which jobs use it."""
     found = []
     for node in nodes:
         if now.get(node.name) != 0:
@@ -124,7 +120,7 @@ def _full(nodes: Iterable[Node], now: Mapping[str, int], spec: Mapping[str, Any]
 def _closest(
     nodes: Sequence[Node], spec: Mapping[str, Any], lasting: Mapping[str, Any], job: Job, role: str, namespace: str
 ) -> tuple[str, str]:
-    """Why the nodes that come nearest to taking a pod do not, and what to change."""
+    """Return why the best nodes cannot run a pod, and what to change."""
     groups: dict[tuple[Hindrance, ...], list[str]] = defaultdict(list)
     for node in nodes:
         groups[tuple(hindrances(node, spec, lasting.get(node.name, {})))].append(node.name)
@@ -162,7 +158,7 @@ def _fix(reason: Hindrance, job: Job, role: str, namespace: str, node: str) -> s
 
 
 def launcher_check(job: Job, nodes: Sequence[Node], pods: Templates, held: Usage | None, namespace: str) -> Diagnostic:
-    """Whether the launcher finds a place beside the workers."""
+    """Check that there is room for the launcher beside the workers."""
     launcher, worker = pods["Launcher"], pods["Worker"]
     lasting, taken = (held.lasting, held.taken) if held else ({}, {})
     if not rooms(nodes, launcher, lasting, lasting):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold before any job: an API server, a living MPI Operator, a CRD with its fields, the user's rights."""
+"""Check the API server, the MPI Operator and the CRD of MPIJob."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mpikit.text.nested import at
 from mpikit.validation.mpijob import FIRST, SINCE
 
 LIVELY_SECONDS = 60  # the operator renews its Lease every 5 s and loses it after 15 s
-WORK_SECONDS = 3600  # an operator that worked within the hour most likely lives
+WORK_SECONDS = 3600  # an operator that worked within the hour most likely runs
 SKEW_SECONDS = 60  # beyond this, ages and since-times of objects mislead
 OPERATOR = "mpi-operator"  # its namespace, its Lease and its label app, as its manifest has them
 INSTALL = (
@@ -28,7 +28,7 @@ INSTALL = (
 
 
 def check_server(cluster: Cluster) -> Found:
-    """Whether the API server answers, knows the user and agrees on the time; Unreachable if it does not answer."""
+    """Check that the API server answers, knows the user and has the right time. Raises Unreachable."""
     began = cluster.clock()
     try:
         version = cluster.json(Call("GET", "/version")).get("gitVersion")
@@ -42,7 +42,7 @@ def check_server(cluster: Cluster) -> Found:
 
 
 def clock_check(theirs: datetime, ours: datetime) -> Found:
-    """A warning if two clocks disagree."""
+    """Warn if two clocks disagree."""
     skew = (theirs - ours).total_seconds()
     if abs(skew) > SKEW_SECONDS:
         way = "ahead of" if skew > 0 else "behind"
@@ -58,7 +58,7 @@ def clock_check(theirs: datetime, ours: datetime) -> Found:
 
 
 def check_operator(cluster: Cluster, namespace: str) -> Found:
-    """Whether the MPI Operator is installed and alive."""
+    """Check that the MPI Operator is installed and runs."""
     try:
         served = [
             str(one["version"]) for one in cluster.json(Call("GET", f"/apis/{MPIJOB.group}")).get("versions") or ()
@@ -104,7 +104,7 @@ def _restart(deployments: Sequence[Object]) -> str:
 
 
 def lease_check(leases: Sequence[Object], now: datetime) -> Diagnostic:
-    """Whether the holder of the newest Lease still renews it."""
+    """Check that the newest Lease is still renewed."""
     times = [(time_of(at(one, "spec", "renewTime") or at(one, "spec", "acquireTime")), _place(one)) for one in leases]
     newest, place = max(((when, name) for when, name in times if when), default=(None, _place(leases[0])))
     if newest is None:
@@ -118,7 +118,7 @@ def lease_check(leases: Sequence[Object], now: datetime) -> Diagnostic:
 
 
 def _at_work(cluster: Cluster, namespace: str) -> Diagnostic:
-    """What the operator's latest work in the namespace says of it, where nothing better may be read."""
+    """Judge the operator by its latest work in the namespace, where nothing better is readable."""
     jobs: list[MPIJob] = []
     with contextlib.suppress(ClusterError):
         jobs = [MPIJob(item) for item in find_all(cluster, MPIJOB, namespace)]
@@ -135,10 +135,10 @@ def _at_work(cluster: Cluster, namespace: str) -> Diagnostic:
 
 
 def check_crd(cluster: Cluster, manifests: Sequence[Object]) -> Found:
-    """Which operator the served MPIJob fits, and every field of the job that it does not know."""
+    """Report every field of the job that the served MPIJob does not have, and the operator that it fits."""
     try:
         schema = served_schema(cluster)
-    except NotFound:  # no operator, which is told already
+    except NotFound:  # no operator, which is already reported
         return
     lacking = [path for item in manifests if item["kind"] == "MPIJob" for path in unknown_fields(item, schema)]
     for path in lacking:
@@ -166,7 +166,7 @@ def served_schema(cluster: Cluster) -> Object:
 
 
 def unknown_fields(value: Any, schema: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Paths of fields that a schema does not have; what it leaves open is not looked into."""
+    """Yield the paths of fields that a schema does not have; open parts of it are skipped."""
     if schema.get("x-kubernetes-preserve-unknown-fields"):
         return
     if isinstance(value, list):
@@ -188,6 +188,3 @@ def unknown_fields(value: Any, schema: Mapping[str, Any], path: tuple[str, ...] 
 
 def _knows(schema: Mapping[str, Any], path: Sequence[str]) -> bool:
     return at(schema, *(word for name in path for word in ("properties", name))) is not None
-
-
-# -- Rights -----------------------------------------------------------------------------------------------------------

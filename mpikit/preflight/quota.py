@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the quotas of the namespace leave room for the job."""
+"""Check that the quotas of the namespace leave room for the job.
+
+Source: the quota evaluator of pods (kubernetes/pkg/quota/v1/evaluator/core/pods.go).
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,7 @@ def job_objects(num_config_maps: int) -> dict[str, Fraction]:
 
 
 def shortages(quota: Object, pods: Sequence[tuple[Mapping[str, Any], int]], others: Amounts) -> list[Shortage] | None:
-    """What a quota has too little of for (spec, count) pods and other objects; None if its scope is not understood."""
+    """What a quota has too little of for (spec, count) pods and other objects; None if its scope is unknown."""
     scopes = _scopes(quota)
     answers = [[_in_scope(scope, spec) for scope in scopes] for spec, _ in pods]
     if any(answer is None for row in answers for answer in row):
@@ -106,20 +109,20 @@ _EXCEEDED = re.compile(r"exceeded quota: ([^,\s]+), requested: \S+, used: (\S+),
 
 
 Templates = Mapping[str, Object]
-"""Pod templates of Worker and Launcher, as the cluster would admit them where it told."""
+"""Pod templates of Worker and Launcher, as the cluster admits them, where that is known."""
 
 
 def check_quotas(
     cluster: Cluster, job: Job, manifests: Sequence[Object], namespace: str, pods: Templates, refusals: Iterable[str]
 ) -> Found:
-    """Whether each ResourceQuota has enough for the whole job, ever and now.
+    """Check that each ResourceQuota has enough for the whole job, ever and now.
 
-    `refusals`: what the server said of single pods, all that is known of quotas that may not be read.
+    `refusals`: the server's messages on single pods, all that is known of quotas without the right to read them.
     """
     try:
         quotas = list(find_all(cluster, QUOTA, namespace))
-    except Forbidden:  # the rights say so already
-        quotas = [quota for text in refusals if (quota := told_quota(text))]
+    except Forbidden:  # reported by the rights
+        quotas = [quota for text in refusals if (quota := named_quota(text))]
     others = job_objects(sum(item["kind"] == "ConfigMap" for item in manifests))
     found = [check for quota in quotas if (check := quota_check(quota, job, namespace, pods, others))]
     names = ", ".join(quota["metadata"]["name"] for quota in quotas)
@@ -129,8 +132,8 @@ def check_quotas(
     yield from found or [passed("quota", enough)]
 
 
-def told_quota(refusal: str) -> Object | None:
-    """The quota that a refusal is about, as far as it tells."""
+def named_quota(refusal: str) -> Object | None:
+    """Return the quota that a rejection names, as far as the message shows it."""
     found = _EXCEEDED.search(refusal)
     if not found:
         return None
@@ -141,7 +144,7 @@ def told_quota(refusal: str) -> Object | None:
 def quota_check(
     quota: Object, job: Job, namespace: str, pods: Templates, others: Mapping[str, Fraction]
 ) -> Diagnostic | None:
-    """What a quota has too little of; None if it has enough."""
+    """Report what a quota has too little of; None if it has enough."""
     name = quota["metadata"]["name"]
 
     def short(num_workers: int) -> list[Shortage] | None:

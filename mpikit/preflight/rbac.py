@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which rights on the cluster the user has."""
+"""Check the user's rights on the cluster."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RIGHTS: tuple[tuple[str, str, str, tuple[str, ...], str], ...] = (
 )
 
 
-# What doctor and status can do without: resource, verb, whose lists of all namespaces it is about, what is lost.
+# What doctor and status can do without: resource, verb, whether in all namespaces, what is lost.
 WISHES: tuple[tuple[str, str, bool, str], ...] = (
     ("pods", "create", False, "Pod Security, LimitRanges and webhooks are checked only when the job is submitted"),
     ("resourcequotas", "list", False, "the free part of the quotas cannot be checked"),
@@ -35,7 +35,7 @@ WISHES: tuple[tuple[str, str, bool, str], ...] = (
 
 
 def check_rights(cluster: Cluster, namespace: str) -> Found:
-    """What the user may not do: a fault for each resource that the commands need, a warning for what only helps."""
+    """Report missing rights: a fault for what the commands need, a warning for what only helps."""
     num_asked, missing = 0, []
     for group, resource, part, verbs, role in RIGHTS:
         attributes = {"group": group, "resource": resource, "subresource": part, "namespace": namespace}
@@ -60,7 +60,7 @@ def check_rights(cluster: Cluster, namespace: str) -> Found:
 
 
 def _subject(cluster: Cluster) -> str:
-    """The user as the flag of kubectl create rolebinding; servers before 1.28 do not tell."""
+    """The user as the flag of kubectl create rolebinding; servers before 1.28 do not report it."""
     try:
         answer = create(cluster, SELF, None, {"apiVersion": "authentication.k8s.io/v1", "kind": SELF.name})
     except ClusterError:

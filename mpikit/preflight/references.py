@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the Secrets, ConfigMaps, claims and classes that the job names exist."""
+"""Check that the Secrets, ConfigMaps and claims that the job names exist."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def template_of(manifests: Iterable[Object], role: str) -> Object:
 
 
 def check_references(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> Found:
-    """Whether the Secrets, ConfigMaps and claims that the pods name are there; no content is read."""
+    """Check that the Secrets, ConfigMaps and claims that the pods name exist; their content is not read."""
     brought = {item["metadata"]["name"] for item in manifests if item["kind"] == "ConfigMap"}
     specs = [template_of(manifests, role)["spec"] for role in ROLES]
     wanted = dict.fromkeys(one for spec in specs for one in [*_pull_secrets(spec), *_named(spec)])
@@ -92,7 +92,7 @@ _VOLUME_SOURCES = {
 
 
 def check_claim(cluster: Cluster, namespace: str, name: str) -> Found:
-    """A fault if pods cannot mount a claim that is there."""
+    """Report an existing claim that pods cannot mount."""
     claim = find(cluster, CLAIM, namespace, name) or {}
     phase = at(claim, "status", "phase")
     if phase == "Bound" or (phase == "Pending" and _binds_later(cluster, at(claim, "spec", "storageClassName"))):
@@ -103,7 +103,7 @@ def check_claim(cluster: Cluster, namespace: str, name: str) -> Found:
 
 
 def _binds_later(cluster: Cluster, storage_class: str | None) -> bool:
-    """Whether a claim of this class waits for its first pod; true if that may not be read."""
+    """Whether a claim of this class waits for its first pod; True without the right to read it."""
     try:
         found = find(cluster, STORAGE_CLASS, None, storage_class) if storage_class else None
     except Forbidden:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a job needs and what a cluster has for it: nodes, what is free on them, quotas. Pure arithmetic.
+"""Compare what a pod needs with what the nodes have. Pure arithmetic.
 
-Sources: the scheduler's plugins NodeResourcesFit, NodeAffinity, TaintToleration and NodeUnschedulable; the quota
-evaluator of pods (kubernetes/pkg/quota/v1/evaluator/core/pods.go). Not looked at: affinity between pods (but one
-worker a node), topology spread, host ports, volumes that only some nodes reach, preemption.
+Sources: the scheduler's plugins NodeResourcesFit, NodeAffinity, TaintToleration and NodeUnschedulable. Not
+considered: affinity between pods (but one worker a node), topology spread, host ports, volumes that only some nodes
+reach, preemption.
 """
 
 from __future__ import annotations
@@ -19,18 +19,14 @@ from mpikit.kube.resources import OVER, Object, conditions_of
 from mpikit.preflight.pod_requests import Amounts, added, amounts, needs, written
 from mpikit.text.nested import at
 
-_FORGIVEN_TAINTS = ("unschedulable", "not-ready", "unreachable")  # told as cordoned and not Ready instead
-_PERMANENT_OWNERS = ("DaemonSet", "Node")  # their pods stay on a node whatever jobs come and go
+_FORGIVEN_TAINTS = ("unschedulable", "not-ready", "unreachable")  # reported as cordoned and not Ready instead
+_PERMANENT_OWNERS = ("DaemonSet", "Node")  # their pods stay on a node when jobs end
 HOSTNAME = "kubernetes.io/hostname"
-# -- What a pod asks for ----------------------------------------------------------------------------------------------
-
-
-# -- Nodes ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Hindrance:
-    """Why a node takes no pod of a spec, however empty it is."""
+    """Why a node cannot run a pod, even if the node is empty."""
 
     kind: Literal["absent", "cordoned", "selector", "affinity", "taint", "resource"]
     subject: str = ""
@@ -58,7 +54,7 @@ class Hindrance:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What the kit asks of a node."""
+    """The parts of a node that the kit reads."""
 
     raw: Object
 
@@ -79,13 +75,13 @@ class Node:
 
     @property
     def ready(self) -> bool:
-        """Whether its kubelet is alive and well."""
+        """Whether the node is Ready."""
         condition = conditions_of(self.raw).get("Ready")
         return condition is not None and condition.true
 
     @property
     def cordoned(self) -> bool:
-        """Whether somebody keeps new pods away from it."""
+        """Whether the node is cordoned."""
         return bool(at(self.raw, "spec", "unschedulable"))
 
 
@@ -128,7 +124,7 @@ def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
 
 
 def _affine(node: Node, required: Mapping[str, Any] | None) -> bool:
-    """Whether one of the terms holds; a term without a rule holds nowhere."""
+    """Whether the node matches one of the terms; a term without a rule matches no node."""
     if required is None:
         return True
     names = {"metadata.name": node.name}
@@ -174,17 +170,17 @@ def _selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> b
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the pods of a cluster hold, by node."""
+    """What the pods of a cluster use, by node."""
 
     taken: dict[str, dict[str, Fraction]] = field(default_factory=dict)
     lasting: dict[str, dict[str, Fraction]] = field(default_factory=dict)
-    """The part of it that no job gives back: DaemonSets, static pods."""
+    """The part that stays when jobs end: DaemonSets, static pods."""
     holders: dict[str, dict[str, int]] = field(default_factory=dict)
     """Cards by node and namespace/job."""
 
 
 def usage(pods: Iterable[Object], owner: Callable[[Object], str]) -> Usage:
-    """What pods hold; `owner` names whose a pod is."""
+    """Return what pods use; `owner` names the job of a pod."""
     held = Usage()
     for pod in pods:
         node, spec = at(pod, "spec", "nodeName"), pod.get("spec") or {}
@@ -239,6 +235,3 @@ def beside(
         if room and total - places.get(name, 0) + left >= wanted:
             found.append(name)
     return found
-
-
-# -- Quotas -----------------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small pod that looks at a job's folders from where its workers will be."""
+"""Check a job's folders with a small pod on a node that can run its workers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mpikit.preflight.scheduling import HOSTNAME
 from mpikit.text.nested import at
 
 PROBE_SECONDS = 120  # for everything, an image's pull included
-UNSCHEDULED_SECONDS = 20  # a pod this small that no node takes by then will not be taken
+UNSCHEDULED_SECONDS = 20  # a pod this small that has no node by then will not get one
 LATE_SECONDS = 3  # the kubelet reports the volumes of a pod one by one
 PAUSE_SECONDS = 1.0
 NODES_NAMED = 20  # of those that can take a worker; one of them is enough
@@ -34,7 +34,7 @@ _KEPT = (
     *("serviceAccountName", "imagePullSecrets", "nodeSelector", "tolerations", "securityContext"),
     *("runtimeClassName", "priorityClassName", "schedulerName", "hostUsers"),
 )
-# A path that is not there must not be made by looking at it. A path of no type is not looked at: its runtime makes it.
+# The check must not create a missing path. A path without a type is skipped: its runtime creates it.
 _TYPES = {"Directory": "Directory", "DirectoryOrCreate": "Directory", "File": "File", "FileOrCreate": "File"}
 _NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
 _NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
@@ -69,7 +69,7 @@ done
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one pod told."""
+    """The result of one probe."""
 
     node: str = ""
     lines: tuple[str, ...] = ()
@@ -77,11 +77,11 @@ class Outcome:
     unmounted: Mapping[str, str] = field(default_factory=dict)
     """Volumes that the node could not mount, and why."""
     trouble: Diagnostic | None = None
-    """Why it told nothing."""
+    """Why there is no result."""
 
 
 def check_paths(cluster: Cluster, job: Job, worker: Object, namespace: str, *, probe: bool, allowed: bool) -> Found:
-    """What a small pod sees of the job's folders; the pod is gone when this ends, however it ends."""
+    """Check the job's folders with a small pod, which is deleted however this ends."""
     if not any(mount.source for mount in job.folders):
         return
     if not probe:
@@ -199,7 +199,7 @@ def items(job: Job) -> list[tuple[str, str, str]]:
 
 
 def _wanted(job: Job, mount: Mount) -> list[tuple[str, str]]:
-    """(word, path below the folder) of what a folder must hold."""
+    """(word, path below the folder) of what a folder must contain."""
     if not mount.source or (mount.name == "dataset" and job.train.dataset == "synthetic"):
         return []
     match mount.name:
@@ -218,7 +218,7 @@ def _wanted(job: Job, mount: Mount) -> list[tuple[str, str]]:
 
 
 def _run(cluster: Cluster, pod: Object, namespace: str, deadline: float) -> Outcome:
-    """Make the pod, wait for what it tells, and take it away in any case, also when the user stops the wait."""
+    """Create the pod, wait for its result, and delete it in any case, also when the user stops the wait."""
     name = pod["metadata"]["name"]
     volumes = {volume["name"] for volume in pod["spec"]["volumes"]}
     try:
@@ -230,7 +230,7 @@ def _run(cluster: Cluster, pod: Object, namespace: str, deadline: float) -> Outc
 
 
 def _follow(cluster: Cluster, namespace: str, name: str, volumes: set[str], deadline: float) -> Outcome:
-    """What the pod told, or what keeps it from telling."""
+    """Wait for the pod's result, or for the reason that there is none."""
     began = cluster.clock()
     while True:
         pod = Pod(read(cluster, POD, namespace, name))
@@ -264,7 +264,7 @@ def _ended(pod: Pod, lines: list[str]) -> Outcome:
 
 
 def _trouble(pod: Pod, seconds: float) -> Diagnostic | None:
-    """What will not change by waiting."""
+    """Return what waiting will not change."""
     reason, message, image = pod.waiting
     if reason in _NO_IMAGE:
         fix = f"correct image: (or synapse:, os:), or set imagePullSecrets:; the nodes cannot pull {image}"
@@ -297,13 +297,13 @@ def _not_mounted(job: Job, name: str, reason: str, node: str) -> Diagnostic:
 
 
 def _made_later(mount: Mount, node: str) -> Diagnostic:
-    """Output may be missing; but a slip of the finger would make a folder on the node's own disk."""
+    """Output may be missing, but a typing error would create a folder on the node's own disk."""
     message = f"{mount.name} on {node}: {_shown(mount, mount.path)} does not exist; the job would create it, empty"
     return warning("paths", message, f"create the folder if it is to be shared, or correct {mount.name}:")
 
 
 def seen(job: Job, outcome: Outcome) -> Found:
-    """A line for each folder that is not as it must be, and one for all that are."""
+    """Report each folder that is not correct, and all correct ones in one line."""
     folders = {path: name for _, path, name in items(job)}
     mounts = {mount.name: mount for mount in job.folders}
     good = []

@@ -221,7 +221,7 @@ V2 = {"versions": [{"version": "v2beta1"}]}
             "Deployment mpi-operator/mpi-operator is ready",
         ),
         (403, {"group": V2}, "warning", "whether the MPI Operator runs is unknown"),
-        (500, {}, "warning", "cannot read operator: "),
+        (500, {}, "warning", "could not be checked: "),
     ],
 )
 def test_an_operator_is_looked_for_in_three_places(
