@@ -219,18 +219,21 @@ class Cluster:
         self.known = (
             self.known or answer.status in (401, 429) or not {"kind", "gitVersion"}.isdisjoint(answer.value or ())
         )
-        if answer.status == 404 and not self.known and call.path != VERSION:
+        if 400 <= answer.status < 500 and not self.known and call.path != VERSION:
             self._identify()
         return answer
 
     def _identify(self) -> None:
         """Raise Unreachable if this is not an API server. One without an API group answers 404 in plain text, too."""
-        with contextlib.suppress(Forbidden):
-            try:
-                self.json(Call("GET", VERSION, patient=False))
-            except NotFound as missing:
-                call = Call("GET", VERSION)
-                raise self._unreachable(call, stranger(self.server, f"{VERSION} answers HTTP 404")) from missing
+        call = Call("GET", VERSION, patient=False)
+        try:
+            self.json(call)
+        except (Forbidden, Unreachable) as error:
+            if isinstance(error, Unreachable):
+                raise
+        except ClusterError as error:
+            broken = stranger(self.server, f"{VERSION} answers {error.message}")
+            raise self._unreachable(call, broken) from error
 
     def _read(self, response: urllib3.BaseHTTPResponse, deadline: float) -> Answer:
         """Read an answer to its end, and parse the object in it."""

@@ -179,6 +179,7 @@ OTHERS = {
     "a page that is not there": sending(404, HTML, "text/html"),
     "plain text": sending(200, b"hello", "text/plain"),
     "plain text that is not there": sending(404, b"404 page not found\n", "text/plain"),
+    "a server of TLS that is asked without": sending(400, b"Client sent an HTTP request to an HTTPS server.\n", ""),
     "another API": sending(404, b'{"detail": "Not Found"}', "application/json"),
     "a login page elsewhere": sending(302, b"", "text/plain"),
     "a proxy that forbids": sending(403, b"<html>no</html>", "text/html"),
