@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits of time: of the tries of one call, of a name lookup, and of a whole answer that a server may drip."""
+"""Limit the time of the tries of one call, of a name lookup, and of a whole answer."""
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import math
 import socket
 import threading
@@ -40,18 +41,18 @@ class Tries:
 
     @property
     def limit(self) -> float:
-        """Seconds for the next try, so that it ends before the deadline even if the answer drips in."""
+        """Seconds for the next try, so that it ends before the deadline even if the answer comes slowly."""
         return max(0.05, min(self.request_seconds, (self.deadline - self.clock()) / 2))
 
     def connect_limit(self, known: bool) -> float:
-        """Seconds for the next connection; a server that never answered gets no more than is left of its time."""
+        """Return the seconds for the next connection; an unknown server gets what is left of its time."""
         if known:
             return min(CONNECT_SECONDS, self.limit)
         end = self.contact_end if self.noticed else self.began + NOTICE_SECONDS
         return max(0.05, min(end - self.clock(), self.limit))
 
     def pause(self, known: bool, asked: float | None, chance: float) -> float | None:
-        """Seconds until the next try; None if there is none. `asked` is what the server asks for."""
+        """Return the seconds until the next try, or None for no other try. `asked` is what the server asks for."""
         if asked is None:
             asked = self.next_pause * (0.5 + chance / 2)
             longest = LONGEST_PAUSE_SECONDS if known else LONGEST_CONTACT_PAUSE_SECONDS
@@ -60,7 +61,7 @@ class Tries:
         return asked if self.clock() + asked < end else None
 
     def notice(self, known: bool, pause: float) -> float | None:
-        """Seconds that are left to a server that never answered, when they are to be announced; once."""
+        """Return the seconds that a server that never answered has left, once, when it is time to announce them."""
         spent = self.clock() - self.began
         if known or self.noticed or spent + pause < NOTICE_SECONDS:
             return None
@@ -71,7 +72,8 @@ class Tries:
 class _Lookup(threading.Thread):
     """One name lookup. getaddrinfo cannot be interrupted, so a thread waits for it."""
 
-    running: dict[tuple[str, int], _Lookup] = {}  # one for each name, so that a repeat waits on
+    running: dict[tuple[str, int], _Lookup] = {}  # one for each name: a repeat waits for the same lookup
+    lock = threading.Lock()
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(daemon=True)
@@ -91,11 +93,15 @@ class _Lookup(threading.Thread):
 
 
 def addresses_of(host: str, port: int, seconds: float) -> list[str]:
-    """The addresses of a host. Raises TimeoutError, or what getaddrinfo raises."""
-    lookup = _Lookup.running.get((host, port))
-    if lookup is None:
-        lookup = _Lookup.running[host, port] = _Lookup(host, port)
-        lookup.start()
+    """Return the addresses of a host. Raises TimeoutError, or what getaddrinfo raises."""
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host.strip("[]"))
+        return [host]
+    with _Lookup.lock:
+        lookup = _Lookup.running.get((host, port))
+        if lookup is None:
+            lookup = _Lookup.running[host, port] = _Lookup(host, port)
+            lookup.start()
     lookup.join(seconds)
     if lookup.is_alive():
         raise TimeoutError(f"the name lookup of {host} did not finish in time")
@@ -154,7 +160,7 @@ class SecureLimitedPool(urllib3.HTTPSConnectionPool):
 
 @contextlib.contextmanager
 def cut_after(seconds: float, sock: socket.socket | None) -> Iterator[threading.Event]:
-    """Cut a connection that is still read after so long; the event says that it was.
+    """Cut a connection that is still read after `seconds`; the event shows that it was cut.
 
     The limit of a socket is one of each read: a byte a second, such as of the size of a chunk, never reaches it.
     """

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import errno
 import json
 import socket
@@ -20,7 +21,7 @@ from urllib3.connection import HTTPSConnection
 from mpikit.errors import NotFound, Timeout, Unreachable
 from mpikit.kube.api import MPIJOB, find
 from mpikit.kube.connections import explained
-from mpikit.kube.deadlines import CONTACT_SECONDS
+from mpikit.kube.deadlines import CONTACT_SECONDS, addresses_of
 from mpikit.lifecycle.wait import wait_for
 from tests.conftest import Command
 from tests.support.scripted import certificates
@@ -269,6 +270,12 @@ def test_a_name_lookup_that_hangs_ends_in_time(world: World, monkeypatch: pytest
     hangs.set()
     assert time.monotonic() - began < 3
     assert lookups == ["api.slow.invalid"]  # a repeat waits for the same lookup
+
+
+def test_many_threads_can_look_up_one_name() -> None:
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda _: addresses_of("localhost", 1, 5.0), range(400)))
+    assert all(found)
 
 
 def test_all_addresses_of_a_name_are_tried(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
