@@ -35,11 +35,11 @@ _FREE = {"managedFields", "data", "binaryData", "annotations", "labels", "matchL
 
 
 class Strange(ValueError):
-    """JSON that is whole and not what an API server says; asking again will not help."""
+    """The answer is complete JSON, but not that of an API server; another try will not help."""
 
 
 def parse(data: bytes) -> Object:
-    """The object in an answer. Raises ValueError, in words for the user, for anything else."""
+    """Return the object in an answer. Raises ValueError, with a message for the user, for anything else."""
     if data.count(b",") > MOST_COMMAS:
         raise Strange("it contains too many values")
     try:
@@ -60,7 +60,7 @@ def parse(data: bytes) -> Object:
 
 
 def _object_of(answer: Object) -> Object:
-    """The Kubernetes object in an answer: itself, or that of an event of a watch; empty for other documents."""
+    """Return the Kubernetes object in an answer or in an event of a watch; empty for other documents."""
     if "kind" in answer:
         return answer
     inner = answer.get("object")
@@ -72,7 +72,7 @@ def _no_number(word: str) -> float:
 
 
 def _is_text(value: Object) -> bool:
-    """Whether all of its text can be written; JSON's escapes can name halves of characters."""
+    """Return whether all of its text can be encoded; JSON's escapes can name halves of characters."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -81,7 +81,7 @@ def _is_text(value: Object) -> bool:
 
 
 def _faults(answer: Object) -> Iterator[str]:
-    """Each field that has not the type that the API gives it."""
+    """Yield each field whose type differs from that in the Kubernetes API."""
     left: list[tuple[str, Any]] = [("", answer)]
     while left:
         path, value = left.pop()
@@ -102,7 +102,7 @@ def _faults(answer: Object) -> Iterator[str]:
 
 
 def _wanted(name: str, item: Any, parent: Object) -> str:
-    """What a field should be; empty if it is."""
+    """Return the type that a field should have; empty if it has it."""
     if name == "status":
         right = isinstance(item, str if "type" in parent or parent.get("kind") == "Status" else dict)
         return "" if right else "a map" if "type" not in parent else "text"
@@ -130,7 +130,7 @@ def _is_time(item: Any) -> bool:
 
 
 class Lines:
-    """Whole lines out of pieces, in time and memory that grow with the text alone."""
+    """Join pieces into whole lines; time and memory grow with the text only."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -142,7 +142,7 @@ class Lines:
         return b"".join(self._parts)
 
     def add(self, piece: bytes) -> list[bytes]:
-        """The lines that this piece ends. Raises ValueError when a line is longer than LINE_BYTES."""
+        """Return the lines that this piece completes. Raises ValueError when a line is longer than LINE_BYTES."""
         head, *others = piece.split(b"\n")
         self._parts.append(head)
         self._size += len(head)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kit asks of an API server, by kinds of objects: read, list, watch, apply, delete."""
+"""Read, list, watch, apply and delete objects on an API server."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Kind:
         return self.prefix.split("/")[2] if self.prefix.startswith("/apis/") else ""
 
     def path(self, namespace: str | None = None, name: str | None = None, *more: str) -> str:
-        """Path of one object, or of all in a namespace, or in all namespaces."""
+        """Return the path of one object, of all in a namespace, or of all in all namespaces."""
         place = ("namespaces", namespace) if self.namespaced and namespace else ()
         return "/".join([self.prefix, *place, self.plural, *((name,) if name else ()), *more])
 
@@ -57,17 +57,17 @@ CRD = Kind("CustomResourceDefinition", "customresourcedefinitions", "/apis/apiex
 
 
 def kind_of(manifest: Mapping[str, Any]) -> Kind:
-    """The kind of an object that the kit renders."""
+    """Return the kind of an object that the kit renders."""
     return {"MPIJob": MPIJOB, "ConfigMap": CONFIG_MAP}[str(manifest["kind"])]
 
 
 def read(cluster: Cluster, kind: Kind, namespace: str | None, name: str) -> Object:
-    """One object; NotFound."""
+    """Return one object. Raises NotFound."""
     return cluster.json(Call("GET", kind.path(namespace, name)))
 
 
 def find(cluster: Cluster, kind: Kind, namespace: str | None, name: str) -> Object | None:
-    """One object; None if there is none of that name."""
+    """Return one object, or None if it does not exist."""
     try:
         return read(cluster, kind, namespace, name)
     except NotFound as missing:
@@ -77,7 +77,7 @@ def find(cluster: Cluster, kind: Kind, namespace: str | None, name: str) -> Obje
 
 
 def exists(cluster: Cluster, kind: Kind, namespace: str | None, name: str) -> bool:
-    """Whether there is such an object; its content, such as a Secret's, is not asked for."""
+    """Return whether an object exists; its content, such as a Secret's, is not read."""
     accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
     with contextlib.suppress(NotFound):
         cluster.json(Call("GET", kind.path(namespace, name), accept=accept))
@@ -88,7 +88,7 @@ def exists(cluster: Cluster, kind: Kind, namespace: str | None, name: str) -> bo
 def find_all(
     cluster: Cluster, kind: Kind, namespace: str | None, labels: str = "", fields: str = ""
 ) -> Iterator[Object]:
-    """All objects of a kind, page by page; once more from the start if the server forgets the list half-way."""
+    """Yield all objects of a kind, page by page; start again once if the server forgets the list half-way."""
     query = {"limit": str(PAGE)}
     query |= {"labelSelector": labels} if labels else {}
     query |= {"fieldSelector": fields} if fields else {}
@@ -120,7 +120,7 @@ def find_all(
 
 
 def list_with_version(cluster: Cluster, kind: Kind, namespace: str, fields: str) -> tuple[list[Object], str]:
-    """A short list and the version from which a watch goes on."""
+    """Return a short list and the version from which a watch continues."""
     page = cluster.json(Call("GET", kind.path(namespace), {"fieldSelector": fields}))
     version = str((page.get("metadata") or {}).get("resourceVersion") or "")
     if not version:
@@ -154,7 +154,7 @@ def watch(
 
 
 def whole_lines(pieces: Iterator[bytes], path: str) -> Iterator[bytes]:
-    """Lines that are not blank; what follows the last line end is dropped, since it may be half a line."""
+    """Yield the lines that are not blank; what follows the last line end may be half a line and is dropped."""
     lines = Lines()
     for piece in pieces:
         try:
@@ -181,24 +181,24 @@ def apply(
 
 
 def with_metadata(manifest: Object, **fields: object) -> Object:
-    """The manifest with more metadata."""
+    """Return the manifest with more metadata."""
     return {**manifest, "metadata": {**manifest["metadata"], **fields}}
 
 
 def merge_patch(cluster: Cluster, kind: Kind, namespace: str, name: str, patch: Object) -> Object:
-    """What a JSON merge patch would make of an object; nothing is changed."""
+    """Return what a JSON merge patch would make of an object; nothing is changed."""
     query = {"dryRun": "All", "fieldManager": MANAGER}
     return cluster.json(Call("PATCH", kind.path(namespace, name), query, patch, "application/merge-patch+json"))
 
 
 def create(cluster: Cluster, kind: Kind, namespace: str | None, body: Object, *, dry_run: bool = False) -> Object:
-    """Make an object, or ask whether the server would take it."""
+    """Create an object, or ask with a dry run whether the server accepts it."""
     query = {"dryRun": "All"} if dry_run else {}
     return cluster.json(Call("POST", kind.path(namespace), query, body, repeatable=dry_run))
 
 
 def review(cluster: Cluster, attributes: Mapping[str, str]) -> bool:
-    """Whether the user may do this (SelfSubjectAccessReview)."""
+    """Return whether the user is allowed to do this (SelfSubjectAccessReview)."""
     body = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",

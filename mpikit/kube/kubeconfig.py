@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which kubeconfig, context and namespace a command uses."""
+"""Choose the kubeconfig, context and namespace of a command."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ class Chosen:
 
 
 def is_here(url: str) -> bool:
-    """Whether a server is on this machine. As in Go, proxies of the environment are not used for it."""
+    """Return whether a server is on this machine. As in Go, proxies of the environment are not used for it."""
     host = urlsplit(url).hostname or ""
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def default_kubeconfig() -> str:
-    """KUBECONFIG, else ~/.kube/config."""
+    """Return KUBECONFIG, else ~/.kube/config."""
     return os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
 
 
 def has_file(named: str) -> bool:
-    """Whether one of the paths is a file. Raises Unreachable for a folder."""
+    """Return whether one of the paths is a file. Raises Unreachable for a folder."""
     paths = [Path(path).expanduser() for path in named.split(os.pathsep) if path]
     for path in paths:
         if path.is_dir():
@@ -55,7 +55,7 @@ def has_file(named: str) -> bool:
 
 
 def choose(named: str, wanted: str | None) -> Chosen:
-    """The context `wanted`, else the current one. Raises Unreachable if there is none, or its login plug-in is missing.
+    """Return the context `wanted`, else the current one. Raises Unreachable if it or its login plug-in is missing.
 
     As in kubectl, the first file that sets current-context decides; the client would take the last.
     """

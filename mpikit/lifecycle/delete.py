@@ -27,16 +27,16 @@ LOOK_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """What was removed."""
+    """What was deleted."""
 
     lines: tuple[str, ...]
-    """As kubectl says it."""
+    """In kubectl's words."""
     freed_cards: int
 
 
 @dataclass(frozen=True, slots=True)
 class Belongings:
-    """What belongs to an MPIJob, the MPIJob itself included, and all of it by its owner."""
+    """An MPIJob and what belongs to it by its owner references."""
 
     job: Object | None
     launcher: Object | None
@@ -46,13 +46,13 @@ class Belongings:
 
     @property
     def users(self) -> set[str]:
-        """Values of the label mpikit/user on what the kit made."""
+        """Values of the label mpikit/user on the objects that the kit created."""
         items = [*([self.job] if self.job else []), *self.configs]
         return {str(user) for item in items if (user := at(item, "metadata", "labels", USER))}
 
 
 def find_belongings(cluster: Cluster, namespace: str, name: str) -> Belongings:
-    """Look up what belongs to the MPIJob of this name; if it is gone, what it has left."""
+    """Find what belongs to the MPIJob of this name, also if the MPIJob is gone."""
     job = find(cluster, MPIJOB, namespace, name)
     uid = MPIJob(job).uid if job else ""
     launcher, pods = _left(cluster, namespace, name, uid)
@@ -96,7 +96,7 @@ def _not_yours(name: str, owner: str, user: str) -> ValuesError:
 
 
 def _configs(cluster: Cluster, namespace: str, name: str) -> list[Object]:
-    """The job's ConfigMaps, which have no owner; those that another MPIJob mounts are left."""
+    """Return the job's ConfigMaps, which have no owner, except those that another MPIJob mounts."""
     labels = f"app.kubernetes.io/managed-by=mpikit,app.kubernetes.io/instance={name}"
     found = list(find_all(cluster, CONFIG_MAP, namespace, labels=labels))
     if not found:
@@ -107,7 +107,7 @@ def _configs(cluster: Cluster, namespace: str, name: str) -> list[Object]:
 
 
 def _pods(cluster: Cluster, namespace: str, name: str, uid: str, launcher: Object | None) -> list[Pod]:
-    """Pods that this very MPIJob or its launcher's Job owns; with no uid and no Job, by their names."""
+    """Return the pods that this MPIJob or its launcher's Job owns; without uid and Job, by their names."""
     job_uid = str(at(launcher, "metadata", "uid") or "")
     return [
         Pod(item)
@@ -117,7 +117,7 @@ def _pods(cluster: Cluster, namespace: str, name: str, uid: str, launcher: Objec
 
 
 def _removed(cluster: Cluster, kind: Kind, namespace: str, item: Object) -> str:
-    """The line for a deletion; empty if it was gone already."""
+    """Delete an object; return a line for it, empty if it was already gone."""
     name = str(item["metadata"]["name"])
     if not delete(cluster, kind, namespace, name, str(item["metadata"]["uid"])):
         return ""
@@ -126,7 +126,7 @@ def _removed(cluster: Cluster, kind: Kind, namespace: str, item: Object) -> str:
 
 
 def _await_pods(cluster: Cluster, namespace: str, name: str, uid: str, seconds: float) -> list[str]:
-    """Wait for the job's pods to go; those whose owner is gone are deleted here."""
+    """Wait until the job's pods are gone; delete those whose owner is gone."""
     start = cluster.clock()
     lines: list[str] = []
     while True:
@@ -146,7 +146,7 @@ def _await_pods(cluster: Cluster, namespace: str, name: str, uid: str, seconds: 
 
 
 def _left(cluster: Cluster, namespace: str, name: str, uid: str) -> tuple[Object | None, list[Pod]]:
-    """The launcher's Job, if the user may read it, and the pods that are left."""
+    """Return the launcher's Job, if the user is allowed to read it, and the pods that are left."""
     try:
         launcher = find(cluster, JOB, namespace, launcher_job_name(name))
     except Forbidden:
@@ -158,7 +158,7 @@ def _left(cluster: Cluster, namespace: str, name: str, uid: str) -> tuple[Object
 
 
 def _orphans_removed(cluster: Cluster, namespace: str, launcher: Object | None, pods: list[Pod]) -> list[str]:
-    """Delete what still runs of a job that is gone, its launcher's Job first, which would make pods again."""
+    """Delete the pods of a job that is gone, its launcher's Job first, which would create pods again."""
     lines = [_removed(cluster, JOB, namespace, launcher)] if launcher else []
     orphans = [pod.raw for pod in pods if not at(pod.raw, "metadata", "deletionTimestamp")]
     return [*lines, *(_removed(cluster, POD, namespace, pod) for pod in orphans)]

@@ -66,14 +66,14 @@ def explained(error: ClusterError, manifest: Object, namespace: str) -> ClusterE
 
 
 def changes(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> list[Change]:
-    """What applying the objects would change, by the server's own dry run."""
+    """Return what applying the objects would change, by the server's own dry run."""
     return [
         change_of(cluster, manifest, namespace, _kit_in_use(cluster, manifests, namespace)) for manifest in manifests
     ]
 
 
 def _kit_in_use(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> str:
-    """Name of the ConfigMap whose scripts the live job runs, empty if there is none; its hash is in its name."""
+    """Return the name of the ConfigMap whose scripts the live job runs; empty if there is none."""
     name = next(str(item["metadata"]["name"]) for item in manifests if item["kind"] == "MPIJob")
     job = find(cluster, MPIJOB, namespace, name)
     volumes = at(MPIJob(job).template("Launcher"), "spec", "volumes") if job else None
@@ -82,7 +82,7 @@ def _kit_in_use(cluster: Cluster, manifests: Sequence[Object], namespace: str) -
 
 
 def change_of(cluster: Cluster, manifest: Object, namespace: str, kit: str = "") -> Change:
-    """What applying one object would change; a new ConfigMap is compared with the `kit` in use."""
+    """Return what applying one object would change; a new ConfigMap is compared with the `kit` in use."""
     kind, name = kind_of(manifest), str(manifest["metadata"]["name"])
     live = find(cluster, kind, namespace, name)
     try:
@@ -112,7 +112,7 @@ def _three_way(last: Any, new: Any) -> Any:
 
 
 def _comparable(item: Object) -> Object:
-    """An object without what the server itself writes."""
+    """Return an object without the fields that the server writes."""
     kept = copy.deepcopy({key: value for key, value in item.items() if key != "status"})
     for key in _SERVERS_OWN:
         kept["metadata"].pop(key, None)
@@ -121,7 +121,7 @@ def _comparable(item: Object) -> Object:
 
 
 def _lines(item: Object) -> list[str]:
-    """An object as lines of YAML; scripts line by line, bytes as their size and hash."""
+    """Return an object as lines of YAML; scripts line by line, bytes as their size and hash."""
     scripts = item.get("data") or {} if item.get("kind") == "ConfigMap" else {}
     binary = {
         name: f"{len(text)} characters of base64, sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"

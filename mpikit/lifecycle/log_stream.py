@@ -23,14 +23,14 @@ _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\
 
 
 class ContainerLog:
-    """One run of one container; remembers what it has handed on."""
+    """One run of one container; remembers which lines were yielded."""
 
     def __init__(
         self, cluster: Cluster, namespace: str, pod: str, container: str = "", *, tail: int | None = None
     ) -> None:
         self.cluster, self.path, self.tail = cluster, POD.path(namespace, pod, "log"), tail
         self.container = container
-        """Its name, which a server asks for where a pod has several."""
+        """Its name, which the server needs if a pod has several."""
         self.recent: list[tuple[datetime, bytes]] = []
         """Lines handed on that a new connection will bring again: all that are not older than `since`."""
         self.since: datetime | None = None
@@ -81,7 +81,7 @@ class ContainerLog:
             yield from found
 
     def rest_of(self) -> Iterator[bytes]:
-        """The last line of a container that ended without a line end; to be asked for once all else is read."""
+        """Yield the last line of a container that ended without a line end; call it after all else is read."""
         if self.rest and self.rest != self.told_rest:
             stamp = _STAMP.match(self.rest)
             yield self.rest[stamp.end() :] if stamp else self.rest
@@ -162,6 +162,6 @@ class _Seen:
 
 
 def _moment(stamp: re.Match[bytes]) -> datetime:
-    """The whole second of a stamp."""
+    """Return the whole second of a stamp."""
     text = f"{stamp[1].decode()}{'+00:00' if stamp[2] == b'Z' else stamp[2].decode()}"
     return datetime.fromisoformat(text).astimezone(timezone.utc)

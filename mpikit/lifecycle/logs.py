@@ -32,7 +32,7 @@ _NOT_A_RANK = re.compile(rb"run_vit\.sh: |\[\S+-worker-\d+\] ")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Whose lines: the launcher's with those of all ranks, one rank's among them, or a worker pod's own."""
+    """Which lines: the launcher's with those of all ranks, one rank's among them, or those of a worker pod."""
 
     role: Literal["launcher", "worker"] = "launcher"
     index: int = 0
@@ -42,7 +42,7 @@ class Wanted:
         return "the launcher" if self.role == "launcher" else f"worker {self.index}"
 
     def keeps(self, line: bytes) -> bool:
-        """Whether a line is one of those wanted."""
+        """Return whether a line is wanted."""
         if self.rank is None:
             return True
         if self.rank:
@@ -50,7 +50,7 @@ class Wanted:
         return not _OTHER_RANK.match(line) and not _NOT_A_RANK.match(line)
 
     def among(self, pods: tuple[Pod, ...]) -> list[Pod]:
-        """The pods of this role, the newest last."""
+        """Return the pods of this role, the newest last."""
         own = [pod for pod in pods if pod.role == self.role]
         return own if self.role == "launcher" else [pod for pod in own if pod.name.endswith(f"-{self.index}")]
 
@@ -67,7 +67,7 @@ class JobLog:
         self.reached = False
 
     def lines(self, *, follow: bool, previous: bool = False, tail: int | None = None) -> Iterator[bytes]:
-        """The lines wanted; with `follow` until the job has ended."""
+        """Yield the lines wanted; with `follow` until the job has ended."""
         source = self._previous() if previous else self._followed(tail) if follow else self._once(tail)
         return (line for line in source if self.wanted.keeps(line))
 
@@ -83,7 +83,7 @@ class JobLog:
         yield from _so_far(log)
 
     def _previous(self) -> Iterator[bytes]:
-        """The attempt before this one: the container before it in the same pod, or the pod before it."""
+        """Yield the lines of the attempt before: of the previous container in the same pod, or of the previous pod."""
         pods = self.wanted.among(self._pods())
         if pods and pods[-1].restarts:
             yield from _drained(self._log_of(pods[-1]), previous=True)
@@ -94,7 +94,7 @@ class JobLog:
             raise JobError(f"{self.wanted} of {self.name} has no earlier attempt", fix)
 
     def _followed(self, tail: int | None) -> Iterator[bytes]:
-        """Every attempt from the present one on, until the job has ended."""
+        """Yield the lines of this and every later attempt, until the job has ended."""
         done: set[str] = set()
         while pod := self._await_pod(done):
             if done:
@@ -107,7 +107,7 @@ class JobLog:
             yield from self._kept(tail)
 
     def _pod_lines(self, pod: Pod, tail: int | None) -> Iterator[bytes]:
-        """The lines of all containers of one pod, restarts included."""
+        """Yield the lines of all containers of one pod, restarts included."""
         run, log = pod.restarts, self._log_of(pod, tail=tail)
         outage, num_lost = _Outage(self.cluster, self.tell), 0
         while True:
@@ -146,7 +146,7 @@ class JobLog:
         return ContainerLog(self.cluster, self.namespace, pod.name, pod.main, tail=tail)
 
     def _same_pod(self, pod: Pod) -> Pod | None:
-        """The pod as it is now; None if it is gone, or another has its name."""
+        """Return the pod as it is now, or None if it is gone or another has its name."""
         try:
             found = find(self.cluster, POD, self.namespace, pod.name)
         except Unreachable:
@@ -162,12 +162,12 @@ class JobLog:
         return MPIJob(found) if found else None
 
     def _ended(self) -> bool:
-        """Whether no further pod can come."""
+        """Return whether no further pod can start."""
         job = self._job()
         return job is None or job.finished is not None or job.deleted is not None
 
     def _patiently(self, look: Callable[[], Found]) -> Found:
-        """What `look` finds; a server that has answered once may be away for a while."""
+        """Return what `look` finds; a server that has answered once may be away for a while."""
         outage = _Outage(self.cluster, self.tell)
         while True:
             try:
@@ -180,7 +180,7 @@ class JobLog:
                 outage.pause(broken)
 
     def _await_pod(self, done: set[str], deadline: float | None = None) -> Pod | None:
-        """The newest pod that has started and is not in `done`; None if the job ended without another."""
+        """Wait for a started pod that is not in `done`; return None if the job ended without another."""
         told, looked_at = "", 0.0
         while True:
             ended, fresh = self._patiently(lambda: self._look(done))
@@ -203,7 +203,7 @@ class JobLog:
             self.cluster.sleep(LOOK_SECONDS)
 
     def _look(self, done: set[str]) -> tuple[bool, list[Pod]]:
-        """Whether the job has ended, and the pods wanted that are not in `done`; NotFound if there never was a job."""
+        """Return whether the job has ended, and the pods wanted that are not in `done`. Raises NotFound."""
         ended = self._ended()
         if not done and ended and self.last_job is None:
             raise no_job(self.name, self.namespace)
@@ -213,7 +213,7 @@ class JobLog:
         return self._patiently(lambda: status_of(read_snapshot(self.cluster, self.namespace, self.name)))
 
     def _kept(self, tail: int | None) -> Iterator[bytes]:
-        """The copy under output/, where that folder is mounted here; JobError says where it is otherwise."""
+        """Yield the copy under output/ if that folder is mounted here. Raises JobError, which names the place."""
         notes = self.last_job.annotations if self.last_job else {}
         place, run = notes.get("mpikit/output", ""), notes.get("mpikit/run", "")
         files = (
@@ -234,7 +234,7 @@ class JobLog:
 
 
 def kept_files(output: Path, run: str, name: str) -> list[Path]:
-    """What the launcher and rank 0's last attempt left in the output folder."""
+    """Return the log files of the launcher and of rank 0's last attempt in the output folder."""
     attempts = sorted((output / run / "logs").glob("[0-9]*.log"))[-1:] if run else []
     launcher = output / "logs" / f"{name}.launcher.log"
     return [file for file in (launcher, *attempts) if file.is_file()]
@@ -248,11 +248,11 @@ class _Outage:
         self.over()
 
     def over(self) -> None:
-        """It works again."""
+        """Note that the stream works again."""
         self.seconds, self.next = 0.0, FIRST_PAUSE_SECONDS
 
     def pause(self, broken: Unreachable) -> None:
-        """Wait before another try; raises what broke once it has lasted too long."""
+        """Wait before another try. Raises `broken` once it has lasted too long."""
         if self.seconds > AWAY_SECONDS:
             raise broken
         if self.seconds <= TELL_SECONDS < self.seconds + self.next:
@@ -262,7 +262,7 @@ class _Outage:
 
 
 def _so_far(log: ContainerLog) -> Iterator[bytes]:
-    """Everything of a container that runs on."""
+    """Yield the lines so far of a container that still runs."""
     for last in (False,) * MOST_TRIES + (True,):
         try:
             yield from log.read(follow=False)
@@ -277,7 +277,7 @@ def _so_far(log: ContainerLog) -> Iterator[bytes]:
 
 
 def _drained(log: ContainerLog, *, previous: bool = False, anywhere: bool = False) -> Iterator[bytes]:
-    """Everything of a container that has ended: read until two whole answers in a row end at the same place."""
+    """Yield all lines of an ended container: read until two whole answers in a row end at the same place."""
     tries = 0
     while True:
         before, end = log.num_lines, log.end

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which pods, Jobs and ConfigMaps belong to an MPIJob: by ownerReferences, never by a label alone.
+"""Find the pods, Jobs and ConfigMaps of an MPIJob by ownerReferences, never by a label alone.
 
 Other operators (PyTorchJob, TFJob) give their pods the same label `training.kubeflow.org/job-name`.
 """
@@ -17,27 +17,27 @@ JOB_GROUP = "batch/"
 
 
 def launcher_job_name(name: str) -> str:
-    """Name of the batch Job in which the operator runs the launcher of an MPIJob."""
+    """Return the name of the batch Job in which the operator runs the launcher of an MPIJob."""
     return f"{name}-launcher"
 
 
 def owned_by_mpijob(item: Object, name: str, uid: str = "") -> bool:
-    """Whether an MPIJob of this name owns an object; with `uid`, that very MPIJob."""
+    """Return whether an MPIJob of this name (and `uid`, if given) owns an object."""
     return _owned(item, "MPIJob", MPIJOB_GROUP, name, uid)
 
 
 def owned_by_launcher(item: Object, name: str, uid: str = "") -> bool:
-    """Whether the launcher's Job of an MPIJob of this name owns a pod; with `uid`, that very Job."""
+    """Return whether the launcher's Job of an MPIJob of this name (and `uid`, if given) owns a pod."""
     return _owned(item, "Job", JOB_GROUP, launcher_job_name(name), uid)
 
 
 def belongs(item: Object, name: str) -> bool:
-    """Whether a pod or Job belongs to an MPIJob of this name, an earlier one included."""
+    """Return whether a pod or Job belongs to an MPIJob of this name, also to an earlier one."""
     return owned_by_mpijob(item, name) or owned_by_launcher(item, name)
 
 
 def mounted_config_maps(job: Object) -> set[str]:
-    """Names of the ConfigMaps that the pods of an MPIJob mount or take variables from."""
+    """Return the names of the ConfigMaps that the pods of an MPIJob mount or take variables from."""
     found: set[str] = set()
     for replica in (at(job, "spec", "mpiReplicaSpecs") or {}).values():
         _collect(at(replica, "template", "spec"), found)

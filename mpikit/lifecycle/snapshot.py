@@ -25,7 +25,7 @@ _TIMED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d) 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One moment of one job."""
+    """The state of one job at one moment."""
 
     name: str
     namespace: str
@@ -58,7 +58,7 @@ class Snapshot:
         return [text for _, text in self.log]
 
     def events_of(self, *names: str) -> list[Event]:
-        """Events about objects of these names, the oldest first; those of an earlier job of the name left out."""
+        """Return the events about objects of these names, the oldest first, without those of an earlier job."""
         mine = {self.job.uid} if self.job else set()
         found = [
             event
@@ -69,13 +69,13 @@ class Snapshot:
 
 
 def no_job(name: str, namespace: str, more: str = "") -> NotFound:
-    """The error for a job that does not exist; `more` is added to its message."""
+    """Return the error for a job that does not exist; `more` is added to its message."""
     fix = f"python generate.py list -n {namespace}"
     return NotFound(f"MPIJob {name} not found in namespace {namespace}{more}", fix)
 
 
 def read_snapshot(cluster: Cluster, namespace: str, name: str) -> Snapshot:
-    """What is known of one job now."""
+    """Read the state of one job."""
     unreadable: dict[str, str] = {}
 
     def readable(what: str, items: Iterable[Object]) -> tuple[Object, ...]:
@@ -123,7 +123,7 @@ def _unclear(name: str, job: MPIJob | None, pods: Sequence[Pod], launcher_job: O
 
 
 def _with_log(cluster: Cluster, snapshot: Snapshot) -> Snapshot:
-    """The snapshot with the launcher's last lines: from its pod, else from output/ where that can be read here."""
+    """Add the launcher's last lines: from its pod, else from output/ if that is readable here."""
     launcher = snapshot.launcher
     lines: list[str] = []
     if launcher and launcher.started:
@@ -141,7 +141,7 @@ def _with_log(cluster: Cluster, snapshot: Snapshot) -> Snapshot:
 
 
 def kept_lines(job: MPIJob, name: str) -> list[str]:
-    """Last lines of a file of the run, where output is a folder of this machine; none elsewhere."""
+    """Return the last lines of a file of the run, if output is a folder of this machine."""
     folder = job.annotations.get("mpikit/output", "")
     if not folder.startswith("/"):
         return []
@@ -162,7 +162,7 @@ def _timed(line: str) -> tuple[datetime | None, str]:
 
 
 def read_all_snapshots(cluster: Cluster, namespace: str | None) -> list[Snapshot]:
-    """What is known of every job of a namespace, or of all, in a handful of requests: no logs."""
+    """Read the state of every job of a namespace, or of all namespaces, without logs."""
     unreadable: dict[str, str] = {}
     jobs = [MPIJob(_lean(item)) for item in find_all(cluster, MPIJOB, namespace)]
     pods: dict[tuple[str, str], list[Object]] = defaultdict(list)
@@ -201,13 +201,13 @@ def read_all_snapshots(cluster: Cluster, namespace: str | None) -> list[Snapshot
 
 
 def _lean(item: Object) -> Object:
-    """An object without the record of who wrote which field, which is a third of it."""
+    """Return an object without managedFields, which are a third of it."""
     item["metadata"].pop("managedFields", None)
     return item
 
 
 def _lean_pod(item: Object) -> Object:
-    """The few parts of a pod that a list needs: a thousand whole ones are 100 MB."""
+    """Return the parts of a pod that a list needs: a thousand whole pods are 100 MB."""
     spec = item.get("spec", {})
     containers = [
         {"name": container.get("name"), "resources": container.get("resources")}
@@ -228,6 +228,6 @@ def _lean_pod(item: Object) -> Object:
 
 
 def pods_of(cluster: Cluster, namespace: str, name: str) -> Iterator[Object]:
-    """The pods of an MPIJob of this name, one that is gone included."""
+    """Yield the pods of an MPIJob of this name, also if the MPIJob is gone."""
     found = find_all(cluster, POD, namespace, labels=f"{JOB_NAME}={name}")
     return (item for item in found if belongs(item, name))

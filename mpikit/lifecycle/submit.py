@@ -24,7 +24,7 @@ TRIES = 3  # to create an object, when the outcome is unknown
 
 
 def submit(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> list[str]:
-    """Create all objects or none; a line for each. Raises JobError if the name is taken."""
+    """Create all objects or none; return a line for each. Raises JobError if the name is taken."""
     name = next(str(item["metadata"]["name"]) for item in manifests if item["kind"] == "MPIJob")
     if find(cluster, MPIJOB, namespace, name):
         return [_already_there(cluster, manifests, namespace, name)]
@@ -62,7 +62,7 @@ def _address(manifest: Object) -> str:
 
 
 def _dry_run(cluster: Cluster, manifest: Object, namespace: str) -> None:
-    """Ask whether the server would take an object."""
+    """Ask the server with a dry run whether it accepts an object."""
     try:
         apply(cluster, manifest, namespace, dry_run=True, create=manifest["kind"] == "MPIJob")
     except Conflict as conflict:
@@ -72,7 +72,7 @@ def _dry_run(cluster: Cluster, manifest: Object, namespace: str) -> None:
 
 
 def _create(cluster: Cluster, manifest: Object, namespace: str, own: Object) -> Object | None:
-    """The object that was made; None if a ConfigMap of this name, and so of this content, was there."""
+    """Return the created object, or None if a ConfigMap of this name, and so of this content, exists."""
     marked = with_metadata(manifest, annotations={**(at(manifest, "metadata", "annotations") or {}), **own})
     doubt = False
     for last in (False,) * (TRIES - 1) + (True,):
@@ -165,7 +165,7 @@ def _in_the_way(job: MPIJob, status: Status, same: bool) -> JobError:
 
 @contextlib.contextmanager
 def _held_interrupts() -> Iterator[list[int]]:
-    """Ctrl-C is noted, and acted on between two steps; every step has a time limit."""
+    """Note Ctrl-C, which takes effect between two steps; every step has a time limit."""
     noted: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield noted

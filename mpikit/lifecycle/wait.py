@@ -27,7 +27,7 @@ LONGEST_PAUSE_SECONDS = 20.0
 def versions_of(
     cluster: Cluster, namespace: str, name: str, deadline: float, quiet_seconds: int = WATCH_SECONDS
 ) -> Iterator[MPIJob | None]:
-    """The job, None while there is none: at once, when it changes, and after every quiet spell; ends at the deadline.
+    """Yield the job (None if it does not exist) at once, on each change and after each quiet time.
 
     One list, then watches that go on where the last one ended; a list again when the server has forgotten the place.
     """
@@ -65,7 +65,7 @@ def versions_of(
 def wait_for(
     cluster: Cluster, namespace: str, name: str, goal: Goal, seconds: float, tell: Callable[[Status], object]
 ) -> Status:
-    """The status with which the goal is reached.
+    """Return the status with which the goal is reached.
 
     JobError when it cannot be reached any more, Timeout when it is not in time; the status is their `status`. `tell`
     gets every new verdict.
@@ -106,7 +106,7 @@ class _Watcher:
         self.failed_at: float | None = None
 
     def away_for_long(self) -> bool:
-        """Note that a look has failed; whether none has come through for long."""
+        """Note that a look has failed; return whether all have failed for long."""
         now = self.cluster.clock()
         self.failed_at = now if self.failed_at is None else self.failed_at
         return now - self.failed_at > AWAY_SECONDS
@@ -122,7 +122,7 @@ class _Watcher:
         return status
 
     def looked_at(self, job: MPIJob | None) -> Status | None:
-        """The status if the goal is reached with this version of the job; None to wait on."""
+        """Return the status if the goal is reached with this version of the job, or None to wait on."""
         if job is None:
             return self._without_job()
         self.seen = True
@@ -157,7 +157,7 @@ class _Watcher:
         raise _with_status(JobError(f"{status.message}: it was deleted", status.advice), status)
 
     def _check(self, status: Status) -> None:
-        """Give up on a job that is rejected, once that has lasted."""
+        """Raise JobError for a job that has been rejected for a while."""
         if status.verdict != "Rejected":
             self.rejected_at = None
             return
@@ -168,7 +168,7 @@ class _Watcher:
 
 
 def pods_gone(cluster: Cluster, namespace: str, name: str, deadline: float) -> bool:
-    """Wait until a job has no pod left; false if it still has some at the deadline."""
+    """Wait until a job has no pod left; return False if it still has some at the deadline."""
     while list(pods_of(cluster, namespace, name)):
         if cluster.clock() + POD_SECONDS > deadline:
             return False
@@ -177,7 +177,7 @@ def pods_gone(cluster: Cluster, namespace: str, name: str, deadline: float) -> b
 
 
 def _failure(status: Status) -> JobError | Timeout:
-    """Why a job failed, its last lines, and what to do."""
+    """Return the error of a failed job: why, its last lines, and what to do."""
     lines = "".join(f"\n  | {line}" for line in status.last_lines)
     text = f"MPIJob {status.name} {status.verdict}: {status.message}{lines}"
     return _with_status(JobError(text, status.advice), status)

@@ -45,7 +45,7 @@ class Trial:
     exceeded: list[str] = field(default_factory=list)
     """Rejections that name a full quota."""
     allowed: bool = True
-    """Whether pods of this job can be made in the namespace."""
+    """Whether pods of this job can be created in the namespace."""
 
 
 def check_namespace(cluster: Cluster, namespace: str) -> Found:
@@ -163,7 +163,7 @@ def _try_pod(cluster: Cluster, job: Job, trial: Trial, namespace: str, role: str
 
 
 def _pod(job: Job, template: Object, spec: Mapping[str, Any], role: str) -> Object:
-    """A pod as the operator would make it."""
+    """Return a pod as the operator creates it."""
     own = {
         "training.kubeflow.org/operator-name": "mpi-operator",
         JOB_NAME: job.job_name,

@@ -87,7 +87,7 @@ def check_operator(cluster: Cluster, namespace: str) -> Found:
 
 
 def _visible(cluster: Cluster, kind: Kind, labels: str = "", fields: str = "") -> list[Object] | None:
-    """Objects in all namespaces, else in the operator's own; None if neither may be read."""
+    """Return objects of all namespaces, else of the operator's; None without the right to read either."""
     for namespace in (None, OPERATOR):
         with contextlib.suppress(Forbidden):
             return list(find_all(cluster, kind, namespace, labels=labels, fields=fields))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the job's pods request."""
+"""Add up what a job's pods request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ONE = Fraction(1)
 
 
 def written(resource: str, value: Fraction) -> str:
-    """An amount as people read it: 409Gi of memory, 1.5 of cpu, 8 cards."""
+    """Format an amount: 409Gi of memory, 1.5 of cpu, 8 cards."""
     if any(word in resource for word in _BYTES) and value >= 1024:
         unit = next(name for name in _BINARY if value >= quantity(f"1{name}"))
         return f"{float(value / quantity(f'1{unit}')):.4g}{unit}"
@@ -48,7 +48,7 @@ def times(part: Amounts, count: int) -> dict[str, Fraction]:
 
 
 def requests(container: Mapping[str, Any]) -> dict[str, Fraction]:
-    """Requests of a container; a limit without a request is one."""
+    """Return the requests of a container; a limit without a request is a request."""
     resources = container.get("resources") or {}
     return amounts(resources.get("limits")) | amounts(resources.get("requests"))
 
@@ -58,7 +58,7 @@ def limits(container: Mapping[str, Any]) -> dict[str, Fraction]:
 
 
 def of_pod(spec: Mapping[str, Any], of: Callable[[Mapping[str, Any]], dict[str, Fraction]]) -> dict[str, Fraction]:
-    """All containers together, or the largest moment before they start; amounts of the pod itself stand above both."""
+    """Sum all containers, or take the largest init container; amounts of the pod itself override both."""
     lasting: dict[str, Fraction] = {}
     peak: dict[str, Fraction] = {}
     for container in spec.get("initContainers") or ():
@@ -71,5 +71,5 @@ def of_pod(spec: Mapping[str, Any], of: Callable[[Mapping[str, Any]], dict[str, 
 
 
 def needs(spec: Mapping[str, Any]) -> dict[str, Fraction]:
-    """What the scheduler sets aside on a node for a pod of this spec."""
+    """Return what the scheduler reserves on a node for a pod of this spec."""
     return {name: value for name, value in of_pod(spec, requests).items() if value} | {"pods": ONE}

@@ -64,7 +64,7 @@ def job_objects(num_config_maps: int) -> dict[str, Fraction]:
 
 
 def shortages(quota: Object, pods: Sequence[tuple[Mapping[str, Any], int]], others: Amounts) -> list[Shortage] | None:
-    """What a quota has too little of for (spec, count) pods and other objects; None if its scope is unknown."""
+    """Return what a quota has too little of for (spec, count) pods and other objects; None if its scope is unknown."""
     scopes = _scopes(quota)
     answers = [[_in_scope(scope, spec) for scope in scopes] for spec, _ in pods]
     if any(answer is None for row in answers for answer in row):
@@ -85,7 +85,7 @@ def _scopes(quota: Object) -> list[dict[str, Any]]:
 
 
 def _in_scope(scope: Mapping[str, Any], spec: Mapping[str, Any]) -> bool | None:
-    """Whether a quota of this scope counts a pod; None if that is not known here."""
+    """Return whether a quota of this scope counts a pod; None if the scope is unknown."""
     match scope["scopeName"]:
         case "Terminating":
             return spec.get("activeDeadlineSeconds") is not None

@@ -119,7 +119,7 @@ def _look(cluster: Cluster, job: Job, worker: Object, namespace: str) -> Found:
 
 
 def probe_pod(job: Job, worker: Object, nodes: Sequence[str], without: Mapping[str, str]) -> Object:
-    """A worker's pod with no cards, no variables and the folders only, which looks and ends."""
+    """Return a worker's pod without cards and variables that checks the folders and ends."""
     spec, container = worker["spec"], worker["spec"]["containers"][0]
     volumes = [volume for volume in _volumes(job) if volume["name"] not in without]
     names = {volume["name"] for volume in volumes}
@@ -157,7 +157,7 @@ def probe_pod(job: Job, worker: Object, nodes: Sequence[str], without: Mapping[s
 
 
 def _on_one_of(nodes: Sequence[str], required: Mapping[str, Any] | None) -> Object:
-    """The worker's node affinity, narrowed to nodes that can take a worker: without cards it would fit others too."""
+    """Narrow the worker's node affinity to nodes that can run a worker: the probe, without cards, fits others too."""
     rules = [{"key": HOSTNAME, "operator": "In", "values": list(nodes[:NODES_NAMED])}] if nodes else []
     old = (required or {}).get("nodeSelectorTerms") or [{}]
     terms = [{**term, "matchExpressions": [*(term.get("matchExpressions") or ()), *rules]} for term in old]
@@ -167,7 +167,7 @@ def _on_one_of(nodes: Sequence[str], required: Mapping[str, Any] | None) -> Obje
 
 
 def _volumes(job: Job) -> list[Object]:
-    """The job's folders as volumes that make nothing where nothing is."""
+    """Return the job's folders as volumes that do not create missing folders."""
     found: list[Object] = []
     for mount in job.folders:
         if mount.claim:
@@ -182,7 +182,7 @@ def _volumes(job: Job) -> list[Object]:
 
 
 def _mounts(job: Job) -> list[Object]:
-    """Mounts of these volumes; whole claims, since mounting a part of one makes it if it is not there."""
+    """Return the mounts of these volumes; whole claims, since mounting a missing subPath creates it."""
     own: list[Object] = [{"name": one.name, "mountPath": one.path, "readOnly": one.read_only} for one in job.folders]
     more = [{"name": one["name"], "mountPath": one["mountPath"], "readOnly": True} for one in job.worker.volume_mounts]
     return own + more
@@ -280,7 +280,7 @@ def _trouble(pod: Pod, seconds: float) -> Diagnostic | None:
 
 
 def _failed_mounts(cluster: Cluster, namespace: str, name: str) -> dict[str, str]:
-    """Volumes that could not be mounted, and why."""
+    """Return the volumes that could not be mounted, and why."""
     events = [Event(item) for item in find_all(cluster, EVENT, namespace, fields=f"involvedObject.name={name}")]
     found = [_FAILED_MOUNT.search(event.message) for event in events if event.reason == "FailedMount"]
     return {match[1]: match[2] for match in found if match}
@@ -329,7 +329,7 @@ def seen(job: Job, outcome: Outcome) -> Found:
 
 
 def _shown(mount: Mount, path: str) -> str:
-    """A path in the pod as the user knows it."""
+    """Return a path in the pod as the user knows it."""
     rest = path.removeprefix(mount.path)
     return f"claim {mount.claim.pvc}:{rest or '/'}" if mount.claim else f"{mount.host_path}{rest}"
 
