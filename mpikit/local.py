@@ -116,7 +116,9 @@ def _paint_from(pipe: FileIO) -> None:
         silent = time.monotonic() - heard_at
         if progress or silent >= QUIET_SECONDS:
             waiting = f"  (no news for {silent:.0f} s)" if silent >= QUIET_SECONDS else ""
-            live.draw((progress or "the ranks start; importing torch can take a minute") + waiting)
+            live.draw(
+                (progress or "checking the nodes and starting the ranks; importing torch can take a minute") + waiting
+            )
     live.erase()
 
 

@@ -97,3 +97,23 @@ def test_hashes_are_asked_for_in_the_test_environment_of_ci_alone(
     assert ("--require-hashes" in said) is with_hashes
     assert ("--constraint constraints.txt" in said) is not with_hashes
     assert ("does not exist, so packages are installed by version" in said) is ("macosx" in name)
+
+
+def test_too_little_disk_for_torch_is_an_error_before_pip_starts(copy: Path) -> None:
+    (copy / "python-3.11").write_text("#!/bin/sh\n")
+    (copy / "python-3.11").chmod(0o755)
+    (copy / "bin").mkdir()
+    (copy / "bin" / "df").write_text("#!/bin/sh\necho Filesystem 1024-blocks Used Available\necho disk 9 9 2208000\n")
+    (copy / "bin" / "df").chmod(0o755)
+    environment = {"PATH": f"{copy}/bin:/usr/bin:/bin", "PYTHON": "./python-3.11"}
+    done = subprocess.run(["scripts/venv", "demo"], cwd=copy, env=environment, text=True, capture_output=True)
+    assert (done.returncode, "asked" in done.stderr) == (2, False)
+    assert "up to 5.9 GB of disk for torch" in done.stderr
+    assert (
+        f"scripts/venv: torch needs 5.9 GB, and {copy} has 2.1 GB free\n  fix: make room, or set PIP_INDEX"
+        in done.stderr
+    )
+
+    environment["PIP_EXTRA_INDEX_URL"] = "https://wheels.example.org/cpu"
+    done = subprocess.run(["scripts/venv", "demo"], cwd=copy, env=environment, text=True, capture_output=True)
+    assert (done.returncode, "asked: -m pip install" in done.stderr) == (0, True)

@@ -44,7 +44,8 @@ class Device:
 
     def describe(self) -> str:
         """The device in words, for the log."""
-        return f"CPU with {torch.get_num_threads()} threads a rank"
+        number = torch.get_num_threads()
+        return f"CPU with {number} {'thread' if number == 1 else 'threads'} per rank"
 
     def prepare_distributed(self) -> None:
         """Whatever the backend needs before the process group."""

@@ -51,7 +51,9 @@ def _setting(session: Session) -> Iterator[str]:
     yield f"augment: {_augmentation(session)}"
     grows = "OpenCV where they grow and torch where they shrink" if has_opencv() else "torch"
     yield f"loader: {_loader(session)}"
-    yield f"images: JPEG decoded by {decoder()[0]}, all else by Pillow; resized by {grows}"
+    reader = decoder()[0]
+    decoded = "decoded by Pillow" if reader == "Pillow" else f"JPEG decoded by {reader}, other formats by Pillow"
+    yield f"images: {decoded}; resized by {grows}"
     if cropper().remark:
         yield f"images: {cropper().remark}"
 
@@ -94,8 +96,8 @@ def _loader(session: Session) -> str:
     size = session.config.micro_batch if training else session.config.eval_batch_size
     layout = layout_of(batches, size, session.num_workers)
     return (
-        f"{counted(session.num_workers, 'process', 'es')} a rank decode up to {layout.num_slots - 1} batches of "
-        f"{size} images ahead, "
+        f"{counted(session.num_workers, 'process', 'es')} per rank, up to {layout.num_slots - 1} batches of "
+        f"{size} images decoded ahead, "
         f"in {scaled_text(layout.num_bytes, 1024, 'B KiB MiB GiB TiB')} of shared memory"
     )
 

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[3]
 NOT_HERE = re.compile(
@@ -68,11 +69,23 @@ def test_the_demo_learns_resumes_and_starts_anew_only_when_asked(copy: Path) -> 
     assert top1, first.stderr
     assert float(top1[1]) >= 95
     assert "2 nodes x 1 cpu = 2 ranks" in first.stderr
+    evaluations = re.findall(r"^step=(\d+)/1500 loss=\S+ top1=\S+% ", first.stderr, re.MULTILINE)
+    assert evaluations == ["250", "500", "750", "1000", "1250", "1500"]
+    assert not re.search(
+        r"\b0(\.0+)? (GiB|MiB|GB|GFLOP)|\b1 (ranks|threads|nodes)\b|[\r\x1b]", first.stderr + first.stdout
+    )
+    assert (copy / "build/demo-curve.svg").read_text().startswith("<svg")
+    with Image.open(copy / "build/demo-digits.png") as sheet:
+        assert sheet.width > 600
+        assert sheet.height > 500
+    assert "training loss" in first.stdout
+    assert "images/s in training" in first.stdout
 
     metrics = (copy / "output/digits/metrics.jsonl").read_bytes()
     second = run(copy, "scripts/demo")
     assert second.returncode == 0
     assert "is complete" in second.stderr
+    assert "run_vit.sh" not in second.stderr, "the ranks were started again"
     assert (copy / "output/digits/metrics.jsonl").read_bytes() == metrics
 
     third = run(copy, "scripts/demo --fresh")

@@ -284,7 +284,9 @@ def test_a_pod_without_shared_memory_is_enough(images: Path, tmp_path: Path) -> 
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert "2 processes a rank decode up to 4 batches of 24 images ahead, in 94.1 KiB of shared memory" in done.stderr
+    assert (
+        "2 processes per rank, up to 4 batches of 24 images decoded ahead, in 94.1 KiB of shared memory" in done.stderr
+    )
     assert done.stdout.splitlines()[-1].startswith("step=12/12 ")
 
 
