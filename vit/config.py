@@ -56,7 +56,7 @@ class Config:
     dataset: DatasetName = "imagenet1K"
     """Kind of data: imagenet1K and imagefolder read train/<class>/* and val/<class>/*, synthetic invents images."""
     data_path: str = "/dataset"
-    """Folder that holds train/ and val/, or the files of cifar10, cifar100 or fashion_mnist under their own names."""
+    """Folder with train/ and val/, or with the files of cifar10, cifar100 or fashion_mnist under their own names."""
     model_type: ModelType | None = None
     """Size of the model; default that of the run whose weights are read, else ViT-B_16. tiny is for tests."""
     gelu: Gelu | None = None
@@ -289,7 +289,7 @@ def _check_pairs(config: Config) -> None:
         what = f"blends images in pairs, and a micro-batch has {config.micro_batch}"
         raise ConfigError("--mixup", what, "make --train_batch_size / --gradient_accumulation_steps even")
     if config.aa is not None and not RAND_AUGMENT.fullmatch(config.aa):
-        what = f'"{config.aa}" is no RandAugment as timm writes it'
+        what = f'"{config.aa}" is not a RandAugment string as timm writes it'
         raise ConfigError("--aa", what, "give a text such as rand-m9-mstd0.5-inc1 (m, n, p, mstd, mmax, inc)")
     for name, pattern in (("mean", MEAN), ("std", STD)):
         text = getattr(config, name)
@@ -302,7 +302,9 @@ def _check_pairs(config: Config) -> None:
     if config.seed > SEED_MAX:
         raise ConfigError("--seed", f"{config.seed} is too large", f"give a number up to {SEED_MAX}")
     if not config.name or config.name in (".", "..") or "/" in config.name or config.name.startswith("-"):
-        raise ConfigError("--name", f'"{config.name}" is no folder name', "give a name without /, such as my-run")
+        raise ConfigError(
+            "--name", f'"{config.name}" is not a valid folder name', "give a name without /, such as my-run"
+        )
 
 
 def parse_args(argv: Sequence[str], *, program: str = "vit.train", only: Sequence[str] = ()) -> Config:
@@ -318,7 +320,9 @@ def parse_args(argv: Sequence[str], *, program: str = "vit.train", only: Sequenc
         near = difflib.get_close_matches(flag.replace("-", "_").replace("__", "--", 1), flags, n=1)
         fix = f"did you mean {near[0]}?" if near else f"see python -m {program} --help"
         whose = "the trainer" if program == "vit.train" else program
-        raise ConfigError(flag, f"is no flag of {whose}" if flag.startswith("-") else "has no flag before it", fix)
+        raise ConfigError(
+            flag, f"is not a flag of {whose}" if flag.startswith("-") else "is not the value of a flag", fix
+        )
     return Config(**vars(known))
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 EXIT_CODES: dict[str, int] = {
     "complete": 0,  # the run is complete and its last checkpoint verified
     "configuration": 2,  # a flag, the environment (memory, limits, packages) or the weights file is wrong
-    "locked": 3,  # another run holds the folder
+    "locked": 3,  # another run uses the folder
     "hang": 4,  # a rank did not answer in time
     "not_finite": 5,  # loss or gradient is not finite
-    "incomplete": 6,  # another rank went away
+    "incomplete": 6,  # another rank was lost
     "storage": 7,  # the output folder cannot be written or read
     "data": 8,  # the images, archives or weights are missing, too few or corrupt
-    "network": 9,  # a server is out of reach, or refuses (vit.fetch)
+    "network": 9,  # a server is unreachable or rejects the request (vit.fetch)
     "internal": 70,  # a mistake of ours (EX_SOFTWARE of sysexits.h)
     "interrupted": 130,  # Ctrl-C (128 + SIGINT)
     "stopped": 143,  # asked to stop (128 + SIGTERM), state saved
@@ -28,7 +28,7 @@ class TrainError(Exception):
 
     kind = "internal"
     shared = False
-    """True where every rank has this error and rank 0 alone should tell it."""
+    """True if every rank has this error and only rank 0 should report it."""
 
     def __init__(self, where: str, what: str, fix: str) -> None:
         super().__init__(where, what, fix)  # all three, so that pickle can carry it to other ranks
@@ -50,11 +50,11 @@ class ConfigError(TrainError):
 
 
 class WeightsError(ConfigError):
-    """The .npz file does not hold the weights of this model."""
+    """The .npz file does not contain the weights of this model."""
 
 
 class LockedError(TrainError):
-    """Another run holds the folder."""
+    """Another run uses the folder."""
 
     kind = "locked"
 
@@ -72,7 +72,7 @@ class NotFiniteError(TrainError):
 
 
 class IncompleteError(TrainError):
-    """Another rank went away."""
+    """Another rank was lost."""
 
     kind = "incomplete"
 
@@ -90,7 +90,7 @@ class DataError(TrainError):
 
 
 class NetworkError(TrainError):
-    """A server is out of reach, or refuses."""
+    """A server is unreachable or rejects the request."""
 
     kind = "network"
 

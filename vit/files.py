@@ -26,7 +26,7 @@ def named_storage(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         what = f"cannot be written or read ({error.strerror or error})"
-        fix = "free space or mend the mount, then start again: the run resumes"
+        fix = "free space or repair the mount, then start again: the run resumes"
         raise StorageError(str(path), what, fix) from error
 
 

@@ -30,7 +30,7 @@ def optional_package(name: str, package: str = "", needs: tuple[str, ...] = ()) 
         return module
     except (Exception, SystemExit) as error:  # a package can raise anything while it is imported
         if not is_absent(error, package):
-            _warn("%s is installed but cannot be imported (%s): going on without it", package, reason_of(error))
+            _warn("%s is installed but cannot be imported (%s): continuing without it", package, reason_of(error))
         return None
 
 

@@ -119,7 +119,7 @@ class Batches:
                     return None
                 index = (index + 1) % len(self.source)
                 last = error
-        raise DataError(last.where, f"{last.what}, like {MOST_DAMAGED - 1} images before it", "mend the data set")
+        raise DataError(last.where, f"{last.what}, like {MOST_DAMAGED - 1} images before it", "repair the data set")
 
     def _sample(self, epoch: int, index: int, findings: Findings) -> tuple[Array, int]:
         """The augmented image and its label; damage may show only now, when a part of the file is decoded."""
@@ -216,7 +216,7 @@ def _check_empty(train: Source, root: str) -> None:
     empty = [name for name, count in zip(train.class_names, class_counts(train), strict=True) if not count]
     if empty:
         skipped = skipped_text(train.index.skipped)
-        what = f"holds no images ({len(empty)} such classes){skipped}"
+        what = f"contains no images ({len(empty)} such classes){skipped}"
         raise DataError(f"{root}/train/{empty[0]}", what, "put images there, or remove the folder from train/ and val/")
 
 

@@ -46,8 +46,8 @@ def unpickle(unpickler: pickle.Unpickler) -> Any:
     try:
         return unpickler.load()
     except MemoryError as error:
-        raise ValueError("it asks for more memory than there is") from error
+        raise ValueError("it needs more memory than is available") from error
     except RecursionError as error:
         raise ValueError(f"it nests deeper than {sys.getrecursionlimit()} levels") from error
     except Exception as error:
-        raise ValueError(str(error) or "it is not a whole pickle") from error
+        raise ValueError(str(error) or "it is not a complete pickle") from error

@@ -24,7 +24,7 @@ DAMAGE = (  # what tarfile, numpy and a pickle's content can raise
     *(zlib.error, lzma.LZMAError, tarfile.TarError),
 )
 
-FASHION_CLASSES = (  # the authors' README; the files hold numbers only
+FASHION_CLASSES = (  # the authors' README; the files contain numbers only
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
@@ -75,7 +75,7 @@ def open_archive(dataset: str, root: Path, split: str) -> ArraySource:
         return _open_fashion(root, split) if dataset == "fashion_mnist" else _open_cifar(dataset, root, split)
     except (*DAMAGE, MemoryError) as error:
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-        what = f"holds no whole {dataset} ({reason or 'it asks for more memory than there is'})"
+        what = f"does not contain a complete {dataset} ({reason or 'it needs more memory than is available'})"
         raise DataError(str(root), what, "download the files again") from error
 
 
@@ -89,7 +89,7 @@ def _open_cifar(dataset: str, root: Path, split: str) -> ArraySource:
             images, labels = (np.concatenate(column) for column in zip(*batches, strict=True))
             return _checked(images, labels, _class_names(files[form.names], form))
     names = " or ".join(f"{form.folder}/ or {form.archive}" for form in CIFARS[dataset])
-    raise DataError(str(root), f"holds no {dataset}", f"expected --data_path to hold {names}")
+    raise DataError(str(root), f"does not contain {dataset}", f"expected --data_path to contain {names}")
 
 
 def _members(root: Path, form: Cifar, names: tuple[str, ...]) -> dict[str, bytes] | None:
@@ -157,7 +157,7 @@ class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """A name that CIFAR's own files use."""
         if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR file needs")
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which CIFAR files do not need")
         return super().find_class(module, name)
 
 
@@ -174,7 +174,7 @@ def _find_idx(root: Path, name: str) -> Path:
             if path.is_file():
                 return path
     raise DataError(
-        str(root), f"holds no {name} or {name}.gz", "expected --data_path to hold Fashion-MNIST's four files"
+        str(root), f"does not contain {name} or {name}.gz", "expected --data_path to contain Fashion-MNIST's four files"
     )
 
 

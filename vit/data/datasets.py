@@ -19,7 +19,7 @@ from vit.errors import DataError
 from vit.images.jpeg import can_crop, fast_crop, fast_decode, find_frame
 from vit.images.pixels import Picture, UnknownWhite, to_rgb
 
-CACHE_IMAGES = 20_000  # only small sets are kept decoded: a part of ImageNet in memory helps nobody
+CACHE_IMAGES = 20_000  # only small sets are kept decoded: a part of ImageNet in memory does not help
 CACHE_BYTES = 256 * 2**20  # per process that decodes
 REFUSED_FIX = "convert it to 8-bit or 16-bit PNG, or remove the file"
 
@@ -28,12 +28,12 @@ class FolderSource:
     """The images below root/<class>/, classes and files sorted by name, as torchvision's ImageFolder finds them."""
 
     def __init__(self, root: Path, kept_in: tuple[Path, ...] = ()) -> None:
-        """Raises DataError; `kept_in` names files that may hold the folder's index, or may be made to."""
+        """Raises DataError; `kept_in` names files that may contain the folder's index, or may be written."""
         self.root, self.index = root, open_index(root, kept_in)
         self.class_names = self.index.class_names
         if not len(self.index):
-            expected = f"expected images as {root}/<class>/<image> ({', '.join(EXTENSIONS)})"
-            raise DataError(str(root), f"holds no images{skipped_text(self.index.skipped)}", expected)
+            expected = f"expected images in {root}/<class>/<image> ({', '.join(EXTENSIONS)})"
+            raise DataError(str(root), f"contains no images{skipped_text(self.index.skipped)}", expected)
         self.cache: dict[int, Array] = {}
         self.cache_left = CACHE_BYTES if len(self.index) <= CACHE_IMAGES else 0
 
@@ -102,7 +102,7 @@ def open_image(path: Path) -> Picture:
 
     Unlike torchvision's, 16-bit grey keeps its levels, and a mode without a known white is refused (vit.images.pixels).
 
-    Decoded, unless parts of it can be decoded alone. Raises DamagedImage where the file is no image, DataError where it
+    Decoded, unless parts of it can be decoded alone. Raises DamagedImage if the file is not an image, DataError if it
     cannot be read.
     """
     data = _read(path)
@@ -118,7 +118,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        fix = "mend the mount or the file, then start again: the run resumes"
+        fix = "repair the mount or the file, then start again: the run resumes"
         raise DataError(str(path), f"cannot be read ({error.strerror})", fix) from error
 
 
@@ -128,7 +128,7 @@ def _decode_data(path: Path, data: bytes) -> Array:
 
 
 def _decode_by_pillow(path: Path, data: bytes) -> Array:
-    """What is no plain JPEG, and the verdict on whatever is damaged."""
+    """Whatever is not a plain JPEG, and the verdict on damaged files."""
     try:
         with open_header(io.BytesIO(data)) as image:
             return to_rgb(image)
@@ -139,9 +139,9 @@ def _decode_by_pillow(path: Path, data: bytes) -> Array:
         raise DamagedImage(str(path), what, "make it smaller or remove the file") from error
     except MemoryError as error:
         fix = "give the pod more memory, lower --num_workers, or make the image smaller"
-        raise DataError(str(path), "needs more memory to decode than there is", fix) from error
-    except Exception as error:  # Pillow's decoders raise nearly anything on bytes that are no image
-        reason = "no image that Pillow knows" if isinstance(error, UnidentifiedImageError) else error
+        raise DataError(str(path), "needs more memory to decode than is available", fix) from error
+    except Exception as error:  # Pillow's decoders raise nearly anything on bytes that are not an image
+        reason = "not an image that Pillow can read" if isinstance(error, UnidentifiedImageError) else error
         raise DamagedImage(str(path), f"cannot be decoded ({reason})", "replace or remove the file") from error
 
 

@@ -85,7 +85,7 @@ def open_index(root: Path, kept_in: tuple[Path, ...]) -> FileIndex:
         if found is not None:
             return found
     if damaged:
-        logger.warning("the file index is damaged and is made anew (%s)", "; ".join(damaged))
+        logger.warning("the file index is damaged and is rebuilt (%s)", "; ".join(damaged))
     return _remake(root, kept_in)
 
 

@@ -147,5 +147,5 @@ def _named(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         what = f"cannot be read ({error.strerror})"
-        expected = "expected --data_path to hold train/<class>/<image> and val/<class>/<image>"
+        expected = "expected --data_path to contain train/<class>/<image> and val/<class>/<image>"
         raise DataError(str(folder), what, expected) from error

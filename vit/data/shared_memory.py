@@ -23,7 +23,7 @@ AHEAD_BATCHES = 4  # decoded before they are asked for: a late file or a slow st
 AHEAD_IMAGES = 8  # of each process at least, where batches are small
 MOST_IMAGES = 16  # of one piece of work: the last one of a batch keeps the others waiting no longer than that
 IDLE = -1
-MOST_PIECES = 64  # of a batch: each is a message, and together they stay far below what a pipe holds
+MOST_PIECES = 64  # of a batch: each is a message, and together they stay far below the capacity of a pipe
 
 Array = np.ndarray[Any, Any]
 
@@ -40,7 +40,7 @@ class Layout:
 
     @property
     def num_slots(self) -> int:
-        """Batches that the ring holds: the one in use, and those ahead."""
+        """Batches in the ring: the one in use, and those ahead."""
         return 1 + max(AHEAD_BATCHES, math.ceil(AHEAD_IMAGES * self.num_workers / self.batch_size))
 
     @property
@@ -78,7 +78,7 @@ class Ring:
     """(slots, B, S, S, 3)"""
 
     def __init__(self, layout: Layout) -> None:
-        """Raises OSError where there is no such memory."""
+        """Raises OSError if such memory is unavailable."""
         self.layout = layout
         self.descriptor = os.memfd_create("vit-ring")
         try:
@@ -114,5 +114,5 @@ class Ring:
         return [(epoch, index) for epoch, index in self.keys[slot, start:stop].tolist()]
 
     def close(self) -> None:
-        """Give the file up: the memory lives as long as somebody looks at it."""
+        """Give the file up: the memory lives as long as it is mapped."""
         os.close(self.descriptor)

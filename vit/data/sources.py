@@ -15,7 +15,7 @@ Array = np.ndarray[Any, Any]
 
 
 class DamagedImage(DataError):
-    """One file is no image; training goes on without it."""
+    """One file is not an image; training continues without it."""
 
 
 class Source(Protocol):

@@ -160,7 +160,7 @@ class Workers:
 
     def ask(self, slot: int, start: int, stop: int) -> None:
         """Have the images of these places of the slot decoded by whichever process is free first."""
-        with contextlib.suppress(BrokenPipeError):  # none is left, as `wait` will tell
+        with contextlib.suppress(BrokenPipeError):  # none is left, as `wait` reports
             os.write(self.tickets.fileno(), TICKET.pack(slot, start, stop))
 
     def wait(self) -> list[Done]:
@@ -189,8 +189,8 @@ class Workers:
         how = f"exit code {code}" if code is None or code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
         fix = "look for its message above this one; the file may be what it cannot stand"
         if code == -signal.SIGKILL:
-            fix = "give the pod more memory or lower --num_workers, if nobody killed it"
-        return DataError(self._in_hand(number), f"the process that was decoding it is gone ({how})", fix)
+            fix = "give the pod more memory or lower --num_workers; or find out who killed it"
+        return DataError(self._in_hand(number), f"the process that decoded it died ({how})", fix)
 
     def _hung(self) -> DataError:
         """What to say when nothing moves."""
@@ -205,7 +205,7 @@ class Workers:
         return "data" if index == IDLE else self.source.where(index)
 
     def close(self) -> None:
-        """End the processes, whatever they do: they hold nothing that must be put away."""
+        """End the processes, whatever they do: they have nothing to clean up."""
         atexit.unregister(self.close)
         for process in self.processes:
             process.kill()

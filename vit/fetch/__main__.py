@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python -m vit.fetch URL PATH: one file from a web server, whole and checked, or not there. Needs no torch.
+"""python -m vit.fetch URL PATH: one file from a web server, complete and verified, or none. Needs no torch.
 
-It goes on where it stopped, as often as it is started. Exit codes: vit/errors.py; 7 the disk, 8 what came is damaged or
-no such file, 9 the network.
+It continues where it stopped, however often it is started. Exit codes: vit/errors.py; 7 the disk, 8 the downloaded file
+is damaged or does not exist, 9 the network.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _parser() -> Parser:
     parser.add_argument("--md5", metavar="HEX", help="MD5 of the file, where the server states none")
     parser.add_argument("--sha256", metavar="HEX", help="SHA-256 of the file; known for CIFAR, Fashion-MNIST, ImageNet")
     parser.add_argument(
-        "--max_mib", type=int, default=MOST_BYTES >> 20, help="a larger file is refused (default %(default)s)"
+        "--max_mib", type=int, default=MOST_BYTES >> 20, help="a larger file is rejected (default %(default)s)"
     )
     parser.add_argument(
         LIMIT_FLAG, type=int, default=MOST_UNPACKED >> 20, help="so is one that unpacks to more (default %(default)s)"
@@ -111,7 +111,7 @@ def verify(path: Path, name: str, model_type: str | None, most_bytes: int = MOST
         return f"{len(names)} whole members"
     others = not_arrays(path, names)
     if others or not names:
-        raise damaged(path, f"is no .npz: {others[0] if others else 'nothing'} in it is no array")
+        raise damaged(path, f"is not an .npz: {others[0] if others else 'nothing'} in it is not an array")
     loaded = _loaded(path, model_type) if model_type else ""
     return f"{len(names)} whole arrays{loaded}"
 
@@ -123,7 +123,7 @@ def _free_memory() -> int:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         found = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
     for limit in MEMORY_LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+        with contextlib.suppress(OSError, ValueError):  # "max" is not a number
             found.append(int(Path(limit).read_text(encoding="ascii")))
     return min(found)
 

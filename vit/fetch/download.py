@@ -2,7 +2,7 @@
 """One file from a web server to one path: whole and checked, or not there. Resumed by ranges, locked, bounded in tries.
 
 <name>            only ever the whole, checked file
-<name>.part       the bytes so far; its lock is held while somebody downloads
+<name>.part       the bytes so far; its lock is held during a download
 <name>.part.json  which version of the file they belong to
 """
 
@@ -121,7 +121,7 @@ class Download:
             if not self.part.exists():
                 self.state_file.unlink(missing_ok=True)
         except OSError:
-            pass  # a folder that cannot be written has told so already
+            pass  # a folder that cannot be written is reported already
         finally:
             file.close()
 
@@ -151,7 +151,7 @@ class Download:
                 self._append(file)
                 return
             except Changed as change:
-                reason = f"starts anew: {change}"
+                reason = f"starts again from the beginning: {change}"
                 self._forget(file)
             except Passing as passing:
                 reason, wait = passing.reason, passing.wait_seconds
@@ -164,7 +164,7 @@ class Download:
         """Wait before the next try. Raises NetworkError if there is none left."""
         if failed >= self.patience.tries:
             what = f"{failed} tries failed, the last one: {reason}"
-            fix = "look at the network (https_proxy?), then start again: it goes on where it stopped"
+            fix = "look at the network (https_proxy?), then start again: it continues where it stopped"
             raise NetworkError(self.remote.name, what, fix)
         pause = max(wait_seconds, min(self.patience.pause_seconds * 2 ** (failed - 1), LONGEST_PAUSE_SECONDS))
         self.tell(f"{reason}; try {failed + 1} of {self.patience.tries} in {pause:g} s")
@@ -206,7 +206,7 @@ class Download:
             self._forget_files()
             raise
         if answer.start:
-            self.tell(f"goes on at byte {answer.start}")
+            self.tell(f"continues at byte {answer.start}")
         self._write(file, answer.start, answer.chunks())
 
     def _may_go_on(self, known: Stated, size: int) -> bool:
@@ -220,7 +220,7 @@ class Download:
     def _check_size(self, size: int) -> None:
         if size > self.most_bytes:
             what = f"has more than {self.most_bytes >> 20} MiB"
-            raise DataError(self.remote.name, what, "look whether the address is right; --max_mib raises the limit")
+            raise DataError(self.remote.name, what, "check the address; --max_mib raises the limit")
 
     def _write(self, file: BinaryIO, position: int, chunks: Iterator[bytes]) -> None:
         synced = position
@@ -252,7 +252,7 @@ class Download:
             what = f"does not begin as a {self.target.suffix} file does ({start[:8]!r})"
         else:
             return
-        raise DataError(self.remote.name, what, "look whether the address is right, and for a proxy that wants a login")
+        raise DataError(self.remote.name, what, "check the address, and whether a proxy requires a login")
 
     def _has_room(self, start: int) -> None:
         free = shutil.disk_usage(self.target.parent).free
@@ -262,15 +262,15 @@ class Download:
             )
 
     def _checked(self, check: Callable[[Path], str]) -> str:
-        """What `check` says of the whole part; a part that is wrong is thrown away."""
+        """What `check` says of the whole part; a wrong part is deleted."""
         try:
             size = self.part.stat().st_size
             wrong = self._wrong_checksum(self.part)
             if self.stated.size not in (None, size):
                 wrong = f"{size} bytes came, the server states {self.stated.size}"
             if wrong:
-                fix = "start again; if it comes so again, it is damaged on the server or on the way"
-                raise DataError(self.remote.name, f"what came is damaged ({wrong})", fix)
+                fix = "start again; if it fails again, the file on the server is damaged or on the way"
+                raise DataError(self.remote.name, f"the downloaded file is damaged ({wrong})", fix)
             return check(self.part)
         except OSError as error:
             raise self._storage(error) from error
@@ -324,5 +324,5 @@ class Download:
 
     def _storage(self, error: OSError) -> StorageError:
         what = f"cannot be written ({error.strerror or error})"
-        fix = "make room, or give a folder that you may write to; started again, it goes on where it stopped"
+        fix = "make room, or give a writable folder; the same command then continues where it stopped"
         return StorageError(str(self.target), what, fix)

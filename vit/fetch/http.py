@@ -53,7 +53,7 @@ class Stated:
 
 
 class Passing(Exception):
-    """A failure that another try may mend; `wait_seconds` is what the server asks for."""
+    """A failure that another try may fix; `wait_seconds` is what the server asks for."""
 
     def __init__(self, reason: str, wait_seconds: float = 0.0) -> None:
         super().__init__(reason)
@@ -118,7 +118,7 @@ class Remote:
 
     @property
     def name(self) -> str:
-        """The address for people: without its query, which may hold a signature."""
+        """The address for people: without its query, which may contain a signature."""
         return self.url.partition("?")[0]
 
     def open(self, start: int = 0, known: Stated | None = None) -> Answer:
@@ -156,7 +156,7 @@ class Remote:
         return body
 
     def _refused(self, error: urllib.error.HTTPError) -> NoReturn:
-        """Turn an answer that is no file into the right exception."""
+        """Turn an answer that is not a file into the right exception."""
         code = error.code
         if code == 416:
             raise Changed(f"the server has no byte there (HTTP {code})")
@@ -166,8 +166,8 @@ class Remote:
             what = f"is sent on without end or nowhere (HTTP {code})"
             raise NetworkError(self.name, what, "open the address in a browser and give the one that it ends at")
         told = _text_of(_start_of(error))
-        what = f"the server refuses: HTTP {code} {error.reason}{f' ({told})' if told else ''}"
-        raise NetworkError(self.name, what, "look whether the address is right and open to all")
+        what = f"the server rejected the request: HTTP {code} {error.reason}{f' ({told})' if told else ''}"
+        raise NetworkError(self.name, what, "check that the address is right and public")
 
     def _unreached(self, error: Exception) -> NoReturn:
         if isinstance(error, (ssl.SSLCertVerificationError, ValueError, http.client.InvalidURL)):
@@ -178,7 +178,7 @@ class Remote:
     def _continued(
         self, body: http.client.HTTPResponse, stated: Stated, start: int, known: Stated | None
     ) -> tuple[int, Stated]:
-        """Where a partial answer begins, and the file it is a part of. Raises Changed if it is no continuation."""
+        """Where a partial answer begins, and the file it is a part of. Raises Changed if it is not a continuation."""
         place = _RANGE.fullmatch(body.headers.get("Content-Range", ""))
         if place is None or int(place[1]) != start or known is None:
             body.close()
@@ -195,10 +195,10 @@ def checked_url(url: str) -> str:
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(
-            "URL", f"{url!r} is no address of a web server", "give one that starts with https:// or http://"
+            "URL", f"{url!r} is not the address of a web server", "give one that starts with https:// or http://"
         )
     if parts.username or parts.password:
-        raise ConfigError("URL", "holds a user or a password", "give an address that is open to all")
+        raise ConfigError("URL", "contains a user or a password", "give a public address")
     return urllib.parse.urlunsplit(parts._replace(path=urllib.parse.quote(parts.path, safe="/%+")))
 
 

@@ -28,20 +28,20 @@ def check_zip(path: Path, most_bytes: int) -> list[str]:
             _check_declared(path, [info.file_size for info in infos], most_bytes)
             broken = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise damaged(path, f"is no whole archive ({error})") from error
+        raise damaged(path, f"is not a complete archive ({error})") from error
     if broken:
         raise damaged(path, f"is damaged within ({broken})")
     return [info.filename for info in infos]
 
 
 def not_arrays(path: Path, names: list[str]) -> list[str]:
-    """Members of a zip that are no arrays of numpy."""
+    """Members of a zip that are not numpy arrays."""
     with zipfile.ZipFile(path) as archive:
         return [name for name in names if archive.open(name).read(len(NPY_MAGIC)) != NPY_MAGIC]
 
 
 def check_gzip(path: Path, most_bytes: int) -> int:
-    """Bytes in a gzip file, unpacked to its end and its CRC and thrown away. Raises DataError."""
+    """Bytes in a gzip file, unpacked to its end and checked, without keeping them. Raises DataError."""
     num_bytes = 0
     try:
         with gzip.open(path) as file:
@@ -50,7 +50,7 @@ def check_gzip(path: Path, most_bytes: int) -> int:
                 if num_bytes > most_bytes:
                     raise _too_large(path, f"more than {most_bytes >> 20} MiB")
     except (OSError, EOFError, zlib.error) as error:
-        raise damaged(path, f"is no whole gzip file ({error})") from error
+        raise damaged(path, f"is not a complete gzip file ({error})") from error
     return num_bytes
 
 
@@ -66,13 +66,13 @@ def check_tar(path: Path, most_bytes: int) -> int:
                 if num_members > MOST_MEMBERS:
                     raise _too_large(path, f"more than {MOST_MEMBERS} members")
     except (tarfile.TarError, EOFError, zlib.error, OSError, OverflowError) as error:
-        raise damaged(path, f"is no whole tar ({error})") from error
+        raise damaged(path, f"is not a complete tar ({error})") from error
     return num_members
 
 
 def damaged(path: Path, what: str) -> DataError:
-    """The error of a file that came whole and is none."""
-    return DataError(str(path), what, "start again; if it comes so again, it is damaged on the server")
+    """The error of a file that arrived complete and is not valid."""
+    return DataError(str(path), what, "start again; if it fails again, the file on the server is damaged")
 
 
 def _check_declared(path: Path, sizes: list[int], most_bytes: int) -> None:

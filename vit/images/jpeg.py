@@ -96,7 +96,7 @@ def fast_crop(data: bytes, box: Box) -> Array | None:
 
 
 def find_frame(data: bytes) -> tuple[int, int, int, int] | None:
-    """(bits, height, width, components) of the first frame; None where the data is no JPEG of a usual coding."""
+    """(bits, height, width, components) of the first frame; None unless the data is a JPEG in a common coding."""
     for marker, place in _segments(data):
         if marker in START_OF_FRAME:
             height, width = (int.from_bytes(data[place + at : place + at + 2], "big") for at in (5, 7))

@@ -96,7 +96,7 @@ class Cropper:
 
     turbo: TurboJpeg | None
     remark: str
-    """Empty where there is no such library and none was asked for."""
+    """Empty if the library is absent and was not requested."""
 
 
 @functools.cache
@@ -112,7 +112,7 @@ def cropper() -> Cropper:
         absent = "VIT_TURBOJPEG" not in os.environ and "No such file" in str(error)
         return Cropper(None, "" if absent else f"{passed_over} it cannot be loaded ({error})")
     except AttributeError:
-        return Cropper(None, f"{passed_over} it is no libjpeg-turbo 3")
+        return Cropper(None, f"{passed_over} it is not libjpeg-turbo 3")
     if not _agrees_with_pillow(turbo):
         return Cropper(None, f"{passed_over} its pixels are not Pillow's")
     return Cropper(turbo, f"crops of a JPEG are decoded alone, by libjpeg-turbo 3 ({path})")

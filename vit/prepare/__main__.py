@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """python -m vit.prepare DATASET --from DIR --to DIR: published archives -> what the trainer reads. Needs no torch.
 
-It goes on where it stopped, as often as it is started. The data set is whole when --to holds MANIFEST.json; until then
-the parts lie in --to/.preparing. Exit codes: vit/errors.py; 3 another one works in --to, 7 the disk, 8 the archives.
+It continues where it stopped, however often it is started. The data set is complete when --to has MANIFEST.json;
+until then the parts lie in --to/.preparing. Exit codes: vit/errors.py; 3 another one works in --to, 7 the disk, 8 the
+archives.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def _prepare(argv: Sequence[str], talk: Talk) -> None:
     if flags.num_workers < 1:
         raise ConfigError("--num_workers", f"is {flags.num_workers}", "give 1 or more")
     if not flags.archives.is_dir():
-        raise DataError(str(flags.archives), "is no folder", "give --from the folder of the archives")
+        raise DataError(str(flags.archives), "is not a folder", "give --from the folder of the archives")
     try:
         if flags.dataset == "imagefolder":
             _look_through(flags, talk)
@@ -68,7 +69,9 @@ def _look_through(flags: argparse.Namespace, talk: Talk) -> None:
         raise ConfigError("--to", "an image folder is checked where it lies", "leave --to out")
     there = read_manifest(flags.archives)
     if there and there["dataset"] != "imagefolder":
-        raise ConfigError("--from", f"{flags.archives} holds {there['dataset']}", f"it is whole already: {MANIFEST}")
+        raise ConfigError(
+            "--from", f"{flags.archives} contains {there['dataset']}", f"it is complete already: {MANIFEST}"
+        )
     with named_target(flags.archives):
         check_imagefolder(flags.archives, talk, flags.num_workers)
     _tell(flags.archives, talk)
@@ -77,7 +80,7 @@ def _look_through(flags: argparse.Namespace, talk: Talk) -> None:
 def _build(flags: argparse.Namespace, talk: Talk) -> None:
     """Make a data set out of archives."""
     if flags.to is None:
-        raise ConfigError("--to", "is missing", "give the folder that is to hold the data set")
+        raise ConfigError("--to", "is missing", "give the folder for the data set")
     archives = _archives(flags)
     staging = Staging(dataset=flags.dataset, to=flags.to, archives=archives, full=not flags.allow_subset, tell=talk.say)
     with staging.held():
@@ -113,7 +116,7 @@ def _fill(staging: Staging, flags: argparse.Namespace, talk: Talk) -> None:
 
 
 def _tell(folder: Path, talk: Talk) -> None:
-    """The last line: what the folder holds."""
+    """The last line: the contents of the folder."""
     found = read_manifest(folder)
     assert found
     parts = [

@@ -43,7 +43,7 @@ def read_devkit(path: Path) -> Devkit:
         )
     except (OSError, EOFError, tarfile.TarError, zlib.error, ValueError, KeyError, TypeError, IndexError) as error:
         reason = f"{type(error).__name__}: {error}" if isinstance(error, (KeyError, IndexError)) else str(error)
-        what = f"is no whole development kit of ImageNet 2012 ({reason})"
+        what = f"is not a complete development kit of ImageNet 2012 ({reason})"
         raise DataError(str(path), what, "download ILSVRC2012_devkit_t12.tar.gz again") from error
 
 

@@ -31,8 +31,8 @@ def check_imagefolder(folder: Path, talk: Talk, num_workers: int) -> dict[str, d
     paths = [path for classes in splits.values() for files in classes.values() for path in files]
     damaged = _damaged(paths, talk, num_workers)
     if damaged:
-        what = f"{len(damaged)} of {len(paths)} files are no images: {'; '.join(sorted(damaged)[:NAMED])}"
-        raise DataError(str(folder), what, "mend or remove them")
+        what = f"{len(damaged)} of {len(paths)} files are not images: {'; '.join(sorted(damaged)[:NAMED])}"
+        raise DataError(str(folder), what, "repair or remove them")
     counts = {split: {name: len(files) for name, files in classes.items()} for split, classes in splits.items()}
     write_manifest(folder, "imagefolder", full=True, archives={}, splits=counts)
     return counts
@@ -41,7 +41,9 @@ def check_imagefolder(folder: Path, talk: Talk, num_workers: int) -> dict[str, d
 def _images(root: Path) -> dict[str, list[Path]]:
     """The image files of each class, folders within it included."""
     if not root.is_dir():
-        raise DataError(str(root), "is no folder", "give --from a folder that holds train/<class>/ and val/<class>/")
+        raise DataError(
+            str(root), "is not a folder", "give --from a folder that contains train/<class>/ and val/<class>/"
+        )
     walk = Walk(root)
     found = {name: [root / name / os.fsdecode(file) for file in walk.images(name)] for name in walk.class_names}
     empty = [name for name, files in found.items() if not files]
@@ -49,7 +51,7 @@ def _images(root: Path) -> dict[str, list[Path]]:
         where = root / empty[0] if empty else root
         raise DataError(
             str(where),
-            f"holds no images{skipped_text(walk.skipped)}",
+            f"contains no images{skipped_text(walk.skipped)}",
             f"put some there ({', '.join(EXTENSIONS)}), or remove the folder",
         )
     return found
@@ -87,5 +89,5 @@ def _fault(path: Path) -> str | None:
         return f"{path} ({error})"
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's decoders raise nearly anything on bytes that are no image
+    except Exception as error:  # Pillow's decoders raise nearly anything on bytes that are not an image
         return f"{path} ({str(error).replace(str(path), 'it')[:100]})"

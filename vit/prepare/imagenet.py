@@ -85,7 +85,7 @@ class Preparation:
                 raise _wrong_archive(self.train.path, member.name, "tars of classes such as n01440764.tar")
             if match[1] not in self.devkit.num_train:
                 raise DataError(
-                    str(self.train.path), f"holds {match[1]}, which the devkit has not", "give its own devkit"
+                    str(self.train.path), f"contains {match[1]}, which is not in the devkit", "give its own devkit"
                 )
             found.append((match[1], member))
         return found
@@ -99,7 +99,7 @@ class Preparation:
                 raise _wrong_archive(self.val.path, member.name, "images such as ILSVRC2012_val_00000001.JPEG")
             number = int(match[2])
             if not 1 <= number <= len(self.devkit.val_classes):
-                what = f"holds image {number}, the devkit's ground truth ends at {len(self.devkit.val_classes)}"
+                what = f"contains image {number}, but the devkit's ground truth ends at {len(self.devkit.val_classes)}"
                 raise DataError(str(self.val.path), what, "give the devkit that belongs to it")
             wnid = self.devkit.val_classes[number - 1]
             found.append((wnid, Member(match[1], member.start, member.size)))
@@ -171,7 +171,7 @@ class Preparation:
                     f"{split} is a subset: {counts.total()} images; {lacking[0]}, and {len(lacking) - 1} more such"
                 )
         if not self.counts["val"] or (self.train and not self.counts["train"]):
-            raise DataError(str(self.staging.to), "no image would be in it", "give archives that hold images")
+            raise DataError(str(self.staging.to), "it would contain no images", "give archives that contain images")
 
 
 def prepare_imagenet(staging: Staging, archives: Path, talk: Talk, num_workers: int) -> None:
@@ -190,19 +190,19 @@ def prepare_imagenet(staging: Staging, archives: Path, talk: Talk, num_workers: 
 
 
 def imagenet_archives(folder: Path, *, full: bool) -> list[Archive]:
-    """The archives that `folder` must hold; training images may be missing from a subset. Raises DataError."""
+    """The archives that `folder` must contain; training images may be missing from a subset. Raises DataError."""
     found = [Archive(folder / name, md5) for name, md5 in (TRAIN, VAL, DEVKIT)]
     missing = [one.name for one in found if not one.path.is_file()]
     if missing == [TRAIN[0]] and not full:
         return found[1:]
     if missing:
         fix = f"put {', '.join(name for name, _ in (TRAIN, VAL, DEVKIT))} there; image-net.org has them"
-        raise DataError(str(folder), f"holds no {missing[0]}", fix)
+        raise DataError(str(folder), f"does not contain {missing[0]}", fix)
     return found
 
 
 def _check_folder(folder: Path, sizes: Mapping[str, int]) -> None:
-    """Raise DataError unless the folder holds these files with these sizes, and nothing else."""
+    """Raise DataError unless the folder contains these files with these sizes, and nothing else."""
     found = {entry.name: entry.stat().st_size for entry in os.scandir(folder)}
     if found != sizes:
         name = next(iter(found.keys() ^ sizes.keys()), None) or next(n for n in sizes if sizes[n] != found[n])
@@ -210,9 +210,9 @@ def _check_folder(folder: Path, sizes: Mapping[str, int]) -> None:
 
 
 def _wrong_archive(path: Path, member: str, expected: str) -> DataError:
-    what = f"holds {member!r}, not {expected}"
+    what = f"contains {member!r}, not {expected}"
     if _VAL_IMAGE.fullmatch(member):
-        what = f"is the validation archive (it holds {member}), not {expected}"
+        what = f"is the validation archive (it contains {member}), not {expected}"
     elif _INNER.fullmatch(member):
-        what = f"is the training archive (it holds {member}), not {expected}"
+        what = f"is the training archive (it contains {member}), not {expected}"
     return DataError(str(path), what, "give each archive under its own name, as it is published")

@@ -56,7 +56,7 @@ def read_mat(data: bytes) -> dict[str, Any]:
     """
     orders = {b"IM": "<", b"MI": ">"}
     if data[126:128] not in orders:
-        raise ValueError("it is no MATLAB file of level 5")
+        raise ValueError("it is not a MATLAB file of level 5")
     reader = _Reader(data, orders[data[126:128]], HEADER_BYTES)
     variables = {}
     try:
@@ -70,7 +70,7 @@ def read_mat(data: bytes) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("its arrays nest too deep") from error
     except (struct.error, zlib.error, LookupError, TypeError, ArithmeticError) as error:
-        raise ValueError(f"it is no whole MATLAB file of level 5 ({error})") from error
+        raise ValueError(f"it is not a complete MATLAB file of level 5 ({error})") from error
     return variables
 
 
@@ -92,7 +92,7 @@ def _matrix(reader: _Reader) -> tuple[str, Any]:
             return name, _text(reader, *reader.element())
         case number if number >= FIRST_NUMBER:
             return name, _numbers(reader, *reader.element())
-    raise ValueError(f"it holds {name or 'an array'} of a class that is not read here ({kind})")
+    raise ValueError(f"it contains {name or 'an array'} of a class that is not read here ({kind})")
 
 
 def _structs(reader: _Reader, count: int) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ def small_archives(dataset: str, folder: Path) -> list[Archive]:
     if not found:
         names = [form.archive for form in CIFARS.get(dataset, ())] or [f"{name}.gz" for name in FASHION_FILES]
         missing = " or ".join(names) if dataset in CIFARS else ", ".join(names)
-        raise DataError(str(folder), f"holds no {dataset}", f"put {missing} there")
+        raise DataError(str(folder), f"does not contain {dataset}", f"put {missing} there")
     return found
 
 
@@ -108,5 +108,5 @@ def _classes(dataset: str, folder: Path, split: str) -> dict[str, int]:
 def _check_counts(staging: Staging, splits: dict[str, dict[str, int]]) -> None:
     found = tuple(sum(classes.values()) for classes in splits.values())
     if staging.full and found != FULL[staging.dataset]:
-        what = f"holds {found[0]} and {found[1]} images, {staging.dataset} has {FULL[staging.dataset]}"
+        what = f"contains {found[0]} and {found[1]} images, {staging.dataset} has {FULL[staging.dataset]}"
         raise DataError(str(staging.to), what, "take the published files; --allow_subset takes others")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A data set on its way: built in <to>/.preparing, then renamed into place, and only then marked as whole.
 
-MANIFEST.json      the data set is whole: what it holds, and out of which archives
+MANIFEST.json      the data set is complete: its contents, and the archives they came from
 .preparing/        a preparation that has not ended; another start of the same goes on with it
 .prepare.lock      held while one runs
 """
@@ -43,7 +43,7 @@ class Archive:
         return self.path.name
 
     def stamp(self) -> dict[str, int]:
-        """What tells it from another file of the name. Raises DataError."""
+        """What distinguishes it from another file of the same name. Raises DataError."""
         try:
             found = self.path.stat()
         except OSError as error:
@@ -90,12 +90,12 @@ class Staging:
         sizes = {name: item["bytes"] for name, item in found["archives"].items()}
         if found["dataset"] == self.dataset and sizes == {one.name: one.stamp()["bytes"] for one in self.archives}:
             if self.full and not found["full"]:
-                raise DataError(str(self.to), "holds a subset", "give another --to, or --allow_subset")
+                raise DataError(str(self.to), "contains a subset", "give another --to, or --allow_subset")
             return True
         what = (
-            f"holds {found['dataset']} of other archives"
+            f"contains {found['dataset']} of other archives"
             if found["dataset"] == self.dataset
-            else f"holds {found['dataset']}"
+            else f"contains {found['dataset']}"
         )
         raise ConfigError("--to", f"{self.to} {what}", "give another folder: two data sets are not mixed")
 
@@ -106,11 +106,11 @@ class Staging:
         if file.exists():
             self.state = json.loads(file.read_text(encoding="utf-8"))
             self._check_same(stamps)
-            self.tell(f"goes on with what {self.stage} holds")
+            self.tell(f"continues with the contents of {self.stage}")
             return
         there = [name for name in own if (self.to / name).exists() or (self.to / name).is_symlink()]
         if there:
-            what = f"{self.to} holds {there[0]}, which no preparation made"
+            what = f"{self.to} contains {there[0]}, which vit.prepare did not write"
             raise ConfigError("--to", what, "give another folder, or check this one: vit.prepare imagefolder --from it")
         free = shutil.disk_usage(self.to).free
         if free < num_bytes:
@@ -122,11 +122,11 @@ class Staging:
     def _check_same(self, stamps: Mapping[str, Mapping[str, int]]) -> None:
         old = self.state
         if old["dataset"] != self.dataset:
-            what = f"{self.stage} holds a preparation of {old['dataset']} that has not ended"
+            what = f"{self.stage} contains an unfinished preparation of {old['dataset']}"
             raise ConfigError("--to", what, "give another folder, or remove that one")
         if old["archives"] != stamps or old["full"] != self.full:
             what = f"{self.stage} was begun with other archives or flags"
-            raise ConfigError("--from", what, f"give those, or remove {self.stage} to start anew")
+            raise ConfigError("--from", what, f"give those, or remove {self.stage} to start from the beginning")
 
     def publish(self, splits: Mapping[str, Mapping[str, int]], names: Sequence[str], **more: Any) -> None:
         """Put the verified parts in place, then mark the data set as whole."""
@@ -218,7 +218,7 @@ def named_target(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         what = f"cannot be written or read ({error.strerror or error})"
-        fix = "make room or mend the folder; started again, it goes on where it stopped"
+        fix = "free space or repair the folder; the same command then continues where it stopped"
         raise StorageError(str(error.filename or path), what, fix) from error
 
 
@@ -231,7 +231,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        what = f"is no manifest of this program ({error})"
+        what = f"is not a manifest of this program ({error})"
         raise DataError(str(folder / MANIFEST), what, "give another folder, or move the file away") from error
     return found
 

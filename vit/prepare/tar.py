@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Members of a tar, or of a tar within a tar, by place and size; nothing is unpacked that is no plain file."""
+"""Members of a tar, or of a tar within a tar, by place and size; only regular files are unpacked."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def members(path: Path, descriptor: int, within: Member | None = None) -> Iterat
                 _check_plain(where, info, seen, size)
                 yield Member(info.name, start + info.offset_data, info.size)
     except (tarfile.TarError, EOFError, OverflowError) as error:
-        raise DataError(where, f"is cut off, damaged or no tar ({error})", "copy or download it again") from error
-    if within and end == size:  # the outer header has told its size, so nothing can be missing
+        raise DataError(where, f"is cut off, damaged or not a tar ({error})", "copy or download it again") from error
+    if within and end == size:  # the outer header gives its size, so nothing can be missing
         return
     if os.pread(descriptor, BLOCK_BYTES, start + end) != bytes(BLOCK_BYTES) or end + BLOCK_BYTES > size:
         raise DataError(where, f"is cut off or damaged at byte {end}: no end of a tar is there", "copy it again")
@@ -88,11 +88,11 @@ def _check_plain(where: str, info: tarfile.TarInfo, seen: set[str], size: int) -
     """Raise DataError for a member that must not be unpacked."""
     parts = info.name.split("/")
     if not info.isreg() or info.issparse():
-        what = f"holds {info.name!r}, which is no plain file"
+        what = f"contains {info.name!r}, which is not a regular file"
     elif info.name.startswith("/") or ".." in parts or "\0" in info.name:
-        what = f"holds {info.name!r}, which leads out of the folder"
+        what = f"contains {info.name!r}, which leads out of the folder"
     elif info.name in seen:
-        what = f"holds {info.name!r} twice"
+        what = f"contains {info.name!r} twice"
     elif info.offset_data + info.size > size:
         what = f"is cut off within {info.name!r}"
     else:

@@ -221,7 +221,9 @@ def last_checkpoint(root: Path) -> Checkpoint | None:
             except Damaged as damage:
                 logger.warning("%s is damaged (%s): trying the one before", path, damage)
     if folders:
-        raise StorageError(str(root), "no checkpoint is whole", "start anew with --resume never or another --name")
+        raise StorageError(
+            str(root), "no checkpoint is undamaged", "start from scratch with --resume never or another --name"
+        )
     return None
 
 

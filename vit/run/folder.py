@@ -62,7 +62,7 @@ class RunFolder:
             self.lock.verify_place()
 
     def set_aside(self) -> Path | None:
-        """Rename a folder that holds a run to <name>.previous-<k> and take a fresh one; None if there was none."""
+        """Rename a folder that contains a run to <name>.previous-<k> and take a fresh one; None if there was none."""
         if not (self.path / "config.json").exists():
             return None
         with named_storage(self.path):

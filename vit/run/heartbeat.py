@@ -93,7 +93,9 @@ class Heartbeat:
         mine = files.pop(self.number, b"")
         if files:
             what = f"was taken over by {_holder(files)}: no heartbeat of this run was seen for {_silence():.0f} s"
-            raise LockedError(str(self.folder), what, "look at why this process stood still; that run goes on")
+            raise LockedError(
+                str(self.folder), what, "find out why this process was suspended; the other run continues"
+            )
         if not mine.startswith(self.owner.encode() + b" "):
             fix = "nothing was written after that; start again: the run resumes"
             raise StorageError(str(self.path), "was deleted or replaced during the run", fix)
@@ -159,7 +161,7 @@ def holder_of(content: bytes) -> str:
 
 
 def _silence() -> float:
-    """Seconds without a change after which a lock file is nobody's."""
+    """Seconds without a change after which a lock file counts as abandoned."""
     return (MISSED + 1) * BEAT_SECONDS
 
 

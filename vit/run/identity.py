@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DATA = {"num_classes", "classes_crc", "train_images"}
 """Settings that --data_path decides."""
-OTHERS = "use another --name, or start anew with --resume never"
+OTHERS = "use another --name, or start from scratch with --resume never"
 
 
 def identity_of(config: Config, data: Data, *, world_size: int) -> dict[str, Any]:
@@ -100,6 +100,6 @@ def _typed(name: str, value: Any) -> str:
 
 def _longer(step: int, config: Config) -> str:
     return (
-        f"the run was complete at step {step:,} and goes on to step {config.num_steps:,}; "
+        f"the run was complete at step {step:,} and continues to step {config.num_steps:,}; "
         f"the learning rate is now that of a {config.decay_type} schedule of {config.num_steps:,} steps, and rises"
     )

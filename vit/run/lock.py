@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who holds a run's folder, and whether it still is the folder that the run opened."""
+"""Which run uses a folder, and whether it is still the folder that the run opened."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """What flock raises on a mount that lacks it: NFS without lockd, Lustre without -o flock, some FUSE mounts."""
 POD = re.compile(r"/pods/([0-9a-f-]{36})/")
-NOTHING_MADE = "nothing was made anew in its place; put the folder back, or start again with another --name"
+NOTHING_MADE = "nothing was created in its place; put the folder back, or start again with another --name"
 
 
 class FolderLock:
@@ -127,7 +127,7 @@ class FolderLock:
             raise StorageError(str(self.path), what, NOTHING_MADE)
 
     def verify(self) -> None:
-        """Raise StorageError as `verify_place` does, LockedError if another run holds the folder now."""
+        """Raise StorageError as `verify_place` does, LockedError if another run uses the folder now."""
         self.verify_place()
         with named_storage(self.path):
             line = reread(lambda: read_small(self.path / "lock")) or b""

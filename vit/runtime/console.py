@@ -13,7 +13,7 @@ from typing import TextIO
 
 from vit.errors import TrainError
 
-REDRAW_SECONDS = 0.5  # a live line drawn more often costs time and nobody reads it
+REDRAW_SECONDS = 0.5  # a live line drawn more often costs time and is not read
 
 
 class Reporter(logging.Handler):
@@ -168,7 +168,7 @@ class Talk:
         try:
             self.stream.write(lead)
             write(self.stream, text)
-        except OSError:  # nobody reads any more; the work goes on
+        except OSError:  # the reader is gone; the work continues
             pass
 
 

@@ -72,7 +72,7 @@ class CudaDevice(Device):
         code = int(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0))
         if code:
             logger.warning("the loader's memory cannot be page-locked (CUDA error %d): copies take longer", code)
-            with contextlib.suppress(RuntimeError):  # the next kernel tells of the error once more
+            with contextlib.suppress(RuntimeError):  # the next kernel reports the error again
                 torch.zeros(1, device=self.torch_device)
         try:
             yield

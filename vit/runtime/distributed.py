@@ -40,7 +40,7 @@ class Group:
     def _connect(self, device: Device, facts: Mapping[str, Any]) -> None:
         with named_faults():
             device.prepare_distributed()
-            # An accelerator's backend kills the process when it times out: the control group must be first to tell.
+            # An accelerator's backend kills the process when it times out: the control group must report first.
             patience = self.timeout if device.backend == "gloo" else 2 * self.timeout
             store = _open_store(self.rank, self.timeout)
             agree(store, self.rank, facts)
@@ -66,7 +66,7 @@ class Group:
         with named_faults():
             dist.broadcast_object_list(box, src=0, group=self.control)
         if box[1] is not None:
-            box[1].shared = True  # rank 0 tells it, `shared` or not
+            box[1].shared = True  # rank 0 reports it, `shared` or not
             raise box[1]
         result: T = box[0]
         return result
@@ -184,8 +184,8 @@ def named_faults() -> Iterator[None]:
     except RuntimeError as error:
         text = str(error)
         if any(sign in text for sign in PEER_GONE):
-            raise IncompleteError("ranks", "another rank went away", "read its message above this one") from error
+            raise IncompleteError("ranks", "another rank was lost", "read its message above this one") from error
         if any(sign in text for sign in TOO_LATE):
-            fix = "look at the node of the rank that is silent; the same command goes on from the last checkpoint"
+            fix = "look at the node of the rank that is silent; the same command continues from the last checkpoint"
             raise HangError("ranks", "a rank did not answer within --rank_timeout_seconds", fix) from error
         raise

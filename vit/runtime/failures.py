@@ -95,14 +95,14 @@ def _limit(error: BaseException, config: Config | None) -> TrainError | None:
     number = error.errno if isinstance(error, OSError) else None
     if number == errno.EADDRINUSE or _says(error, PORT_TAKEN):
         port = os.environ.get("MASTER_PORT", "the port")
-        return ConfigError("MASTER_PORT", f"{port} is in use on this host", "set MASTER_PORT to a free port")
+        return ConfigError("MASTER_PORT", f"{port} is already in use on this host", "set MASTER_PORT to a free port")
     if number in (errno.EMFILE, errno.ENFILE) or _says(error, NO_FILES):
         return ConfigError(
-            "limits", "this process may not open more files", "raise the limit (ulimit -n 65536) or lower --num_workers"
+            "limits", "this process cannot open more files", "raise the limit (ulimit -n 65536) or lower --num_workers"
         )
     if number == errno.EAGAIN or _says(error, NO_PROCESSES):
         fix = "raise the limit of processes (ulimit -u, the pod's pids limit) or lower --num_workers"
-        return ConfigError("limits", "this system does not start more processes or threads", fix)
+        return ConfigError("limits", "this system cannot start more processes or threads", fix)
     return None
 
 

@@ -32,7 +32,7 @@ def import_habana(name: str) -> Any:
 
 
 def _need_habana(name: str) -> Any:
-    """A module without which there is no card. Raises ConfigError: a run must not go on by the CPU in silence."""
+    """Import a module that Gaudi needs. Raises ConfigError: a run must not fall back to the CPU silently."""
     try:
         return import_habana(name)
     except Exception as error:  # a package can raise anything while it is imported
@@ -46,7 +46,7 @@ class HpuDevice(Device):
     kind = "hpu"
     backend = "hccl"
     attention: AttentionKind = "explicit"  # nothing shows that fused attention trains on first-generation Gaudi
-    worker_context = "forkserver"  # a forked copy of a process that holds a card may hang
+    worker_context = "forkserver"  # a forked copy of a process that uses a card may hang
 
     def __init__(self, ranks: Ranks) -> None:
         if importlib.util.find_spec("habana_frameworks") is None:
@@ -54,7 +54,9 @@ class HpuDevice(Device):
             raise ConfigError("--device", what, "use Habana's PyTorch image, or --device cpu")
         self.core, self.hpu = _need_habana("core"), _need_habana("hpu")
         if not self.hpu.is_available():
-            raise ConfigError("--device", "hpu, but no Gaudi card answers", "see hl-smi and the pod's habana.ai/gaudi")
+            raise ConfigError(
+                "--device", "is hpu, but no Gaudi card was found", "see hl-smi and the pod's habana.ai/gaudi"
+            )
         self.torch_device = torch.device("hpu")
         self.lazy = os.environ[LAZY_MODE] == "1"
         self.world_size = ranks.world_size
@@ -87,7 +89,7 @@ class HpuDevice(Device):
         return torch.autocast("hpu", torch.bfloat16) if enabled else contextlib.nullcontext()
 
     def upload(self, tensor: Tensor) -> Tensor:
-        """Copied from memory of its own, which nobody writes over, since this copy is not waited for."""
+        """Copy from separate memory that is not overwritten: the copy is asynchronous."""
         return tensor.clone().to(self.torch_device, non_blocking=True)
 
     def mark_step(self) -> None:

@@ -49,7 +49,7 @@ def run_program(name: str, argv: Sequence[str], work: Callable[[Sequence[str], T
         talk.say(f"{name}: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        talk.say(f"{name}: interrupted; the same command goes on where it stopped")
+        talk.say(f"{name}: interrupted; the same command continues where it stopped")
         return EXIT_CODES["interrupted"]
     except Exception:  # a mistake of ours: show all of it
         talk.say(traceback.format_exc().rstrip())
@@ -65,7 +65,7 @@ def _stop(number: int, _frame: object) -> None:
     end = threading.Timer(END_SECONDS, os._exit, (EXIT_CODES["stopped"],))
     end.daemon = True
     end.start()
-    raise Stopped(signal.Signals(number).name, "stopped as asked", "the same command goes on where it stopped")
+    raise Stopped(signal.Signals(number).name, "stopped as asked", "the same command continues where it stopped")
 
 
 COMPILERS = ("torch._dynamo", "torch._inductor")
@@ -141,7 +141,7 @@ def _run(work: Work, config: Config, ranks: Ranks, reporter: Reporter) -> int:
             reporter.fault(error)
         return error.exit_code
     except KeyboardInterrupt:
-        reporter.say("vit.train: interrupted; the same command goes on from the last checkpoint")
+        reporter.say("vit.train: interrupted; the same command continues from the last checkpoint")
         return EXIT_CODES["interrupted"]
     except Exception as error:  # a mistake of ours: show all of it, and end this rank so that mpirun ends the others
         if type(error).__module__.startswith(COMPILERS):
@@ -152,7 +152,7 @@ def _run(work: Work, config: Config, ranks: Ranks, reporter: Reporter) -> int:
 
 
 def _say_uncompiled(error: Exception, reporter: Reporter) -> int:
-    """torch's compiler failed, most often for want of a C++ compiler in the image."""
+    """torch's compiler failed, most often because the image has no C++ compiler."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     fault = ConfigError("--compile", f"torch cannot compile here ({reason})", "leave --compile out, or install g++")
     reporter.fault(fault)

@@ -51,7 +51,7 @@ def warn_of_thread(failure: threading.ExceptHookArgs) -> None:
     if isinstance(error, OSError) and error.strerror:
         place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
         reason = f"{place}{error.strerror}"
-    text = f"a background thread failed ({reason}); the program goes on without it"
+    text = f"a background thread failed ({reason}); the program continues without it"
     if logging.root.handlers:
         logger.warning("%s", text)
     else:  # before the flags are read, and in programs without a reporter

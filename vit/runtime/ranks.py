@@ -31,7 +31,7 @@ def read_ranks(environ: Mapping[str, str]) -> Ranks:
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     rank, world_size = _number(environ, names[0], 0), _number(environ, names[1], 1)
     if not 0 <= rank < world_size:
-        raise ConfigError(names[0], f"{rank} is no rank of {names[1]}={world_size}", "set both or neither")
+        raise ConfigError(names[0], f"{rank} is not a rank of {names[1]}={world_size}", "set both or neither")
     if world_size > 1:
         _need_master(environ, world_size)
     local_size = _number(environ, names[3], world_size)
@@ -54,7 +54,9 @@ def _number(environ: Mapping[str, str], name: str, absent: int) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ConfigError(name, f'"{text}" is no whole number', "unset it or start under mpirun or torchrun") from None
+        raise ConfigError(
+            name, f'"{text}" is not a whole number', "unset it or start under mpirun or torchrun"
+        ) from None
 
 
 def _need_master(environ: Mapping[str, str], world_size: int) -> None:

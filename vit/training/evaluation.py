@@ -108,7 +108,7 @@ def _summary(sums: list[float], num_classes: int) -> Evaluation:
     seen, right = sums[3 : 3 + num_classes], sums[3 + num_classes : 3 + 2 * num_classes]
     num_images = sum(seen)
     if not num_images:
-        raise DataError("data", "no validation image could be decoded", "mend the data set")
+        raise DataError("data", "no validation image could be decoded", "repair the data set")
     if not math.isfinite(loss):  # an accuracy of such outputs is a number without a meaning
         raise _not_finite(round(num_images))
     return Evaluation(

@@ -64,7 +64,7 @@ def take_step(session: Session, batches: Iterator[Batch], rate: float) -> None:
         batch = next(batches)
         waited += time.perf_counter() - asked_at
         num_damaged += len(batch.damaged)
-        session.damage.tell(batch, "the next one is taken")
+        session.damage.tell(batch, "the next image is used instead")
         last = part == config.gradient_accumulation_steps - 1
         losses.append(_backward(session, batch, share, synchronised=last))
     norm = device.clip(session.model.parameters(), config.max_grad_norm)
@@ -205,7 +205,7 @@ def _stop(session: Session) -> None:
         session.folder.add_event("stop", session.step)
     session.group.barrier()  # the first rank to leave makes mpirun end the others
     what = f"stopped as asked after step {session.step} of {session.config.num_steps}, state is saved"
-    error = Stopped(session.config.name, what, "the same command goes on from there")
+    error = Stopped(session.config.name, what, "the same command continues from there")
     error.shared = True
     raise error
 

@@ -43,7 +43,7 @@ class Meter:
         self.data_seconds += data_seconds
 
     def add_save(self, seconds: float) -> None:
-        """A checkpoint was written between two steps; its time is no step's."""
+        """A checkpoint was written between two steps; its time does not count as a step's."""
         self.away_seconds += seconds
         self.save_seconds = seconds
 

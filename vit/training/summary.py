@@ -33,7 +33,7 @@ def describe(session: Session, notes: list[str]) -> None:
     for text in doubts(config, session.data) if session.group.rank == 0 else ():
         logger.warning("%s", text)
     if config.warmup_steps >= config.num_steps and session.group.rank == 0 and not config.eval_only:
-        logger.warning("the warm-up of %d steps is not over at the end of the run", config.warmup_steps)
+        logger.warning("the warm-up of %d steps does not end before the run does", config.warmup_steps)
 
 
 def _setting(session: Session) -> Iterator[str]:
@@ -72,7 +72,7 @@ def data_lines(data: Data) -> Iterator[str]:
 def doubts(config: Config, data: Data) -> Iterator[str]:
     """Warnings on data and image size that leave a run possible."""
     if data.num_classes == 1:
-        yield f"there is only one class ({data.class_names[0]}): every answer is right"
+        yield f"there is only one class ({data.class_names[0]}): every prediction is right"
     counts = zip(data.class_names, class_counts(data.val.source), strict=True)
     empty = [name for name, count in counts if not count]
     if empty and isinstance(data.val.source, FolderSource):

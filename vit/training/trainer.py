@@ -217,7 +217,7 @@ def _open_board(path: Path, step: int) -> Any:
     try:
         return package.SummaryWriter(str(path), purge_step=step + 1 if step else None)
     except (OSError, ValueError):  # ValueError: the path is not UTF-8
-        logger.warning("%s cannot be written: going on without TensorBoard's files", path)
+        logger.warning("%s cannot be written: continuing without TensorBoard's files", path)
         return None
 
 

@@ -24,7 +24,7 @@ PUBLISHED_NAMES = {"R50-ViT-B_16": "R50+ViT-B_16"}
 HF_FILES = ("model.safetensors", "pytorch_model.bin")
 ENDINGS = (".npz", ".safetensors", ".bin", ".pt", ".pth", ".tar", ".ckpt")
 HEAD_BYTES = 1024
-SAFETENSORS_HEADER = 8  # bytes that hold the length of its JSON
+SAFETENSORS_HEADER = 8  # bytes with the length of its JSON
 MOST_HEADER = 100 * 2**20  # safetensors' own limit
 TORCH_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # protocol 2, then torch.serialization.MAGIC_NUMBER
 PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -107,7 +107,7 @@ def _head(path: Path) -> bytes:
             return file.read(HEAD_BYTES)
     except FileNotFoundError:
         fix = "give --pretrained_dir the path of a weights file or folder"
-        raise WeightsError(str(path), "there is no such file", fix) from None
+        raise WeightsError(str(path), "does not exist", fix) from None
     except OSError as error:
         fix = "give --pretrained_dir the path of a readable file"
         raise WeightsError(str(path), f"cannot be read ({error.strerror})", fix) from error

@@ -150,7 +150,7 @@ def compare(arrays: Arrays, wanted: Mapping[str, tuple[int, ...]], path: str, fi
         if arrays[key].shape != shape:
             raise WeightsError(path, f'key "{key}" has shape {arrays[key].shape}, the model needs {shape}', fix)
         if arrays[key].dtype.kind != "f":
-            raise WeightsError(path, f'key "{key}" holds {arrays[key].dtype}, not floating-point numbers', fix)
+            raise WeightsError(path, f'key "{key}" contains {arrays[key].dtype}, not floating-point numbers', fix)
     left = sorted(arrays.keys() - wanted.keys())
     if left:
         what = f'key "{left[0]}" with shape {arrays[left[0]].shape} has no place in the model ({len(left)} such keys)'

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Google's .npz files: every layout in use brought to the published one, and that one to and from timm's state dict.
 
-An .npz holds float32, channels last, keys joined with "/"; D width, h heads, d = D / h. Source: vit_jax/checkpoint.py
+An .npz has float32, channels last, keys joined with "/"; D width, h heads, d = D / h. Source: vit_jax/checkpoint.py
 and vit_jax/models_vit.py; big_vision/models/vit.py for the other layouts.
 """
 
@@ -158,7 +158,7 @@ def resnet_place(name: str) -> str:
     if name.startswith("patch_embed.backbone.stem."):
         return f"{kinds[name.rpartition('.')[2]]}_root"
     found = RESNET_UNIT.fullmatch(f"{name}.weight")
-    assert found, f"{name} is no part of the ResNet"
+    assert found, f"{name} is not part of the ResNet"
     stage, unit, part = int(found[1]) + 1, int(found[2]) + 1, found[3]
     kind = part.removeprefix("downsample.")
     end = f"{kinds[kind]}_proj" if part != kind else f"{kinds[kind[:-1]]}{kind[-1]}"

@@ -84,7 +84,7 @@ def _read_torch(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
 def _not_weights(found: object) -> str:
     """What an object is that has no state dict."""
     if isinstance(found, safe_pickle.Placeholder):
-        return "is a whole Python object, such as a model, whose code is not executed"
+        return "is a complete Python object, such as a model, whose code is not executed"
     if not isinstance(found, Mapping):
         return "has no state dict of tensors"
     objects = [str(key) for key, value in found.items() if isinstance(value, safe_pickle.Placeholder)]

@@ -147,7 +147,7 @@ def test_a_complete_run_starts_no_rank_and_a_damaged_one_is_still_noticed(job: J
     assert time.monotonic() - start < 10  # on a busy machine; the ranks alone would take longer
 
     longer = job("train.num_steps=30", *settings[1:]).to_its_end()
-    assert "the run was complete at step 20 and goes on to step 30" in longer.stderr
+    assert "the run was complete at step 20 and continues to step 30" in longer.stderr
 
     (last,) = again.output.glob("synthetic/checkpoints/step_00000030")
     weights = last / "model.pt"

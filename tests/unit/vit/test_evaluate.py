@@ -131,4 +131,4 @@ def test_what_cannot_be_evaluated_is_named(hundred_and_one: Path, tmp_path: Path
     assert "cannot be evaluated on these images: the head starts at zero: the file's has 5 classes" in other.err
     unknown = evaluated(1, hundred_and_one, "--num_steps", "3")[0]
     assert unknown.code == 2
-    assert unknown.err.startswith("vit.evaluate: --num_steps: is no flag of vit.evaluate")
+    assert unknown.err.startswith("vit.evaluate: --num_steps: is not a flag of vit.evaluate")

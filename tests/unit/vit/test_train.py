@@ -441,7 +441,7 @@ def test_a_killed_rank_ends_the_other_and_the_run_resumes_bit_identically(
     ranks[1].kill()
     killed = finish(ranks, timeout_seconds=30)
     assert [rank.code for rank in killed] == [6, -9], killed
-    assert "vit.train: ranks: another rank went away" in killed[0].err
+    assert "vit.train: ranks: another rank was lost" in killed[0].err
     with (tmp_path / "a/metrics.jsonl").open("a") as file:
         file.write('{"step": 999, "lo')  # as if rank 0 had died while writing
     resumed = finish(start_long(images, tmp_path))

@@ -65,7 +65,7 @@ def test_cifar_is_read_from_its_authors_files(tmp_path: Path, dataset: str, form
 def test_a_pickle_that_asks_for_more_than_numbers_is_refused(tmp_path: Path) -> None:
     folder = write_cifar(tmp_path, "cifar10", 0)
     (folder / "test_batch").write_bytes(b"cposix\nsystem\n(S'touch ran'\ntR.")
-    with pytest.raises(DataError, match=r"it asks for posix\.system, which no CIFAR file needs"):
+    with pytest.raises(DataError, match=r"it asks for posix\.system, which CIFAR files do not need"):
         open_archive("cifar10", tmp_path, "val")
 
 
@@ -100,8 +100,8 @@ def test_a_cut_off_file_is_named_as_such(tmp_path: Path) -> None:
 
 def test_a_folder_without_the_files_is_told_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"expected --data_path to hold cifar-10-batches-py/ or cifar-10-python\.tar\.gz"
+        DataError, match=r"expected --data_path to contain cifar-10-batches-py/ or cifar-10-python\.tar\.gz"
     ):
         open_archive("cifar10", tmp_path, "train")
-    with pytest.raises(DataError, match="expected --data_path to hold Fashion-MNIST's four files"):
+    with pytest.raises(DataError, match="expected --data_path to contain Fashion-MNIST's four files"):
         open_archive("fashion_mnist", tmp_path, "train")

@@ -133,7 +133,7 @@ def test_one_class_and_a_side_that_is_no_multiple_of_the_patch_are_warned_of(
     done = here("--data_path", str(copy), "--num_steps", "1", "--img_size", "21")
     assert done.code == 0, done.err
     said = done.out + done.err
-    assert "there is only one class (class_0): every answer is right" in said
+    assert "there is only one class (class_0): every prediction is right" in said
     assert "--img_size 21 is not a multiple of the patch of 8 px: the last 5 rows" in said
     assert "use 16 or 24" in said
 

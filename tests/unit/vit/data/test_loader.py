@@ -175,8 +175,8 @@ def test_a_process_that_is_killed_is_told_with_the_file_it_had_in_hand(copy: Pat
     with pytest.raises(DataError) as caught:
         next(loader)
     assert str(caught.value) == (
-        f"{path}: the process that was decoding it is gone (signal 9 (Killed)), "
-        "give the pod more memory or lower --num_workers, if nobody killed it"
+        f"{path}: the process that decoded it died (signal 9 (Killed)), "
+        "give the pod more memory or lower --num_workers; or find out who killed it"
     )
     assert not multiprocessing.active_children()
 

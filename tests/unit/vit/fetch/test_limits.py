@@ -152,7 +152,7 @@ def test_a_file_that_changes_under_its_etag_fails_the_servers_checksum(site: Sit
     site.headers = {"x-goog-hash": site.stated()["x-goog-hash"]}
     changed_after(site, MIB, OTHER)
     code, said, path = get("a.bin")
-    assert (code, "what came is damaged (MD5" in said) == (8, True), said
+    assert (code, "the downloaded file is damaged (MD5" in said) == (8, True), said
     assert not list(path.parent.iterdir())
 
 

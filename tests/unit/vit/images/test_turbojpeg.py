@@ -169,7 +169,7 @@ def test_the_library_in_use_is_told_before_step_1(here: Callable[..., Result], l
     [
         ("no file", "it cannot be loaded"),
         ("no library", "it cannot be loaded"),
-        ("version 2", "it is no libjpeg-turbo 3"),
+        ("version 2", "it is not libjpeg-turbo 3"),
         ("wrong pixels", "its pixels are not Pillow's"),
     ],
 )

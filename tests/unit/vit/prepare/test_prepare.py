@@ -148,7 +148,7 @@ def test_validation_images_without_a_training_class_are_left_out_of_a_subset(
 
 def test_validation_images_alone_are_a_subset(prepare: Prepare, archives: Path, to: Path) -> None:
     (archives / TRAIN_TAR).unlink()
-    refused(prepare(subset=False), 8, f"holds no {TRAIN_TAR}")
+    refused(prepare(subset=False), 8, f"does not contain {TRAIN_TAR}")
     assert prepare()[0] == 0
     assert len(tree_of(to)) == 12
     assert not (to / "train").exists()
@@ -183,7 +183,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "an absolute path": (lambda a: _inner(a, {"/etc/x_1.JPEG": b"x"}), "leads out of the folder"),
     "an image of another class": (lambda a: _inner(a, {f"{WNIDS[1]}_1.JPEG": b"x"}), "not images such as"),
     "an empty image": (lambda a: _inner(a, {f"{WNIDS[0]}_1.JPEG": b""}), "is empty in the archive"),
-    "no devkit": (lambda a: (a / DEVKIT).unlink(), f"holds no {DEVKIT}"),
+    "no devkit": (lambda a: (a / DEVKIT).unlink(), f"does not contain {DEVKIT}"),
     "a damaged devkit": (lambda a: cut(a / DEVKIT, 100), "no whole development kit"),
     "a devkit of fewer images": (lambda a: write_devkit(a / DEVKIT, [6] * 4, [1, 2]), "ground truth ends at 2"),
     "a truth without a class": (lambda a: write_devkit(a / DEVKIT, [6] * 4, [9] * 12), "no whole development kit"),

@@ -150,7 +150,7 @@ def test_what_only_has_the_name_of_a_checkpoint_is_pruned_too(tmp_path: Path) ->
 
 def test_only_damaged_ones_are_no_reason_to_start_anew_in_silence(tmp_path: Path) -> None:
     damage(save(tmp_path, 1) / "model.pt")
-    with pytest.raises(StorageError, match="no checkpoint is whole"):
+    with pytest.raises(StorageError, match="no checkpoint is undamaged"):
         last_checkpoint(tmp_path)
 
 

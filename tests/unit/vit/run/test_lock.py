@@ -311,7 +311,7 @@ def test_a_run_whose_folder_is_lost_ends_with_7_and_makes_nothing_anew(
     trainer.send_signal(signal.SIGCONT)
     _, err = trainer.communicate(timeout=300)
     assert trainer.returncode == 7, (name, err)
-    assert "nothing was made anew in its place" in err.splitlines()[-1], name
+    assert "nothing was created in its place" in err.splitlines()[-1], name
     assert "Traceback" not in err, name
     assert set(named(tmp_path)) <= set(before), name  # pruning of an old checkpoint may have gone on
 

@@ -154,7 +154,7 @@ def test_a_bug_is_still_exit_70_with_its_traceback(here: Here, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        (OSError(24, "Too many open files"), 2, "limits: this process may not open more files"),
+        (OSError(24, "Too many open files"), 2, "limits: this process cannot open more files"),
         (OSError(23, "Too many open files in system"), 2, "ulimit -n"),
         (BlockingIOError(11, "Resource temporarily unavailable"), 2, "does not start more processes or threads"),
         (RuntimeError("can't start new thread"), 2, "ulimit -u"),
@@ -189,7 +189,7 @@ RANKS = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_POR
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("MASTER_PORT", "abc", 'MASTER_PORT: "abc" is no whole number'),
+        ("MASTER_PORT", "abc", 'MASTER_PORT: "abc" is not a whole number'),
         ("MASTER_PORT", "999999", "MASTER_PORT: 999999 is not a port, give a number from 1 to 65535"),
         ("MASTER_PORT", "-1", "MASTER_PORT: -1 is not a port"),
         ("LOCAL_WORLD_SIZE", "0", "LOCAL_WORLD_SIZE: 0 is not a number of ranks"),
@@ -210,7 +210,11 @@ def test_a_port_in_use_is_named(here: Here, monkeypatch: pytest.MonkeyPatch) -> 
         port = str(taken.getsockname()[1])
         for name, text in {**RANKS, "MASTER_PORT": port}.items():
             monkeypatch.setenv(name, text)
-        check(here("--name", "a", *SYNTHETIC), 2, f"MASTER_PORT: {port} is in use on this host, set MASTER_PORT to")
+        check(
+            here("--name", "a", *SYNTHETIC),
+            2,
+            f"MASTER_PORT: {port} is already in use on this host, set MASTER_PORT to",
+        )
 
 
 # Packages
@@ -466,7 +470,7 @@ def test_a_bomb_in_a_tar_or_gz_of_images_is_exit_8(here: Here, tmp_path: Path, m
         (tmp_path / f"{name}-ubyte.gz").write_bytes(gzip.compress(bytes(2**22)))
     for dataset in ("cifar10", "fashion_mnist"):
         result = here("--name", "a", "--dataset", dataset, "--data_path", str(tmp_path))
-        check(result, 8, f"holds no whole {dataset} (", "unpacks to more than 2 MiB")
+        check(result, 8, f"does not contain a complete {dataset} (", "unpacks to more than 2 MiB")
 
 
 def mat(*elements: tuple[int, bytes]) -> bytes:
@@ -516,5 +520,5 @@ def test_a_bomb_in_a_mat_file_is_exit_8(tmp_path: Path, capfd: pytest.CaptureFix
         tarfile.open(tmp_path / name, "w").close()
     started = time.monotonic()
     code = main(["imagenet1K", "--from", str(tmp_path), "--to", str(tmp_path / "to")])
-    check(Result(code, "", capfd.readouterr().err), 8, "is no whole development kit of ImageNet 2012 (")
+    check(Result(code, "", capfd.readouterr().err), 8, "is not a complete development kit of ImageNet 2012 (")
     assert time.monotonic() - started < 60

@@ -228,7 +228,7 @@ def test_a_thread_that_raises_is_one_escaped_warning(start: str, error: str) -> 
         [sys.executable, "-c", program], cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0
-    expected = f"warning: a background thread failed ({THREAD_FAULTS[error]}); the program goes on without it\n"
+    expected = f"warning: a background thread failed ({THREAD_FAULTS[error]}); the program continues without it\n"
     assert done.stderr == expected
 
 

@@ -30,8 +30,8 @@ def test_one_rank_under_mpirun_needs_no_master() -> None:
     [
         ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR: is not set, but there are 2 ranks, export MASTER_ADDR="),
         ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "h"}, "MASTER_PORT: is not set"),
-        ({"RANK": "2", "WORLD_SIZE": "2", **MASTER}, "RANK: 2 is no rank of WORLD_SIZE=2"),
-        ({"RANK": "one"}, 'RANK: "one" is no whole number'),
+        ({"RANK": "2", "WORLD_SIZE": "2", **MASTER}, "RANK: 2 is not a rank of WORLD_SIZE=2"),
+        ({"RANK": "one"}, 'RANK: "one" is not a whole number'),
     ],
 )
 def test_a_wrong_environment_is_named(environ: dict[str, str], message: str) -> None:

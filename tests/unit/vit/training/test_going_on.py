@@ -25,7 +25,7 @@ def test_a_complete_run_goes_on_when_num_steps_is_raised(here: Here, tmp_path: P
     assert here("--name", "a").code == 0
     longer = here("--name", "a", "--num_steps", "18")
     assert longer.code == 0, longer.err
-    assert "the run was complete at step 12 and goes on to step 18" in longer.err
+    assert "the run was complete at step 12 and continues to step 18" in longer.err
     rows = metric_rows(tmp_path / "a")
     assert [row["step"] for row in rows] == [3, 6, 9, 12, 15, 18]
     config = parse_args([*FLAGS, "--num_steps", "18"])

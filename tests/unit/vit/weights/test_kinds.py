@@ -346,7 +346,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 346\n"
 REFUSED: dict[str, tuple[Make, str, Follow]] = {
     "URL": (lambda _: "https://example.org/ViT-B_16.npz", "is a URL, not a path", lambda _, __: good(Path())),
     "name in a hub": (lambda _: "hf-hub:timm/vit", "is a name in a hub", lambda _, __: good(Path())),
-    "nothing there": (lambda folder: folder / "no.npz", "there is no such file", another_file),
+    "nothing there": (lambda folder: folder / "no.npz", "does not exist", another_file),
     "empty": (bytes_of(b""), "is empty (0 bytes)", another_file),
     "LFS pointer": (bytes_of(LFS, "w.safetensors"), "is a git LFS pointer", another_file),
     "web page": (bytes_of(b"\n<!DOCTYPE html><html>"), "is a web page, not weights", another_file),

@@ -328,7 +328,7 @@ def test_another_variant_is_recognised(tmp_path: Path) -> None:
         (b"<!DOCTYPE html><html>404</html>", "is a web page, not weights"),
         (b"PK\x03\x04 cut off", "is cut off: it begins as a zip archive"),
         (b"", "is empty"),
-        (None, "there is no such file"),
+        (None, "does not exist"),
     ],
 )
 def test_what_is_no_npz_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
