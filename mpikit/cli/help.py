@@ -131,6 +131,12 @@ def mistake_of(error: click.ClickException, everything: click.Group) -> tuple[st
     if isinstance(error, Mistake):
         return error.format_message(), error.fix
     path = error.ctx.command_path.split()[1:] if isinstance(error, click.UsageError) and error.ctx else []
+    if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Option):
+        return f"Option {error.param.opts[-1]} is missing", " ".join([COMMAND, *path, _with_value(error.param)])
+    if isinstance(error, click.BadOptionUsage) and (option := _option(error.option_name, everything)):
+        return error.format_message(), _with_value(option)
+    if "unexpected extra argument" in error.format_message() and (file := _file_of(error.format_message())):
+        return error.format_message(), " ".join([COMMAND, *path, "-f", file])
     if isinstance(error, click.NoSuchOption):
         return f"No such option: {error.option_name}", _meant_option(error, path, everything)
     return error.format_message(), f"{' '.join([COMMAND, *path])} --help lists the options"
@@ -144,6 +150,24 @@ def _meant_option(error: click.NoSuchOption, path: Sequence[str], everything: cl
     if any(error.option_name in _names(command) for command in (everything, *everything.commands.values())):
         return f"leave it out: {' '.join(path) or 'render'} does not use it"
     return f"{here} --help lists the options"
+
+
+def _option(name: str, everything: click.Group) -> click.Option | None:
+    """The option of this name that takes a value."""
+    commands = (everything, *everything.commands.values())
+    known = (one for command in commands for one in command.params if isinstance(one, click.Option) and not one.is_flag)
+    return next((one for one in known if name in one.opts), None)
+
+
+def _with_value(option: click.Option) -> str:
+    """The option as it is to be typed, such as --nodes N."""
+    return f"{option.opts[-1]} {option.metavar or option.type.name.upper()}"
+
+
+def _file_of(message: str) -> str:
+    """The values file in click's sentence about an extra argument, if it is one."""
+    word = message.rpartition("(")[2].rstrip(")")
+    return word if word.endswith((".yaml", ".yml")) else ""
 
 
 def _names(command: click.Command) -> Iterator[str]:

@@ -207,7 +207,7 @@ def logs(
         python generate.py logs -f --tail 20
     """
     if sum((launcher, rank is not None, worker is not None)) > 1:
-        raise one_fault("", "name the lines of different places", "give one of them", "--launcher, --rank, --worker")
+        raise one_fault("", "cannot be combined", "use one of them", "--launcher, --rank, --worker")
     session = Session(context)
     log = _log_of(session, session.chosen(name), rank, worker)
     _print_log(log, output, follow=follow, previous=previous, tail=tail)

@@ -160,7 +160,7 @@ def run(context: CommandContext) -> None:
 
     loaded = context.load()
     loaded.require_user(*FOLDERS)
-    own = ("output", "user")  # a folder of this machine, and nobody else's job
+    own = ("output", "user", "image")  # this machine has its own folder, user and packages
     context.introduce([fault for fault in loaded.warnings if fault.key not in own])
     run_job(loaded.job, context.rendered(), Path.cwd())
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mpikit.cli.context import CommandContext, Loaded
-from mpikit.cli.help import Verb
+from mpikit.cli.help import Mistake, Verb
 from mpikit.cli.options import render_options
 from mpikit.cli.view import show_manifest
 from mpikit.errors import one_fault
 from mpikit.resources import ROOT
+from mpikit.text.quoting import shown
 from mpikit.text.terminal import COMMAND, show, talk
 from mpikit.trainer import DATASETS
 
@@ -35,7 +36,10 @@ class DatasetName(click.Choice[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name as `data` writes it."""
         names = {name.lower(): name for name in DATASETS}
-        return super().convert(names.get(str(value).lower().replace("_", "-"), value), param, ctx)
+        word = str(value).lower().replace("_", "-")
+        if word not in names:
+            raise Mistake(f"{shown(str(value))} is not a known dataset", f"write one of {', '.join(DATASETS)}", ctx)
+        return names[word]
 
 
 def _to(key: str) -> Callable[..., Any]:

@@ -110,7 +110,7 @@ def setting_layer(flag: str, text: str) -> Layer:
     key: Key = tuple(part.replace("\\.", ".") for part in _SPLIT_DOTS.split(name.strip()))
     if len(key) > MAX_DEPTH:
         raise one_fault("", f"{shown(text)} is nested deeper than {MAX_DEPTH}", "write --set key.path=value", flag)
-    value = setting_value(flag, dotted(key), raw)
+    value = setting_value(flag, dotted(key), raw.strip() if name != name.rstrip() else raw)
     origin = Origin(flag, raw=raw)
     origins = {key[:end]: origin for end in range(1, len(key) + 1)} | {(*key, *path): origin for path in paths(value)}
     for part in reversed(key):

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from mpikit.config.identity import guess_warning
-from mpikit.config.job import Job
+from mpikit.config.job import FOLDERS, Job
 from mpikit.config.layers import Layer
 from mpikit.config.rules import RULES
+from mpikit.config.sections import Claim
 from mpikit.config.types import Label
 from mpikit.config.validation_errors import missing_fault, model_fault, written_key
 from mpikit.config.values import NUM_BASE_LAYERS, Values, fill_placeholders, leaves, on_top, overridden, without
@@ -20,6 +22,8 @@ from mpikit.errors import ValuesError
 from mpikit.text.nested import dotted
 from mpikit.text.strict_yaml import Document
 
+EXAMPLE_IMAGES = ("vit-cpu:1", "vit-cuda:1")  # of values/cpu.yaml and values/nvidia.yaml
+EXAMPLE_CLAIMS = ("datasets", "results")  # of values/gaudi2.yaml, gaudi3.yaml and nvidia.yaml
 MOST_FAULTS = 100  # reported at once; a file of something else has thousands
 STAND_IN = Layer("stand-in", Document({"user": "someone"}))
 """A user in the place of one that was reported, so that the other values are still checked."""
@@ -42,7 +46,9 @@ def load_job(values: Values) -> tuple[Job, list[Diagnostic]]:
         faults = {fault.key: fault for fault in check_rules(job, usable)} | faults
     if values.guess:
         faults["user"] = guess_warning(*values.guess)
-    reported = [*values.faults, *faults.values()]
+    else_reported = {(fault.where, fault.key) for fault in values.faults}
+    own = [fault for fault in faults.values() if (fault.where, fault.key) not in else_reported]
+    reported = [*values.faults, *own, *(example_warnings(job, values) if job else ())]
     if job is None or any(fault.severity == "fault" for fault in reported):
         assert reported, "no job, and no fault that says why"
         raise ValuesError(_cut(sorted(reported, key=lambda fault: (fault.severity, _place(fault.where)))))
@@ -56,6 +62,26 @@ def check_rules(job: Job, values: Values) -> list[Diagnostic]:
         for rule in RULES
         for key, message, fix, severity in rule(job)
     ]
+
+
+def example_warnings(job: Job, values: Values) -> Iterator[Diagnostic]:
+    """Warn of the image and the claims that a shipped profile names only as examples."""
+    profile = values.layers[NUM_BASE_LAYERS - 1].source
+
+    def shipped(key: str) -> bool:
+        origin = values.origin((key,))
+        return origin is not None and origin.source == profile
+
+    if job.image in EXAMPLE_IMAGES and shipped("image"):
+        message = f'"{job.image}" is an example name of {profile}: no registry has this image'
+        yield Diagnostic("image", values.where(("image",)), message, "--set image=REGISTRY/NAME:TAG", "warning")
+    claims = {key: source.pvc for key in FOLDERS if isinstance(source := getattr(job, key, None), Claim)}
+    names = {key: name for key, name in claims.items() if name in EXAMPLE_CLAIMS and shipped(key)}
+    if names:
+        first, examples = next(iter(names)), ", ".join(sorted({*names.values()}))
+        message = f"the claims of {', '.join(names)} have example names of {profile}: {examples}"
+        fix = f"--set '{first}={{pvc: NAME}}'; kubectl get pvc lists your claims"
+        yield Diagnostic(first, values.where((first,)), message, fix, "warning")
 
 
 def _user_faults(values: Values) -> list[Diagnostic]:

@@ -8,6 +8,7 @@ recommend. A file that stands in neither is not named here.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -57,8 +58,11 @@ def published_file(model: str, variant: str) -> Published:
     variants = [name for name in VARIANTS if (model, name) in FILES]
     models = sorted({name for name, its in FILES if its == variant})
     if not variants:
-        everything = sorted({name for name, _ in FILES})
-        raise one_fault("", f"no published weights of {model} are known", f"one of {', '.join(everything)}", "MODEL")
+        names = {name.lower(): name for name, _ in sorted(FILES)}
+        near = difflib.get_close_matches(model.lower().replace("-b16", "-b_16"), names, n=1, cutoff=0.7)
+        known = ", ".join(names.values())
+        fix = f"write {names[near[0]]}; known: {known}" if near else f"write one of {known}"
+        raise one_fault("", f"no published weights of {model} are known", fix, "MODEL")
     what = f"no file of {model} is known there"
     fix = f"--variant {' or '.join(variants)}; {variant} has {', '.join(models)}"
     raise one_fault("", what, fix, f"--variant {variant}")

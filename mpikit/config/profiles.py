@@ -7,6 +7,7 @@ add-ons: they lie over a profile, and name the one that they are meant for with 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,7 +143,10 @@ def _read(root: Path, name: str, where: str) -> Layer:
     path = root / f"{name}.yaml"
     layer = file_layer(path, root) if path.parent == root and path.is_file() else None
     if layer is None or not is_profile(layer, root):
-        raise one_fault("profile", f"{shown(name)} is not a profile", f"one of {', '.join(profile_names(root))}", where)
+        names = profile_names(root)
+        near = difflib.get_close_matches(Path(name).stem, names, n=1, cutoff=0.7)
+        fix = f"write {near[0]}; known: {', '.join(names)}" if near else f"write one of {', '.join(names)}"
+        raise one_fault("profile", f"{shown(name)} is not a profile", fix, where)
     return layer
 
 

@@ -87,7 +87,8 @@ def _text(value: str) -> str:
 def _absolute(value: str) -> str:
     if not value.startswith("/"):
         fix = "start it with /, such as /home/me/data; a claim is {pvc: NAME, subPath: FOLDER}"
-        raise FieldError(f"{shown(value)} is not an absolute path", fix)
+        more = ": ~ and variables are not expanded" if value.startswith(("~", "$")) else ""
+        raise FieldError(f"{shown(value)} is not an absolute path{more}", fix)
     if ".." in value.split("/"):
         raise FieldError(f"{shown(value)} holds .., which Kubernetes refuses", "write the path without ..")
     return value.rstrip("/") or "/"

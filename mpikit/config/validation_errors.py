@@ -35,10 +35,10 @@ FREE_KEYS = {"labels", "annotations", "nodeSelector", "limits", "requests"}
 """Maps whose keys are the user's, often with dots: kueue.x-k8s.io/queue-name."""
 OWN_PROGRAM = {"command", "args", "script", "entrypoint", "module"}
 _KINDS = {
-    "model_type": "a map of KEY: VALUE lines",
-    "dict_type": "a map of KEY: VALUE lines",
-    "list_type": "a list, one item a line after -",
-    "string_type": "text in quotes",
+    "model_type": ("a map", "KEY: VALUE lines below it"),
+    "dict_type": ("a map", "KEY: VALUE lines below it"),
+    "list_type": ("a list", "a list, one item a line after -"),
+    "string_type": ("text", "text in quotes"),
 }
 
 
@@ -117,9 +117,25 @@ def _said(detail: Any) -> str:
         case "value_error":
             return str(detail["ctx"]["error"])
         case "model_type" | "dict_type" | "list_type" | "string_type":
-            return f"{value} is not of the right kind"
+            return f"{_kind(given)} is given, and {_KINDS[detail['type']][0]} is needed"
         case _:
             return f"{value}: {message[0].lower()}{message[1:]}"
+
+
+def _kind(value: Any) -> str:
+    """What a value is to a reader of YAML, shortened if it is long."""
+    match value:
+        case dict():
+            return "a map"
+        case list():
+            return "a list"
+        case str():
+            return shown(value)
+        case bool():
+            return str(value).lower()
+        case None:
+            return "null"
+    return shortened(str(value), 80)
 
 
 def _fix_for(detail: Any) -> str:
@@ -141,7 +157,7 @@ def _fix_for(detail: Any) -> str:
         case "literal_error":
             return f"one of {context['expected']}"
         case kind:
-            return f"write {_KINDS.get(kind, 'a value as values/default.yaml explains it')}"
+            return f"write {_KINDS[kind][1] if kind in _KINDS else 'a value as values/default.yaml explains it'}"
 
 
 def _nearest(loc: Key) -> str:
@@ -149,13 +165,15 @@ def _nearest(loc: Key) -> str:
     names = _names_at(loc[:-1])
     word = str(loc[-1])
     if word.lower() in OTHER_WORDS:
-        return f"here it is {OTHER_WORDS[word.lower()]}"
+        return f"write {OTHER_WORDS[word.lower()]}"
+    elsewhere = [dotted((*prefix, word)) for prefix in _SECTIONS if word in _names_at(prefix) and prefix != loc[:-1]]
+    if elsewhere:
+        return f"write {' or '.join(elsewhere)}"
     near = difflib.get_close_matches(word.lower(), [name.lower() for name in names], n=1, cutoff=0.5)
     nearest = next((name for name in names if near and name.lower() == near[0]), None)
     if nearest:
         return f"did you mean {dotted((*loc[:-1], nearest))}?"
-    elsewhere = [dotted((*prefix, word)) for prefix in _SECTIONS if word in _names_at(prefix) and prefix != loc[:-1]]
-    return f"did you mean {elsewhere[0]}?" if elsewhere else f"known here: {', '.join(sorted(names))}"
+    return f"known here: {', '.join(sorted(names))}"
 
 
 def _names_at(prefix: Key) -> list[str]:

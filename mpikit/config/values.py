@@ -183,13 +183,23 @@ def merge(layers: Sequence[Layer]) -> Values:
         if not any(layer is earlier for earlier in layers[: layers.index(layer)]):
             values.faults += layer.document.faults
         data = layer.document.data
-        if data is None:
-            continue
         if not isinstance(data, dict):
-            values.faults.append(Diagnostic("", layer.source, "holds no map of values", "write KEY: VALUE lines"))
+            if data is not None or not (layer.document.faults or layer.source == USER_LAYER):
+                values.faults.append(_without_values(layer))
             continue
         _merge_map(values, data, layer.document.origins, ())
     return values
+
+
+def _without_values(layer: Layer) -> Diagnostic:
+    """A file that is empty, or that contains no KEY: VALUE lines."""
+    data = layer.document.data
+    if data is None:
+        fix = "write KEY: VALUE lines, or leave the file out"
+        return Diagnostic("", layer.source, "contains no values", fix, "warning")
+    name, colon, value = data.partition(":") if isinstance(data, str) else ("", "", "")
+    fix = f"write a blank after the colon: {name}: {value}" if colon and "\n" not in data else "write KEY: VALUE lines"
+    return Diagnostic("", layer.source, "contains no KEY: VALUE lines", fix)
 
 
 def on_top(values: Values, layer: Layer) -> Values:

@@ -83,7 +83,8 @@ def _is_stale(path: Path) -> bool:
 def refuse_system_folder(key: str, folder: str) -> None:
     """Raise ValuesError for a folder whose files are the system's, or all people's."""
     place = Path(folder).resolve()
-    shared = {Path("/"), Path.home().resolve(), *(Path("/", name) for name in _SHARED)}
+    home = Path("~").expanduser() if "HOME" in os.environ else Path("/")  # an unknown uid without HOME has no home
+    shared = {Path("/"), home.resolve(), *(Path("/", name) for name in _SHARED)}
     below_system = (
         any(place.is_relative_to(Path("/", name)) for name in _SYSTEM) and Path("/dev/shm") not in place.parents
     )

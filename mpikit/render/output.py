@@ -32,8 +32,10 @@ def write_out(folder: Path, job: Job, rendered: Rendered) -> list[Path]:
         _refuse_foreign(folder)
         for name, content in files.items():
             _write_file(folder, name, content, _mode_of(name, job))
+    except (FileExistsError, NotADirectoryError) as error:
+        raise KitError(f"--out {folder}: is not a folder", "--out DIR, a new folder or one of your own") from error
     except OSError as error:
-        raise KitError(f"--out {folder}: {error.strerror}", "give a folder that you may write to") from error
+        raise KitError(f"--out {folder}: {error.strerror}", "--out DIR, a folder that you may write to") from error
     return [folder / name for name in sorted(files)]
 
 

@@ -59,7 +59,10 @@ def check_manifest(manifest: Manifest, target: Target | None = None) -> list[Dia
     faults = manifest.faults
     jobs = manifest.of_kind("MPIJob")
     if not jobs and not faults:
-        return [Diagnostic("", manifest.source, "holds no MPIJob", "give a manifest of kind MPIJob")]
+        fix = "give a manifest of kind MPIJob"
+        if not any(at(document.data, "kind") for document in manifest.documents):
+            fix = f"check values with -f: python generate.py check -f {manifest.source}"
+        return [Diagnostic("", manifest.source, "contains no MPIJob", fix)]
     scripts = [text for document in manifest.of_kind("ConfigMap") for text in _scripts(document)]
     for document in manifest.documents:
         if document in jobs:

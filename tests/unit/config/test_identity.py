@@ -68,7 +68,7 @@ def test_no_folder_is_made_at_a_guessed_path(values_root: Path, login: str) -> N
 
 
 def test_folders_that_do_not_follow_from_the_user_are_made_for_any_login(values_root: Path) -> None:
-    flags = [("--set", "output=/data"), ("--set", "pretrained=null")]
+    flags = [("--set", "output=/data"), ("--set", "pretrained=null"), ("--set", "image=mine:1")]
     job, warnings = load_job(load_values(values_root, ["cpu.yaml"], flags, "first.last"))
     assert "DirectoryOrCreate" in {mount.host_path_type for mount in job.folders if mount.host_path}
     assert [warning.message for warning in warnings] == ['is not set; the login name "first.last" becomes "first-last"']

@@ -86,14 +86,14 @@ def test_a_map_gives_way_to_a_text_and_a_text_to_a_map(load: Load) -> None:
 def test_a_file_that_says_nothing_changes_nothing(load: Load) -> None:
     values = load("# nothing\n", "nodes: 2")
     assert values.data["nodes"] == 2
-    assert values.faults == []
+    assert [(fault.message, fault.severity) for fault in values.faults] == [("contains no values", "warning")]
 
 
 def test_a_file_that_is_no_map_is_told_and_the_others_are_read(load: Load, tmp_path: Path) -> None:
     values = load("[1]", "nodes: 2\nx: no", "just text", "cards: 4")
     assert (values.data["nodes"], values.data["cards"]) == (2, 4)
     lines = [(fault.where, fault.key, fault.message, fault.fix) for fault in values.faults]
-    no_map = ("", "holds no map of values", "write KEY: VALUE lines")
+    no_map = ("", "contains no KEY: VALUE lines", "write KEY: VALUE lines")
     assert [lines[0], lines[2]] == [(f"{tmp_path}/1.yaml", *no_map), (f"{tmp_path}/3.yaml", *no_map)]
     assert lines[1][:2] == (f"{tmp_path}/2.yaml:2:4", "x")
 

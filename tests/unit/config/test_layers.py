@@ -172,7 +172,7 @@ def test_a_device_or_site_that_is_not_the_profiles_is_an_error_that_names_the_pr
 
 def test_an_unknown_profile_is_an_error_that_names_the_known_ones(root: Path, tmp_path: Path) -> None:
     for words in ({"profile": "addon"}, {"profile": "user"}, {"profile": "../x"}):
-        with pytest.raises(ValuesError, match=r"is not a profile\n  fix: one of big, small, voyager"):
+        with pytest.raises(ValuesError, match=r"is not a profile\n  fix: write one of big, small, voyager"):
             load_values(root, [], [], "login", profile=words["profile"])
     file = write(tmp_path, "own.yaml", "nodes: 1\nprofile: larg\n")
     with pytest.raises(ValuesError, match=r'own.yaml:2:1: profile: "larg" is not a profile'):

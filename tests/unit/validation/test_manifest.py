@@ -84,7 +84,7 @@ def test_a_name_of_54_characters_is_the_longest(render_job: Callable[..., Render
 
 
 def test_a_stream_without_a_job_says_so() -> None:
-    assert "holds no MPIJob" in str(check_manifest(read_manifest("kind: Pod\n", "pod.yaml"))[0])
+    assert "contains no MPIJob" in str(check_manifest(read_manifest("kind: Pod\n", "pod.yaml"))[0])
 
 
 def test_a_text_that_is_no_yaml_is_told_with_its_line() -> None:

@@ -509,7 +509,7 @@ def test_a_stream_without_a_job_says_so_and_one_that_cannot_be_read_says_why() -
     assert fault.as_dict() == {
         "key": "",
         "where": "m.yaml",
-        "message": "holds no MPIJob",
+        "message": "contains no MPIJob",
         "fix": "give a manifest of kind MPIJob",
         "severity": "fault",
     }
