@@ -1,18 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the documents promise: every key explained, every file of the tree named, every values file with its result."""
+"""What the pages promise: keys explained, links that lead somewhere, commands that exist, results of values files."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from mpikit.cli.app import cli
+from mpikit.cli.context import CommandContext
 from mpikit.config.job import Job
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted(path for path in (ROOT / "values").glob("*.yaml") if path.stem != "user")
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / ".github").glob("**/*.md")])
+FENCE = re.compile(r"^```(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
+INFO = ("sh", "sh cluster", "sh machine", "text", "yaml", "python", "json", "mermaid")
+"""`sh` runs in tests/integration/local/test_readme.py; the others of sh need a cluster, or change the machine."""
+README_LINES = 130
 
 
 def test_each_key_of_default_yaml_has_a_comment_that_starts_with_its_name() -> None:
@@ -38,8 +48,8 @@ def test_a_values_file_states_its_result_time_and_hardware(path: Path) -> None:
     assert all(word in head for word in ("Expected:", "Time:", "Hardware:"))
 
 
-def test_the_tree_in_the_readme_names_every_folder_in_at_most_25_lines() -> None:
-    lines = (ROOT / "README.md").read_text().split("## The tree")[1].split("\n## ")[0].splitlines()
+def test_the_tree_in_the_architecture_names_every_folder_in_at_most_25_lines() -> None:
+    lines = (ROOT / "docs/architecture.md").read_text().split("## The tree")[1].split("\n## ")[0].splitlines()
     lines = [line for line in lines if line.startswith("    ")]
     assert len(lines) <= 25
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
@@ -49,7 +59,72 @@ def test_the_tree_in_the_readme_names_every_folder_in_at_most_25_lines() -> None
     assert {f"{name}/" for name in folders | rooms} - words == set()
 
 
-def test_links_in_the_documents_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+def test_the_generated_pages_equal_their_sources() -> None:
+    done = subprocess.run(
+        [sys.executable, "scripts/docs.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
+
+
+def links(page: Path) -> list[str]:
+    """The relative targets of a page's links and pictures, outside of its blocks."""
+    text = re.sub(r"`[^`\n]*`", "", FENCE.sub("", page.read_text()))
+    return re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", text)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", page.read_text()), re.MULTILINE)
+    plain = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_the_links_of_a_page_lead_to_a_file_and_a_heading(page: Path) -> None:
+    for link in links(page):
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_each_page_is_at_most_two_links_from_the_readme() -> None:
+    reached = {ROOT / "README.md"}
+    for _ in range(2):
+        found = {(page.parent / link.split("#")[0]).resolve() for page in reached for link in links(page)}
+        reached |= {page for page in found if page.suffix == ".md"}
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} - {page.name for page in reached} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_the_commands_of_a_page_are_in_marked_blocks_and_exist(page: Path) -> None:
+    text = page.read_text()
+    for info, block in FENCE.findall(text):
+        assert info in INFO, f"{info}: mark the block as one of {', '.join(INFO)}"
+        for line in block.splitlines() if info.startswith("sh") else ():
+            assert_exists(line)
+    assert not re.findall(r"^ *(?:python3? generate\.py|scripts/\w+) .*", FENCE.sub("", text), re.MULTILINE)
+
+
+def assert_exists(line: str) -> None:
+    """Parse a line for generate.py as the program does, and look for a script of scripts/."""
+    words = shlex.split(re.split(r" [|>] ", line)[0], comments=True)
+    script = next((word for word in words if word.startswith("scripts/")), None)
+    assert script is None or (ROOT / script).exists(), line
+    if "generate.py" not in words or "$(" in line:
+        return
+    words = words[words.index("generate.py") + 1 :]
+    at = next((number for number, word in enumerate(words) if word in cli.commands), len(words))
+    try:
+        group = cli.make_context("generate.py", words[:at], obj=CommandContext())
+        if words[at:]:
+            verb = cli.commands[words[at]]
+            assert not verb.make_context(words[at], words[at + 1 :], parent=group).args, line
+    except click.exceptions.Exit:  # --version and --help
+        return
+    except click.ClickException as error:
+        pytest.fail(f"{line}: {error.format_message()}")

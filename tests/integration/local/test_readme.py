@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command of the README that needs no cluster, run as it stands there in a copy of the project."""
+"""Every command of the pages that needs no cluster, run as it stands there in a copy of the project."""
 
 from __future__ import annotations
 
@@ -13,17 +13,13 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[3]
-NOT_HERE = re.compile(
-    r"kubectl|git clone|scripts/test|scripts/check|pip install|cp -r|cd "
-    r"|generate\.py (doctor|submit|status|logs|list|wait|delete)"
-)
-"""Needs a cluster (tests/e2e/test_walk.py runs those), is this test's own runner, or changes the machine."""
+PAGES = [path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))]
 
 
-def commands(name: str) -> list[str]:
-    """The indented command lines of a page."""
-    lines = re.findall(r"^    ((?:python |python3 |scripts/\w).*)$", (ROOT / name).read_text(), re.MULTILINE)
-    return [re.sub(r"\s{2,}#.*| \| kubectl.*", "", line) for line in lines]
+def commands(page: str) -> list[str]:
+    """The lines of the blocks marked `sh`: those marked `sh cluster` or `sh machine` need what is not here."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +47,10 @@ def run(copy: Path, command: str, **environment: str) -> subprocess.CompletedPro
     )
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/voyager.md"])
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
 def test_the_commands_of_a_page_work_as_they_stand(copy: Path, page: str) -> None:
-    told = [command for command in commands(page) if not NOT_HERE.search(command)]
-    assert told
     (copy / "values" / "user.yaml").unlink(missing_ok=True)
-    for command in told:
+    for command in commands(page):
         done = run(copy, command)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
 
