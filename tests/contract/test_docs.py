@@ -66,6 +66,12 @@ def test_the_generated_pages_equal_their_sources() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_all_places_state_the_newest_version_of_the_changelog() -> None:
+    newest = re.findall(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
+    assert f'\nversion = "{newest}"\n' in (ROOT / "pyproject.toml").read_text()
+    assert f"\nversion: {newest}\n" in (ROOT / "CITATION.cff").read_text()
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
 
