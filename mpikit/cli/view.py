@@ -119,11 +119,16 @@ MOST_LINES = 8  # more would push the command's own line off a small terminal; `
 
 def headline(job: Job) -> str:
     """The job in one sentence with every number that was derived."""
-    ranks = f"{job.nodes} nodes x {job.cards} {job.device} = {job.num_ranks} ranks".replace("1 nodes", "1 node")
-    parts = f"{job.num_ranks} ranks x {job.rank_batch} images"
+    nodes, ranks = _counted(job.nodes, "node"), _counted(job.num_ranks, "rank")
+    parts = f"{ranks} x {_counted(job.rank_batch, 'image')}"
     if job.train.gradient_accumulation_steps > 1:
         parts += f", in {job.train.gradient_accumulation_steps} micro-batches of {job.micro_batch}"
-    return f"{job.job_name}: {ranks}; global batch {job.real_global_batch} = {parts}"
+    total = f"{nodes} x {job.cards} {job.device} = {ranks}"
+    return f"{job.job_name}: {total}; global batch {job.real_global_batch} = {parts}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def notes(job: Job, values: Values) -> Iterator[str]:
