@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -135,7 +136,12 @@ class _Limited(HTTPConnection):
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # of http.client, which urllib3 changes
         sock = self.sock  # http.client forgets it if the server closes the connection after its answer
         with cut_after(self.timeout or REQUEST_SECONDS, sock) as over:
-            response = super().getresponse()
+            try:
+                response = super().getresponse()
+            except (OSError, HTTPException) as error:
+                if over.is_set():  # the cut looks like the server's end of the connection
+                    raise TimeoutError("no answer in time") from error
+                raise
         if over.is_set():  # half a head looks whole to http.client
             raise TimeoutError("the head of the answer does not end")
         response.sock = sock  # type: ignore[attr-defined]  # for cut_after while the body is read

@@ -173,6 +173,15 @@ def test_time_of_a_login_plugin_is_not_the_servers(world: World, monkeypatch: py
     assert len(asked) == 3
 
 
+@pytest.mark.usefixtures("soon")
+def test_a_server_that_accepts_and_stays_silent_has_not_answered_in_time(world: World) -> None:
+    silence = threading.Event()
+    world.server.answer = lambda request, handler: silence.wait(20)
+    with pytest.raises(Unreachable, match="accepted the connection and did not answer in time"):
+        find(world.cluster(request_seconds=0.3), MPIJOB, NAMESPACE, "job")
+    silence.set()
+
+
 # -- What is not an API server ----------------------------------------------------------------------------------------
 
 OTHERS = {
