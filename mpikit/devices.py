@@ -116,7 +116,7 @@ def cards_of(pod_spec: Any) -> int:
 
 
 def _cards(amount: object) -> int:
-    """A count of cards, which may be written 8, "8" or 1e1; 0 if it is none."""
+    """A count of cards, which may be written 8, "8" or 1e1; 0 if it is not a count."""
     try:
         return int(quantity(amount))
     except ValueError:

@@ -36,7 +36,7 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT
 
 
 class KitError(Exception):
-    """An error that the user reads as one clear line; the base of all others."""
+    """An error with one clear line for the user; the base of all others."""
 
     exit_code = EXIT_NO
 
@@ -73,7 +73,7 @@ class JobError(KitError):
     """A job on the cluster that failed, or that has the name already."""
 
     status: Any = None
-    """The mpikit.lifecycle.status.Status of the job, for -o json; None if there is none."""
+    """The mpikit.lifecycle.status.Status of the job, for -o json, if it is known."""
 
 
 class ClusterError(KitError):

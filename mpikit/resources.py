@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent
-"""Folder that holds mpikit/ and vit/."""
+"""Folder that contains mpikit/ and vit/."""
 
 
 def resource(name: str) -> Path:

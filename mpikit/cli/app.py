@@ -60,7 +60,7 @@ for verb in (*OFFLINE, *CHORES, *VERBS, help_verb):
 
 
 def main() -> int:
-    """The exit code of a command line; errors.py has the table."""
+    """Return the exit code of a command line; errors.py has the table."""
     gc.set_threshold(100_000)  # imports make many objects and no garbage: collecting them took 8 % of a render
     options = CommandContext()
     for command in (cli, *cli.commands.values()):
@@ -82,7 +82,7 @@ def main() -> int:
         return EXIT_NO
     except Exception as error:
         text = f"internal error: {type(error).__name__}: {error}"
-        return _report(error, text, "report it, with what --debug prints", EXIT_INTERNAL, options)
+        return _report(error, text, "report it with the output of --debug", EXIT_INTERNAL, options)
     return 0
 
 

@@ -80,7 +80,7 @@ class CommandContext(Options):
         return Loaded(values, job, warnings)
 
     def rendered(self) -> Rendered:
-        """The manifests and scripts of the job. Raises ValuesError."""
+        """Return the manifests and scripts of the job. Raises ValuesError."""
         from mpikit.render.payload import read_payload
         from mpikit.render.renderer import render
 
@@ -102,7 +102,7 @@ class CommandContext(Options):
 
 
 def login() -> str:
-    """The login name; empty where the machine has none."""
+    """Return the login name; empty where the machine has none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # no environment variable and no passwd entry
@@ -110,7 +110,7 @@ def login() -> str:
 
 
 def known_user() -> str:
-    """The user name that follows from the login; empty if that is a placeholder."""
+    """Return the user name that follows from the login; empty if that is a placeholder."""
     from mpikit.config.identity import identity_of
 
     identity = identity_of(login())
@@ -133,7 +133,7 @@ class Session:
         self.namespace = context.namespace or (self.job and self.job.namespace) or self.cluster.namespace
 
     def chosen(self, name: str | None, *, only: bool = False) -> str:
-        """The job that is named, else the user's newest; with `only` there must be no other."""
+        """Return the job that is named, else the user's newest; with `only` there must be no other."""
         from mpikit.kube.api import MPIJOB, find_all
         from mpikit.kube.resources import MPIJob
 
@@ -143,7 +143,9 @@ class Session:
         own = [job for job in jobs if job.user == self.user]
         if not own or (only and len(own) > 1):
             there = (
-                f"name one of {', '.join(job.name for job in jobs)}" if jobs else "python generate.py submit makes one"
+                f"name one of {', '.join(job.name for job in jobs)}"
+                if jobs
+                else "python generate.py submit creates one"
             )
             what = f"{self.user} has {len(own) or 'no'} jobs in namespace {self.namespace}"
             raise one_fault("", what, there, "NAME") if own else NotFound(what, there)
@@ -152,7 +154,7 @@ class Session:
         return own[-1].name
 
     def status(self, name: str, silent_seconds: float | None = None) -> Status:
-        """The status of a job; NotFound if nothing at all is known of it."""
+        """Return the status of a job; NotFound if nothing at all is known of it."""
         from mpikit.lifecycle.snapshot import no_job, read_snapshot
         from mpikit.lifecycle.status import SILENT_SECONDS, status_of
 
@@ -163,7 +165,7 @@ class Session:
 
 
 def _job_of(context: CommandContext) -> Job | None:
-    """The job that the values describe; None if they are wrong and the flags say all that is needed."""
+    """Return the job that the values describe; None if they are wrong and the flags say all that is needed."""
     try:
         context.load().require_user()
         return context.load().job

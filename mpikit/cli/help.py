@@ -101,7 +101,7 @@ class Kit(Verb, click.Group):
         return super().resolve_command(ctx, args)
 
     def _meant(self, word: str) -> str:
-        """What to type in the place of an unknown command."""
+        """Return what to type in the place of an unknown command."""
         if word.endswith(("}", "]")) and (setting := _split_setting(sys.argv[1:], word)):
             return f"put the value in quotes for the shell: --set {shlex.quote(setting)}"
         if word.endswith((".yaml", ".yml")) or os.path.isfile(word):  # noqa: PTH113  Path.is_file raises on long names
@@ -121,7 +121,7 @@ class Mistake(click.UsageError):
 
 
 def summary(command: click.Command) -> str:
-    """The first sentence of a command's help."""
+    """Return the first sentence of a command's help."""
     paragraph = " ".join((command.help or "").partition("\n\n")[0].split())
     return paragraph.partition(". ")[0].rstrip(".") + "."
 
@@ -153,25 +153,25 @@ def _meant_option(error: click.NoSuchOption, path: Sequence[str], everything: cl
 
 
 def _option(name: str, everything: click.Group) -> click.Option | None:
-    """The option of this name that takes a value."""
+    """Return the option of this name that takes a value."""
     commands = (everything, *everything.commands.values())
     known = (one for command in commands for one in command.params if isinstance(one, click.Option) and not one.is_flag)
     return next((one for one in known if name in one.opts), None)
 
 
 def _with_value(option: click.Option) -> str:
-    """The option as it is to be typed, such as --nodes N."""
+    """Return the option as it is to be typed, such as --nodes N."""
     return f"{option.opts[-1]} {option.metavar or option.type.name.upper()}"
 
 
 def _file_of(message: str) -> str:
-    """The values file in click's sentence about an extra argument, if it is one."""
+    """Return the values file in click's sentence about an extra argument, if it is one."""
     word = message.rpartition("(")[2].rstrip(")")
     return word if word.endswith((".yaml", ".yml")) else ""
 
 
 def _names(command: click.Command) -> Iterator[str]:
-    """The options of a command, as people type them."""
+    """Yield the options of a command, as people type them."""
     for parameter in command.params:
         if isinstance(parameter, click.Option) and not parameter.hidden:
             yield from (*parameter.opts, *parameter.secondary_opts)
@@ -184,7 +184,7 @@ def _nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def _split_setting(words: Sequence[str], last: str) -> str:
-    """The setting that a shell has cut at its blanks, up to its last word: dataset={pvc: data}."""
+    """Return the setting that a shell has cut at its blanks, up to its last word: dataset={pvc: data}."""
     end = words.index(last) if last in words else 0
     starts = [number for number in range(end) if "={" in words[number] or "=[" in words[number]]
     return " ".join(words[starts[-1] : end + 1]) if starts else ""

@@ -40,7 +40,7 @@ _name = click.argument("name", required=False)
 
 
 def _manifests(context: CommandContext) -> tuple[Job, list[dict[str, Any]]]:
-    """The job and its objects, checked offline; stderr says what it is."""
+    """Return the job and its objects, checked offline; stderr says what it is."""
     from mpikit.validation.manifest import check_manifest
 
     context.load().require_user()
@@ -73,7 +73,7 @@ def submit(context: CommandContext, output: str, wait: bool, follow: bool, timeo
     session = Session(context)
     job, manifests = _manifests(context)
     if job.delivery == "mydir":
-        talk("delivery: mydir: the files of --out DIR must lie in the shared folder")
+        talk("delivery: mydir: the files of --out DIR must be in the shared folder")
     lines = create(session.cluster, manifests, session.namespace)
     value = {"name": job.job_name, "namespace": session.namespace, "objects": lines}
     if not (output == "json" and (wait or follow)):
@@ -83,7 +83,7 @@ def submit(context: CommandContext, output: str, wait: bool, follow: bool, timeo
     if wait or follow:
         _wait(session, job.job_name, "succeeded", seconds, output, quiet=follow)
     else:
-        talk(f"next: python generate.py logs -f {job.job_name} -n {session.namespace}; status, wait and delete as well")
+        talk(f"next: python generate.py logs -f {job.job_name} -n {session.namespace}")
 
 
 @click.command(cls=Verb)
@@ -119,7 +119,7 @@ def _watch_status(session: Session, name: str, output: str, silent_seconds: floa
     from mpikit.cli.view import status_line
     from mpikit.lifecycle.wait import versions_of
 
-    told, looked_at = "", -float("inf")
+    shown, looked_at = "", -float("inf")
     clock = session.cluster.clock
     for job in versions_of(session.cluster, session.namespace, name, float("inf"), WATCH_SECONDS):
         over = job is None or job.finished is not None
@@ -129,8 +129,8 @@ def _watch_status(session: Session, name: str, output: str, silent_seconds: floa
         if sys.stdout.isatty() and output == "text":
             clear()
             show_status(now, session.cluster.now(), output)
-        elif (line := status_line(now)) != told:
-            told = line
+        elif (line := status_line(now)) != shown:
+            shown = line
             show(json.dumps(now.as_dict()) if output == "json" else line)
         if now.finished or (now.verdict == "Deleted" and not now.held_cards):
             return
@@ -167,7 +167,7 @@ def list_verb(context: CommandContext, output: str, all_namespaces: bool, all_us
     show_result(output, [status.as_dict() for status in shown], text, [status.name for status in shown], show_painted)
     talk(*wasted(shown))
     if hidden := len(found) - len(shown):
-        talk(f"{hidden} jobs of others are not shown: --all-users")
+        talk(f"{hidden} jobs of other users are hidden; --all-users shows them")
 
 
 @click.command(cls=Verb)
@@ -264,7 +264,7 @@ def wait(context: CommandContext, name: str | None, output: str, goal: str, time
 
 
 def _wait(session: Session, name: str, goal: Any, seconds: float, output: str, *, quiet: bool = False) -> None:
-    """Wait, tell each new verdict on stderr, and end with the status on stdout, whatever it is."""
+    """Wait, print each new verdict on stderr, and at the end the status on stdout."""
     from mpikit.cli.view import status_line
     from mpikit.lifecycle.wait import wait_for
 
@@ -387,9 +387,9 @@ def doctor(context: CommandContext, output: str, probe: bool) -> None:
     num_faults = sum(check.severity == "fault" for check in found)
     if num_faults:
         raise JobError(
-            f"{num_faults} faults: this job cannot run as it is"
+            f"{num_faults} errors: this job cannot run as it is"
             if num_faults > 1
-            else "1 fault: this job cannot run as it is"
+            else "1 error: this job cannot run as it is"
         )
 
 

@@ -52,7 +52,7 @@ def init(context: CommandContext, site: str | None, user: str | None) -> None:
     """Write values/user.yaml with your profile and your user name.
 
     \b
-        python generate.py init --profile gaudi2 --user somebody
+        python generate.py init --profile gaudi2 --user ada
     """
     from mpikit.config.profiles import DEFAULT_PROFILE
     from mpikit.render.output import write_user_values
@@ -101,7 +101,7 @@ def check(
     if output == "json":
         show(json.dumps([fault.as_dict() for fault in found], indent=2))
     else:
-        verdicts = [str(fault) for fault in found] or ["no fault found"]
+        verdicts = [str(fault) for fault in found] or ["no error found"]
         needed = [f"  the cluster must have {name}" for name in needs(objects)]
         show("\n".join([*([*lines, *needed] if verbose else lines[:1]), *verdicts]))
     if any(strict or fault.severity == "fault" for fault in found):
@@ -109,7 +109,7 @@ def check(
 
 
 def _check_values(context: CommandContext, target: Target) -> tuple[Manifest, list[Diagnostic], list[str]]:
-    """The manifest that the values make if any, what is wrong with them, and the values one a line."""
+    """Return the manifest that the values make if any, what is wrong with them, and the values one a line."""
     from mpikit.text.manifest import Manifest
     from mpikit.validation.manifest import check_manifest
     from mpikit.validation.provenance import security_faults

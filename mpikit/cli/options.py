@@ -51,7 +51,7 @@ def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def time_span(text: str, flag: str) -> float:
-    """Seconds of a time span. Raises ValuesError, which names the flag."""
+    """Return the seconds of a time span. Raises ValuesError, which names the flag."""
     seconds = seconds_of(text)
     if seconds is None:
         raise one_fault("", f'"{text}" is not a valid time span', "write 90s, 10m, 2h or 1h30m", flag)
@@ -75,7 +75,7 @@ def _keep(store: Callable[[Options, Any], object]) -> Callable[[click.Context, c
 def _option(
     *names: str, store: Callable[[Options, Any], object], section: str = "Values", **more: Any
 ) -> Callable[[bool], Decorator]:
-    """An option as a function of whether the help leaves it out."""
+    """Return an option as a function of whether the help leaves it out."""
     shared: dict[str, Any] = {"cls": SharedOption, "section": section, "expose_value": False, "callback": _keep(store)}
     return lambda hidden: click.option(*names, **shared, **more, hidden=hidden)
 

@@ -77,7 +77,7 @@ def weights(
     from mpikit.config.pretrained import VARIANTS, published_file
 
     if variant not in VARIANTS:
-        raise one_fault("", f"there is no variant {variant}", f"one of {', '.join(VARIANTS)}", "--variant")
+        raise one_fault("", f"{variant} is not a variant", f"one of {', '.join(VARIANTS)}", "--variant")
     _store_target(context, "pretrained", target)
     job = context.load().job
     model = model or job.train.model_type
@@ -123,7 +123,7 @@ def data(
     from mpikit.config.prepare import data_task, source_of
 
     if dataset == "imagefolder" and target:
-        raise one_fault("", "an imagefolder is checked where it lies", "leave --to out", "--to")
+        raise one_fault("", "has no use: an imagefolder is checked in place", "leave --to out", "--to")
     _store_target(context, "dataset", target)
     job = context.load().job
     if target is None and dataset != "imagefolder":
@@ -143,7 +143,7 @@ def _refuse_folder_of_another(loaded: Loaded, dataset: str) -> None:
 
 
 def _store_target(context: CommandContext, key: str, target: str | None) -> None:
-    """--to is the setting of its key; a relative path is one of this machine."""
+    """Store --to as the setting of its key; a relative path is on this machine."""
     if target is not None:
         place = target if target.startswith("{") else str(Path(target).absolute())
         context.settings.append(("--to", f"{key}={place}"))
@@ -152,7 +152,7 @@ def _store_target(context: CommandContext, key: str, target: str | None) -> None
 def _do(context: CommandContext, task: Task, *, here: bool, as_job: bool) -> None:
     """Run the task, or print it as a Job or as a command."""
     if here and as_job:
-        raise one_fault("", "--here and --job exclude each other", "give one of them", "--here")
+        raise one_fault("", "--here and --job cannot be combined", "use one of them", "--here")
     if here:
         from mpikit.local import run_task
 

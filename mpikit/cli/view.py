@@ -37,22 +37,22 @@ MOST_CHARACTERS = 80  # of a value
 
 
 def painted(text: str, colour: str | None) -> str:
-    """The text in a colour; None leaves it as it is."""
+    """Return the text in a colour; None leaves it as it is."""
     return f"\x1b[{colour}m{text}\x1b[0m" if colour else text
 
 
 def colour_of(verdict: str) -> str:
-    """Colour of a verdict."""
+    """Return the colour of a verdict."""
     return _COLOURS.get(verdict.partition(" ")[0], BUSY)
 
 
 def ago(moment: datetime | None, now: datetime) -> str:
-    """How long ago; a dash if it is not known."""
+    """Return how long ago it was, or a dash if that is not known."""
     return duration((now - moment).total_seconds()) if moment else "-"
 
 
 def status_text(status: Status, now: datetime, *, colour: bool, width: int = MAX_WIDTH) -> str:
-    """One job in a few lines."""
+    """Return one job in a few lines."""
     verdict = painted(status.verdict, colour_of(status.verdict) if colour else None)
     head = f"{one_line(status.name)}  {verdict}"
     if status.since:
@@ -68,7 +68,7 @@ def status_text(status: Status, now: datetime, *, colour: bool, width: int = MAX
 
 
 def _row(name: str, text: str, width: int) -> str:
-    """A named line, folded under itself."""
+    """Return a named line, folded under itself."""
     clean = "".join(char if char.isprintable() else " " for char in text)
     indent = " " * 8
     folded = textwrap.wrap(clean, max(40, width) - 8, break_long_words=False, break_on_hyphens=False) or [""]
@@ -76,13 +76,13 @@ def _row(name: str, text: str, width: int) -> str:
 
 
 def status_line(status: Status) -> str:
-    """One job in one line, for a log that grows."""
+    """Return one job in one line, for a log that grows."""
     done = f" ({status.progress})" if status.progress else ""
     return one_line(f"{status.name}: {status.verdict}{done}: {status.message}")
 
 
 def table(statuses: Sequence[Status], now: datetime, *, colour: bool, namespaces: bool) -> str:
-    """Jobs as kubectl would list them."""
+    """Format jobs as a table, as kubectl does."""
     heads = ["NAME", "VERDICT", "NODES", "CARDS", "HOLDS", "AGE", "USER"]
     rows = [
         [s.name, s.verdict, str(s.workers), str(s.cards), str(s.held_cards), ago(s.created, now), s.user or "-"]
@@ -105,7 +105,7 @@ def table(statuses: Sequence[Status], now: datetime, *, colour: bool, namespaces
 
 
 def wasted(statuses: Sequence[Status]) -> list[str]:
-    """What holds cards although it is finished, and how to free them."""
+    """Name the finished jobs that still hold cards, and how to free them."""
     return [
         one_line(f"{s.name} is {s.verdict} and still holds {s.held_cards} cards")
         + f"\n  fix: {one_line(f'python generate.py delete {s.name} -n {s.namespace}')}"
@@ -118,7 +118,7 @@ MOST_LINES = 8  # more would push the command's own line off a small terminal; `
 
 
 def headline(job: Job) -> str:
-    """The job in one sentence with every number that was derived."""
+    """Return the job in one sentence with every number that was derived."""
     nodes, ranks = _counted(job.nodes, "node"), _counted(job.num_ranks, "rank")
     parts = f"{ranks} x {_counted(job.rank_batch, 'image')}"
     if job.train.gradient_accumulation_steps > 1:
@@ -132,7 +132,7 @@ def _counted(number: int, noun: str) -> str:
 
 
 def notes(job: Job, values: Values) -> Iterator[str]:
-    """Choices that the user should know of."""
+    """Yield the choices that the user should know of."""
     from mpikit.config.layers import USER_LAYER
 
     for one in values.removed:
@@ -142,16 +142,16 @@ def notes(job: Job, values: Values) -> Iterator[str]:
         batch = job.real_global_batch
         yield f"train.train_batch_size is set by hand: the global batch is {batch} and changes with nodes and cards"
     if job.synapse and job.release and job.release != job.synapse and not job.image:
-        yield f'synapse "{job.synapse}" names no patch release: {job.release} is taken'
+        yield f'synapse "{job.synapse}" has no patch release: {job.release} is used'
 
 
 def once_more(job: Job) -> str:
-    """What `kubectl apply` will not do by itself."""
-    return f"A finished job of this name is not run again by kubectl apply: delete it, or --set name={job.another_name}"
+    """Return what `kubectl apply` will not do by itself."""
+    return f"kubectl apply does not run a finished job again: delete it, or --set name={job.another_name}"
 
 
 def changed_values(values: Values) -> list[str]:
-    """The values that differ from default.yaml, those of the flags first, each with the place where it was written."""
+    """Return the values that differ from default.yaml with their places, those of the flags first."""
     from mpikit.config.layers import DEFAULT_LAYER
 
     rank = {layer.source: number for number, layer in enumerate(values.layers)}
@@ -167,13 +167,13 @@ def changed_values(values: Values) -> list[str]:
 
 
 def _source(values: Values, key: Key) -> str:
-    """The file or flag in which a value was written; empty for a default."""
+    """Return the file or flag in which a value was written; empty for a default."""
     origin = values.origin(key)
     return origin.source if origin else ""
 
 
 def all_values(values: Values) -> list[str]:
-    """Every value with its place, one a line."""
+    """Return every value with its place, one a line."""
     return [_line(values, key, value) for key, value in _leaves(values.data, ())]
 
 
@@ -221,7 +221,7 @@ def show_result(
 
 
 def show_manifest(text: str) -> None:
-    """Print manifests: whole into a pipe or a file; on a terminal without the trainer's zip, which nobody can read."""
+    """Print manifests: whole into a pipe or a file, and on a terminal without the base64 of the trainer."""
     from mpikit.render.payload import without_zip
 
     show_data(without_zip(text) if sys.stdout.isatty() else text)
@@ -236,7 +236,7 @@ def show_status(status: Status, now: datetime, output: str) -> None:
 
 
 def check_text(check: Diagnostic) -> str:
-    """What `doctor` says of one thing that it has looked at."""
+    """Return what `doctor` says of one thing that it has looked at."""
     colours = {"ok": GOOD, "warning": BUSY, "fault": BAD}
     label = f"{check.severity.upper() if check.severity == 'fault' else check.severity:<7}"
     head = painted(label, colours[check.severity] if coloured() else None)

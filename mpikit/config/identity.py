@@ -52,7 +52,7 @@ def identity_of(login: str) -> Identity:
 
 
 def _converted(login: str) -> str:
-    """first.last@site.edu -> first-last, SITE\\José -> jose, 1234 -> u1234; empty if nothing is left."""
+    """Convert first.last@site.edu to first-last, SITE\\José to jose, 1234 to u1234; return "" if nothing is left."""
     person = login.rpartition("\\")[2].partition("@")[0].lower().translate(_UNDIVIDED)
     plain = "".join(char for char in unicodedata.normalize("NFKD", person) if not unicodedata.combining(char))
     name = re.sub("[^a-z0-9]+", "-", plain).strip("-")
@@ -72,6 +72,6 @@ def guess_warning(identity: Identity, follows: Collection[str]) -> Diagnostic:
 
 
 def guess_error(identity: Identity) -> ValuesError:
-    """The error of a command that needs the real user."""
+    """Return the error of a command that needs the real user."""
     what = f"the login name {shown(identity.login)} is not a user name that this command can use"
     return one_fault("user", f"is not set, and {what if identity.login else 'the login is unknown'}", FIX)

@@ -109,7 +109,7 @@ class Job(Kube):
     output_free_gib: Annotated[Gib, Field(alias="outputFreeGiB")] = 10.0
     """Free space on output that setup.sh asks for before the job starts."""
     termination_grace_period_seconds: Count | None = None
-    """Time to save a checkpoint when a pod is told to stop; unset, it follows from the model's size."""
+    """Time to save a checkpoint when a pod must stop; unset, it follows from the model's size."""
     launcher_creation_policy: Literal["AtStartup", "WaitForWorkersReady"] = "AtStartup"
     """When the operator starts the launcher; it waits for the workers in either case."""
     ssh_auth_mount_path: PlainPath = "/root/.ssh"
@@ -125,7 +125,7 @@ class Job(Kube):
     resources: Resources = Resources()
     """Of each worker, beside its cards; requests equal limits unless they are set."""
     host: Host | None = None
-    """Processors of a node; known, they let each rank be bound to cores of its own."""
+    """Processors of a node; if set, each rank is bound to its own cores."""
     launcher: Launcher = Launcher()
     """The pod that starts mpirun."""
     worker: Worker = Worker()
@@ -230,7 +230,7 @@ class Job(Kube):
 
 
 def smoke_settings(job: Job) -> dict[str, str]:
-    """Settings that turn a job into a short one on one node, with the same images a card, before many are charged."""
+    """Return the settings of a short job on one node with the same number of images a card."""
     return {
         "nodes": "1",
         "name": f"{job.user}-vit-smoke",

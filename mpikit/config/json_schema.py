@@ -16,7 +16,7 @@ _BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "ex
 
 
 def values_schema() -> dict[str, Any]:
-    """Draft-07 schema of one values file: no key required, because files are laid over each other, and null allowed."""
+    """Return the Draft-07 schema of one values file: files are layers, so no key is required, and null is allowed."""
     schema = Job.model_json_schema(ref_template="#/definitions/{model}")
     models = {"Job": schema, **schema.pop("$defs", {})}
     descriptions = _descriptions()
@@ -29,7 +29,7 @@ def values_schema() -> dict[str, Any]:
 
 
 def _bounded(part: Any) -> Any:
-    """The same with bounds under JSON Schema's names; pydantic leaves its own behind a validator of ours."""
+    """Return the same with bounds under JSON Schema's names; pydantic leaves its own behind a validator of ours."""
     match part:
         case dict():
             return {_BOUNDS.get(name, name): _bounded(item) for name, item in part.items()}
@@ -51,7 +51,7 @@ def _snake(name: str) -> str:
 
 
 def _descriptions() -> dict[str, dict[str, str]]:
-    """The docstring below each field of each model. Read here and not by pydantic, which would slow every rendering."""
+    """Return the docstring below each field of each model; reading them with pydantic would slow every rendering."""
     found: dict[str, dict[str, str]] = {}
     for module in (parts_module, job_module):
         for node in ast.parse(inspect.getsource(module)).body:

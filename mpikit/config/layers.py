@@ -40,7 +40,7 @@ class Layer:
 
 
 def find_file(root: Path, name: str) -> Path:
-    """A values file by its path; else a shipped one, by NAME or values/NAME."""
+    """Return a values file by its path; else a shipped one, by NAME or values/NAME."""
     path = Path(name)
     if not os.path.lexists(path) and path.parent in (Path(), Path("values")) and os.path.lexists(root / path.name):
         return root / path.name
@@ -69,14 +69,14 @@ def _text_layer(source: str, text: str) -> Layer:
 
 
 def _tilde(key: Key, origin: Origin) -> Diagnostic:
-    """~ is null to YAML and removes a value, although the author probably meant the home folder."""
+    """Report ~, which is null to YAML and removes a value; the author probably meant the home folder."""
     return Diagnostic(
         dotted(key), str(origin), "YAML reads ~ as null", 'write null, or the whole path, or "~" in quotes'
     )
 
 
 def login_layer(login: str) -> Layer:
-    """The layer of the login name, as a valid user name; the origin keeps the login itself."""
+    """Return the layer of the login name, as a valid user name; the origin keeps the login itself."""
     return Layer(LOGIN, Document({"user": identity_of(login).name}, {("user",): Origin(LOGIN, raw=login)}))
 
 
@@ -85,7 +85,7 @@ def stdin_layer() -> Layer:
 
 
 def shown_path(path: Path, root: Path) -> str:
-    """A path as the user knows it: values/NAME for the kit's own files."""
+    """Return a path as the user knows it: values/NAME for the kit's own files."""
     return f"values/{path.name}" if _is_inside(path, root) else str(path)
 
 
@@ -94,7 +94,7 @@ def _is_inside(path: Path, root: Path) -> bool:
 
 
 def _meant_file(path: Path, root: Path) -> str:
-    """What to type instead of the name of a file that does not exist."""
+    """Return what to type instead of the name of a file that does not exist."""
     if os.path.lexists(f"{path}.yaml"):
         return f"-f {path}.yaml"
     shipped = {one.stem: shown_path(one, root) for one in sorted(root.glob("*.yaml"))}
@@ -103,7 +103,7 @@ def _meant_file(path: Path, root: Path) -> str:
 
 
 def setting_layer(flag: str, text: str) -> Layer:
-    """The layer of one flag; the value is text, typed later by its field, or YAML flow if it starts with { or [."""
+    """Return the layer of one flag. Its value is text, typed later by its field; YAML flow if it starts with { or [."""
     name, equals, raw = text.partition("=")
     if not equals or not name.strip():
         raise one_fault("", f"{shown(text)} is not KEY=VALUE", "write --set key.path=value", flag)
@@ -139,7 +139,7 @@ def setting_value(flag: str, key: str, raw: str) -> Any:
 
 
 def _flow_value(flag: str, key: str, raw: str) -> Any:
-    """The value of YAML flow, such as {pvc: data}."""
+    """Return the value of YAML flow, such as {pvc: data}."""
     document = read_yaml(raw, flag)
     glued = [name for name in as_map(document.data) if document.data[name] is None and ":" in str(name)]
     if glued:
@@ -163,7 +163,7 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def paths(value: Any) -> Iterator[Key]:
-    """The place of everything within nested data, deepest last; nothing below MAX_DEPTH + 1."""
+    """Yield the place of everything within nested data, deepest last, down to MAX_DEPTH + 1."""
     left: list[tuple[Key, Any]] = [((), value)]
     while left:
         path, item = left.pop()

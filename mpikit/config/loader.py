@@ -56,7 +56,7 @@ def load_job(values: Values) -> tuple[Job, list[Diagnostic]]:
 
 
 def check_rules(job: Job, values: Values) -> list[Diagnostic]:
-    """Faults and warnings across values."""
+    """Return the errors and warnings of the rules across values."""
     return [
         Diagnostic(dotted(key), values.where(key), message, fix, severity)
         for rule in RULES
@@ -85,7 +85,7 @@ def example_warnings(job: Job, values: Values) -> Iterator[Diagnostic]:
 
 
 def _user_faults(values: Values) -> list[Diagnostic]:
-    """What is wrong with the user: names and paths follow from it, so it is one fault and not five."""
+    """Return what is wrong with the user: names and paths follow from it, so it is one fault and not five."""
     user = values.data.get("user")
     if user is None:
         return [missing_fault(values, ("user",))]
@@ -98,7 +98,7 @@ def _user_faults(values: Values) -> list[Diagnostic]:
 
 
 def _shadowed_faults(values: Values) -> list[Diagnostic]:
-    """Faults of values that a later layer replaces: they would appear when that layer goes."""
+    """Return the errors of values that a later layer replaces: they appear when that layer is removed."""
     found = []
     for layer in values.layers[NUM_BASE_LAYERS:]:
         hidden = overridden(values, layer)
@@ -115,7 +115,7 @@ def _shadowed_faults(values: Values) -> list[Diagnostic]:
 
 
 def _validate(values: Values) -> tuple[Job | None, list[Any]]:
-    """The job, or pydantic's errors."""
+    """Return the job, or pydantic's errors."""
     fill_placeholders(values)
     try:
         return Job.model_validate(values.data, context={"guessed": values.guess and values.from_user}), []

@@ -46,14 +46,14 @@ class Task:
         return shlex.join(["python", "-m", self.module, *self.here])
 
     def after_it(self, namespace: str | None) -> str:
-        """How to follow the Job, and how to clear it away."""
+        """Return how to follow the Job, and how to delete it."""
         kubectl = f"kubectl -n {namespace}" if namespace else "kubectl"
         label = f"app.kubernetes.io/instance={self.name}"
         return f"next: {kubectl} logs -f job/{self.name}; afterwards {kubectl} delete job,configmap -l {label}"
 
 
 def weights_task(job: Job, model: str, variant: str, mirror: str | None = None) -> Task:
-    """The download of a model's weights into `pretrained`, under the name that training looks for there."""
+    """Return the download of a model's weights into `pretrained`, under the name that training reads."""
     url = published_file(model, variant).url(mirror)
     if job.pretrained is None:
         raise one_fault("pretrained", "is null, so there is no folder for the file", "--to FOLDER")
@@ -66,7 +66,7 @@ def weights_task(job: Job, model: str, variant: str, mirror: str | None = None) 
 
 
 def data_task(job: Job, dataset: str, archives: str | Claim, flags: Sequence[str] = ()) -> Task:
-    """The preparation of a data set out of its published archives into `dataset`; an imagefolder where it lies."""
+    """Prepare a dataset from its published archives in `dataset`; check an imagefolder in place."""
     target = archives if dataset == "imagefolder" else job.dataset
     if target is None:
         raise one_fault("dataset", "is null, so there is no folder to prepare", "--to FOLDER")
@@ -86,7 +86,7 @@ def data_task(job: Job, dataset: str, archives: str | Claim, flags: Sequence[str
 
 
 def source_of(text: str, flag: str) -> str | Claim:
-    """A path, or {pvc: NAME, subPath: FOLDER} as --set takes it. Raises ValuesError."""
+    """Return a path, or {pvc: NAME, subPath: FOLDER} as --set takes it. Raises ValuesError."""
     value = setting_value(flag, "", text)
     try:
         found: str | Claim = TypeAdapter(Source).validate_python(value)
@@ -97,5 +97,5 @@ def source_of(text: str, flag: str) -> str | Claim:
 
 
 def _name(job: Job, kind: str, what: str) -> str:
-    """A DNS label: <user>-weights-vit-b-16."""
+    """Return a DNS label: <user>-weights-vit-b-16."""
     return f"{job.user}-{kind}-{what.lower().replace('_', '-')}"[:LABEL_MAX].rstrip("-")

@@ -46,12 +46,12 @@ class Published:
     """Size as the authors list it, rounded."""
 
     def url(self, mirror: str | None) -> str:
-        """Its address; a plus sign in a path is written %2B, since some servers take it for a space."""
+        """Return its address; a plus sign is written %2B, since some servers read it as a space."""
         return f"{(mirror or BUCKET).rstrip('/')}/{quote(self.path, safe='/')}"
 
 
 def published_file(model: str, variant: str) -> Published:
-    """The file of a model; ValuesError with what there is if no source names one."""
+    """Return the file of a model; ValuesError with what there is if no source names one."""
     found = FILES.get((model, variant))
     if found:
         return found
@@ -63,7 +63,7 @@ def published_file(model: str, variant: str) -> Published:
         known = ", ".join(names.values())
         fix = f"write {names[near[0]]}; known: {known}" if near else f"write one of {known}"
         raise one_fault("", f"no published weights of {model} are known", fix, "MODEL")
-    what = f"no file of {model} is known there"
+    what = f"{variant} has no file of {model}"
     fix = f"--variant {' or '.join(variants)}; {variant} has {', '.join(models)}"
     raise one_fault("", what, fix, f"--variant {variant}")
 

@@ -43,12 +43,12 @@ def is_profile(layer: Layer, root: Path) -> bool:
 
 
 def profile_names(root: Path) -> list[str]:
-    """The profiles in `root`."""
+    """Return the profiles in `root`."""
     return sorted(layer.path.stem for layer in _profiles(root) if layer.path)
 
 
 def choose_profile(root: Path, own: Sequence[Layer], named: str | None) -> Choice:
-    """The base among the profiles of `root`.
+    """Return the base among the profiles of `root`.
 
     --profile, else the last -f that is a profile, else `profile` of the last layer that sets it, else the one whose
     `device` and `site` the last layers set, else DEFAULT_PROFILE. Raises ValuesError for a name that is not a profile.
@@ -73,7 +73,7 @@ def choose_profile(root: Path, own: Sequence[Layer], named: str | None) -> Choic
 
 
 def _unknown(root: Path, own: Sequence[Layer]) -> list[Diagnostic]:
-    """Each layer's `profile` must be one, also where another layer's is the one in use."""
+    """Report each layer whose `profile` does not exist, even if another layer's is used."""
     found: list[Diagnostic] = []
     for layer in own:
         if name := _value(layer, "profile"):
@@ -85,7 +85,7 @@ def _unknown(root: Path, own: Sequence[Layer]) -> list[Diagnostic]:
 
 
 def _by_device(root: Path, own: Sequence[Layer]) -> Choice:
-    """The profile that fits the `device` and the `site` of the user's own layers."""
+    """Return the profile that fits the `device` and the `site` of the user's own layers."""
     default = Choice(DEFAULT_PROFILE, _read(root, DEFAULT_PROFILE, "--profile"))
     device, site = _last(own, "device"), _last(own, "site")
     if device is None and site is None:
@@ -104,7 +104,7 @@ def _by_device(root: Path, own: Sequence[Layer]) -> Choice:
 
 
 def _contradictions(root: Path, own: Sequence[Layer], choice: Choice) -> list[Diagnostic]:
-    """`device` and `site` in the user's own layers must be the profile's."""
+    """Report `device` and `site` of the user's layers if they are not those of the profile."""
     found = []
     for layer in own:
         for key in ("device", "site"):
@@ -134,7 +134,7 @@ def _said(layer: Layer, key: str) -> dict[str, str]:
 
 
 def _profiles(root: Path) -> list[Layer]:
-    """All profiles of `root`, the default first."""
+    """Return all profiles of `root`, the default first."""
     paths = sorted(root.glob("*.yaml"), key=lambda path: (path.stem != DEFAULT_PROFILE, path.stem))
     return [layer for path in paths if is_profile(layer := file_layer(path, root), root)]
 

@@ -113,7 +113,7 @@ def _name_rules(job: Job) -> Found:
 
 def _batch_rules(job: Job) -> Found:
     if any(_card_rules(job)):
-        return  # what follows from a wrong number of cards is not told as a fault of its own
+        return  # a wrong number of cards is one error, without what follows from it
     accumulation = job.train.gradient_accumulation_steps
     if job.train.train_batch_size:
         if job.train.train_batch_size % accumulation:
@@ -133,7 +133,7 @@ def _batch_rules(job: Job) -> Found:
 
 
 def _neighbours(job: Job) -> str:
-    """The nearest global batches below and above that split evenly.
+    """Return the nearest global batches below and above that split evenly.
 
     Where a rank's share then no longer splits into the micro-batches, the accumulation that does is named too, unless
     it would leave micro-batches of a quarter of the wanted size or less: then the next share that splits is taken.
@@ -152,13 +152,13 @@ def _neighbours(job: Job) -> str:
 
 
 def _divisor(number: int, wanted: int) -> int:
-    """The divisor of `number` that is nearest above `wanted`, else the number itself."""
+    """Return the divisor of `number` that is nearest above `wanted`, else the number itself."""
     return next((divisor for divisor in range(wanted, number + 1) if number % divisor == 0), number)
 
 
 def _folder_rules(job: Job) -> Found:
     if job.delivery == "mydir" and not job.mydir:
-        fix = "set mydir: the shared folder that holds what --out wrote"
+        fix = "set mydir: the shared folder with the files of --out"
         yield ("mydir",), "is missing, and delivery is mydir", fix, "fault"
     if not job.dataset and job.train.dataset != "synthetic":
         yield ("dataset",), MISSING, "set dataset: the folder with train/ and val/", "fault"
@@ -166,7 +166,7 @@ def _folder_rules(job: Job) -> Found:
         message = "is synthetic: the images of dataset are not used"
         yield ("train", "dataset"), message, "set train.dataset: imagenet1K, or dataset: null", "warning"
     if not job.output:
-        yield ("output",), "is not set: the results vanish with the pods", "set output: FOLDER", "warning"
+        yield ("output",), "is not set: the results are lost with the pods", "set output: FOLDER", "warning"
 
 
 def _resource_rules(job: Job) -> Found:
@@ -179,7 +179,7 @@ def _resource_rules(job: Job) -> Found:
         for name, limit in resources.limits.items():
             key = (*section, "limits", name)
             if name == job.hardware.resource:
-                yield key, "is derived from cards", "take it out and set cards", "fault"
+                yield key, "follows from cards", "remove it and set cards", "fault"
             if name.startswith("hugepages-"):
                 yield from _hugepages_rules(key, name, limit, resources.requests.get(name, limit))
 
@@ -202,9 +202,9 @@ def _env_rules(job: Job) -> Found:
         if not ENV_NAME.fullmatch(item.name):
             yield key, f"{shown(item.name)} is not a valid shell variable name", "use letters, digits and _", "fault"
         elif item.name in RESERVED_ENV or item.name.startswith(RESERVED_PREFIXES):
-            yield key, f"{item.name} is set by the kit or the shell for each rank", "take it out", "fault"
+            yield key, f"{item.name} is set by the kit or the shell for each rank", "remove it", "fault"
         elif names.index(item.name) != number:
-            yield key, f"{item.name} is given {names.count(item.name)} times", "keep one", "fault"
+            yield key, f"{item.name} is set {names.count(item.name)} times", "keep one", "fault"
         elif (item.value is None) == (item.value_from is None):
             found = "no value" if item.value is None else "both value and valueFrom"
             yield key, f"{item.name} has {found}", "give value: or valueFrom:", "fault"
@@ -215,7 +215,7 @@ def _env_rules(job: Job) -> Found:
             )
             yield (
                 ("env", number, "value"),
-                f"{item.name} looks like a secret; all who read the manifest can read it",
+                f"{item.name} looks like a secret, and everybody who reads the manifest sees it",
                 fix,
                 "warning",
             )
@@ -226,7 +226,7 @@ def _label_rules(job: Job) -> Found:
     for section, labels in (*groups, (("worker", "labels"), job.worker.labels)):
         for name, value in labels.items():
             if name in job.own_labels:
-                yield (*section, name), "is a label of the kit's own", "take it out", "fault"
+                yield (*section, name), "is a label that the kit sets", "remove it", "fault"
             elif not LABEL_KEY.fullmatch(name):
                 fix = "write NAME or PREFIX/NAME of letters, digits, -, _ and ., NAME of at most 63 characters"
                 yield (*section, name), f"{shown(name)} is not a valid label key", fix, "fault"
@@ -240,15 +240,15 @@ def _pod_rules(job: Job) -> Found:
         for name in pod.pod_spec:
             if name in PRINTED_FIELDS:
                 fix = f"use {PRINTED_FIELDS[name]}"
-                yield (role, "podSpec", name), "the template prints this field", fix, "fault"
+                yield (role, "podSpec", name), "the kit sets this field", fix, "fault"
         if not isinstance(pod.pod_spec.get("securityContext") or {}, dict):
-            yield (role, "podSpec", "securityContext"), "is no map", "write its fields below it", "fault"
+            yield (role, "podSpec", "securityContext"), "is not a map", "write its fields below it", "fault"
         taken = {"kit", "shm", *(folder.name for folder in folders)}
         for number, volume in enumerate(pod.volumes):
             if not isinstance(volume.get("name"), str):
-                yield (role, "volumes", number), "has no name that is text", "give it a name", "fault"
+                yield (role, "volumes", number), "needs a name", "give it a name", "fault"
             elif volume["name"] in taken:
-                message = f"{volume['name']} is the name of a volume of the kit's own"
+                message = f"{volume['name']} is the name of a volume that the kit adds"
                 yield (role, "volumes", number), message, "give it another name", "fault"
         known = [*taken, *(volume.get("name") for volume in pod.volumes)]
         paths = ["/kit", "/dev/shm", "/etc/mpi", job.ssh_auth_mount_path, *(folder.path for folder in folders)]
@@ -257,7 +257,7 @@ def _pod_rules(job: Job) -> Found:
                 message = f"{mount.get('name')!r} is not a volume of this pod"
                 yield (role, "volumeMounts", number), message, f"add it to {role}.volumes", "fault"
             elif mount.get("mountPath") in paths:
-                message = f"{mount['mountPath']} is mounted already"
+                message = f"{mount['mountPath']} is already mounted"
                 yield (role, "volumeMounts", number), message, "mount it at another path", "fault"
 
 

@@ -222,7 +222,7 @@ class Worker(Pod):
 
 
 class Host(Kube):
-    """Processors of a node; known, they let each rank be bound to cores of its own."""
+    """Processors of a node; if set, each rank is bound to its own cores."""
 
     sockets: Count
     """Processors of a node."""

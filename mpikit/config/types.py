@@ -26,7 +26,7 @@ _PLAIN_PATH = re.compile(
 
 
 def to_camel(name: str) -> str:
-    """A Python name as Kubernetes spells it; `host_ipc` is hostIPC there."""
+    """Return a Python name as Kubernetes spells it; `host_ipc` is hostIPC there."""
     head, *tail = name.split("_")
     return head + "".join("IPC" if part == "ipc" else part.capitalize() for part in tail)
 
@@ -53,7 +53,7 @@ class FieldError(ValueError):
 
 def _plain_number(value: Any) -> Any:
     if isinstance(value, bool):
-        raise FieldError("a number is wanted, not a boolean", "write a number")
+        raise FieldError("is a boolean, not a number", "write a number")
     if isinstance(value, str) and not _PLAIN_NUMBER.fullmatch(value):
         raise FieldError(f"{shown(value)} is not a number", "write a number, such as 8")
     if isinstance(value, (str, float)) and not math.isfinite(float(value)):
@@ -64,21 +64,21 @@ def _plain_number(value: Any) -> Any:
 def _carried(value: str) -> str:
     reason = unquotable(value)
     if reason:
-        raise FieldError(f"holds {reason}", "take it out")
+        raise FieldError(f"contains {reason}", "remove it")
     return value
 
 
 def _key(value: str) -> str:
     reason = unquotable_key(value)
     if reason:
-        raise FieldError(f"a key holds {reason}", "write a shorter key of plain characters")
+        raise FieldError(f"a key contains {reason}", "write a shorter key of plain characters")
     return value
 
 
 def _text(value: str) -> str:
     control = next((char for char in _carried(value) if ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0), None)
     if control is not None:
-        raise FieldError(f"holds a control character (U+{ord(control):04X})", "take it out")
+        raise FieldError(f"contains a control character (U+{ord(control):04X})", "remove it")
     if not value:
         raise FieldError("is empty", "give a value, or null to leave it out")
     return value
@@ -90,13 +90,15 @@ def _absolute(value: str) -> str:
         more = ": ~ and variables are not expanded" if value.startswith(("~", "$")) else ""
         raise FieldError(f"{shown(value)} is not an absolute path{more}", fix)
     if ".." in value.split("/"):
-        raise FieldError(f"{shown(value)} holds .., which Kubernetes refuses", "write the path without ..")
+        raise FieldError(f"{shown(value)} contains .., which Kubernetes rejects", "write the path without ..")
     return value.rstrip("/") or "/"
 
 
 def _plain(value: str) -> str:
     if not _PLAIN_PATH.fullmatch(value):
-        raise FieldError(f"{shown(value)} holds what sshd takes apart", "use letters, digits, ., _, - and /")
+        raise FieldError(
+            f"{shown(value)} contains characters that sshd interprets", "use letters, digits, ., _, - and /"
+        )
     return value
 
 
@@ -131,7 +133,7 @@ BATCH_MAX = 1 << 20  # far above any recipe; keeps a slip of the finger from bec
 
 
 def _tree(value: Any, depth: int = 0) -> Any:
-    """A part of a Kubernetes object that is passed on as it is: whatever every reader of YAML and JSON reads alike."""
+    """Return a part of a Kubernetes object unchanged, if every reader of YAML and JSON reads it alike."""
     if depth > MAX_TREE_DEPTH:
         raise FieldError(f"is nested deeper than {MAX_TREE_DEPTH}", "make it flatter")
     match value:

@@ -43,19 +43,19 @@ _KINDS = {
 
 
 def written_key(values: Values, loc: Key) -> Key:
-    """The part of an error's place that the user wrote; pydantic adds the names of union members and of dict keys."""
+    """Return the part of an error's place that the user wrote, without the names of pydantic's union members."""
     plain = without_members(loc)
     end = max((end for end in range(1, len(plain) + 1) if plain[:end] in values.origins), default=1)
     return plain[:end]
 
 
 def without_members(loc: Key) -> Key:
-    """An error's place without the names of the members of a union."""
+    """Return an error's place without the names of the members of a union."""
     return tuple(part for number, part in enumerate(loc) if number == 0 or part not in (CLAIM, PATH))
 
 
 def model_fault(values: Values, detail: Any) -> Diagnostic:
-    """One of pydantic's errors as a fault."""
+    """Return one of pydantic's errors as a fault."""
     loc, key = without_members(detail["loc"]), written_key(values, detail["loc"])
     origin, where = values.origin(key), values.where(key)
     if where == "--set" and isinstance(detail["input"], dict) and FREE_KEYS & {*loc[:-1]}:
@@ -74,13 +74,13 @@ def model_fault(values: Values, detail: Any) -> Diagnostic:
         return Diagnostic(dotted(key), where, f"{detail['input']!r} is not a valid folder", fix)
     if origin and origin.plain and detail["type"] == "string_type" and not isinstance(detail["input"], (dict, list)):
         kind = "boolean" if isinstance(detail["input"], bool) else "number"
-        message = f"YAML reads {origin.raw} as a {kind}, and text is wanted"
+        message = f"YAML reads {origin.raw} as a {kind}, but text is needed"
         return Diagnostic(dotted(key), where, message, f'write "{origin.raw}"')
     return Diagnostic(dotted(loc if len(loc) > len(key) else key), where, _said(detail), _fix_for(detail))
 
 
 def _split_key(loc: Key, where: str, inner: Any) -> Diagnostic:
-    """A key of --set that dots have cut: labels.kueue.x-k8s.io/queue-name."""
+    """Return a key of --set that dots have cut: labels.kueue.x-k8s.io/queue-name."""
     start = next(number for number, part in enumerate(loc) if part in FREE_KEYS) + 1
     words = [str(part) for part in loc[start:]]
     while isinstance(inner, dict) and len(inner) == 1:
@@ -93,7 +93,7 @@ def _split_key(loc: Key, where: str, inner: Any) -> Diagnostic:
 
 
 def missing_fault(values: Values, loc: Key) -> Diagnostic:
-    """That a value is not set."""
+    """Report a value that is not set."""
     return Diagnostic(dotted(loc), values.where(loc), "is missing", f"set {dotted(loc)}")
 
 
@@ -117,13 +117,13 @@ def _said(detail: Any) -> str:
         case "value_error":
             return str(detail["ctx"]["error"])
         case "model_type" | "dict_type" | "list_type" | "string_type":
-            return f"{_kind(given)} is given, and {_KINDS[detail['type']][0]} is needed"
+            return f"is {_kind(given)}, but {_KINDS[detail['type']][0]} is needed"
         case _:
             return f"{value}: {message[0].lower()}{message[1:]}"
 
 
 def _kind(value: Any) -> str:
-    """What a value is to a reader of YAML, shortened if it is long."""
+    """Return what a value is to a reader of YAML, shortened if it is long."""
     match value:
         case dict():
             return "a map"
@@ -161,7 +161,7 @@ def _fix_for(detail: Any) -> str:
 
 
 def _nearest(loc: Key) -> str:
-    """The nearest known key at the place of an unknown one."""
+    """Return the nearest known key at the place of an unknown one."""
     names = _names_at(loc[:-1])
     word = str(loc[-1])
     if word.lower() in OTHER_WORDS:
@@ -177,7 +177,7 @@ def _nearest(loc: Key) -> str:
 
 
 def _names_at(prefix: Key) -> list[str]:
-    """The keys that the model knows below `prefix`."""
+    """Return the keys that the model knows below `prefix`."""
     model: type[BaseModel] = Job
     for part in prefix:
         fields = {field.alias or name: field for name, field in model.model_fields.items()}

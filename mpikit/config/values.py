@@ -72,11 +72,11 @@ class Values:
     """Keys other than `name` whose value contains {user}."""
 
     def origin(self, key: Key) -> Origin | None:
-        """The origin of a key, or of the nearest map above it."""
+        """Return the origin of a key, or of the nearest map above it."""
         return next((self.origins[key[:end]] for end in range(len(key), 0, -1) if key[:end] in self.origins), None)
 
     def where(self, key: Key) -> str:
-        """The origin of a key as `file:line`; empty for a default."""
+        """Return the origin of a key as `file:line`; empty for a default."""
         return str(self.origin(key) or "")
 
     @property
@@ -121,7 +121,7 @@ def read_layers(
 ) -> Sources:
     """Read the files of all layers. Raises ValuesError for a file that cannot be read."""
     if not os.path.isdir(root):  # noqa: PTH112  Path.is_dir raises on a name that is too long
-        raise one_fault("", "no such folder", "give the folder that holds default.yaml", f"--values-root {root}")
+        raise one_fault("", "no such folder", "give the folder that contains default.yaml", f"--values-root {root}")
     if list(files).count(STDIN) > 1:
         raise one_fault("", "standard input is named twice", "give -f - once", "-f")
     base = (file_layer(root / DEFAULT_FILE, root), login_layer(login))
@@ -153,7 +153,7 @@ def _elsewhere(own: Sequence[Layer]) -> list[str]:
 
 
 def _overridden(own: Sequence[Layer], base: Layer) -> list[str]:
-    """Each key of values/user.yaml on which a profile that was named with -f has the last word."""
+    """Return each key of values/user.yaml on which a profile that was named with -f has the last word."""
     mine = next((layer for layer in own if layer.source == USER_LAYER), None)
     if mine is None or not any(layer is base for layer in own):
         return []
@@ -168,7 +168,7 @@ def _nested(one: Key, other: Key) -> bool:
 
 
 def leaves(value: Any, prefix: Key = ()) -> Iterator[tuple[Key, Any]]:
-    """Every value below nested maps, with its key; an empty map is a value."""
+    """Yield every value below nested maps, with its key; an empty map is a value."""
     if isinstance(value, dict) and (value or not prefix):
         for name, item in value.items():
             yield from leaves(item, (*prefix, name))
@@ -192,7 +192,7 @@ def merge(layers: Sequence[Layer]) -> Values:
 
 
 def _without_values(layer: Layer) -> Diagnostic:
-    """A file that is empty, or that contains no KEY: VALUE lines."""
+    """Return a file that is empty, or that contains no KEY: VALUE lines."""
     data = layer.document.data
     if data is None:
         fix = "write KEY: VALUE lines, or leave the file out"
@@ -203,12 +203,12 @@ def _without_values(layer: Layer) -> Diagnostic:
 
 
 def on_top(values: Values, layer: Layer) -> Values:
-    """The values with one more layer above all."""
+    """Return the values with one more layer above all."""
     return merge([*values.layers, layer])
 
 
 def overridden(values: Values, layer: Layer) -> Layer | None:
-    """What a layer says that a later one replaces; None if nothing is."""
+    """Return what a layer says that a later one replaces; None if nothing is."""
     origins = layer.document.origins
     hidden = [(key, item) for key, item in leaves(layer.document.data) if values.origins.get(key) != origins.get(key)]
     hidden = [(key, item) for key, item in hidden if item is not None]
@@ -222,7 +222,7 @@ def overridden(values: Values, layer: Layer) -> Layer | None:
 
 
 def without(values: Values, keys: Iterable[Key]) -> Values:
-    """The values as they would be if no layer above the profile said anything on these keys; a list goes as a whole."""
+    """Return the values without what layers above the profile say on these keys; a list is removed as a whole."""
     gone = [_above_list(key) for key in keys]
     own = [Layer(layer.source, _pruned(layer.document, gone)) for layer in values.layers[NUM_BASE_LAYERS:]]
     return merge([*values.layers[:NUM_BASE_LAYERS], *own])

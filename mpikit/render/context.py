@@ -22,7 +22,7 @@ GRACE_SECONDS_PER_GIB = 20  # shared storage on a bad day: 50 MiB/s
 # To run without root, and so at the "restricted" Pod Security level. Source: the Pod Security Standards; the rest was
 # measured in pods with Debian's OpenSSH 9.2.
 SSH_PORT = 22
-NONROOT_SSH_PORT = 2222  # below 1024 a port needs NET_BIND_SERVICE, which "restricted" lets nobody keep by default
+NONROOT_SSH_PORT = 2222  # below 1024 a port needs NET_BIND_SERVICE, which "restricted" removes by default
 CONTAINER_SECURITY: dict[str, Any] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 # In the order of the upstream script, then the rest of Train in its own order.
@@ -171,7 +171,7 @@ class ScriptContext:
 
     @property
     def placement_4(self) -> tuple[str, ...]:
-        """Each rank on cores of its own, as upstream asks Open MPI 4 for it."""
+        """Bind each rank to its own cores, with upstream's flags for Open MPI 4."""
         pattern = f"ppr:{self.ranks_per_socket}:socket:PE={self.cores_per_rank}"
         return ("--bind-to", "core", "--map-by", pattern, "--rank-by", "core", "--report-bindings")
 
@@ -192,7 +192,7 @@ class ScriptContext:
 
 
 def _flag(name: str, value: object) -> tuple[str, ...]:
-    """A flag of the trainer as words: --autocast or --no-autocast for a boolean, --name value for the rest."""
+    """Return a flag of the trainer as words: --autocast or --no-autocast for a boolean, --name value for the rest."""
     match value:
         case True:
             return (f"--{name}",)
@@ -205,13 +205,13 @@ def _flag(name: str, value: object) -> tuple[str, ...]:
 
 
 def user_file(job: Job) -> dict[str, str]:
-    """An /etc/passwd with runAsUser: ssh, ssh-keygen and sshd refuse to work for a user id that has no name."""
+    """Return an /etc/passwd with runAsUser: ssh, ssh-keygen and sshd refuse to work for a user id that has no name."""
     user = job.run_as_user
     return {"passwd": f"root:x:0:0:root:/root:/bin/bash\nmpi:x:{user}:{user}::/tmp:/bin/bash\n"} if user else {}
 
 
 def image_of(job: Job) -> str:
-    """`image`, else the public image of the SynapseAI release with its build."""
+    """Return `image`, else the public image of the SynapseAI release with its build."""
     if job.image:
         return job.image
     assert job.release, "the rules refuse a job without an image"
@@ -219,7 +219,7 @@ def image_of(job: Job) -> str:
 
 
 def job_metadata(job: Job) -> Metadata:
-    """Of the MPIJob; the annotations are what `status` and `logs` need to know of a job that they find on a cluster."""
+    """Return the metadata of the MPIJob, with the annotations that `status` and `logs` need."""
     run = {"mpikit/num-steps": str(job.train.num_steps), "mpikit/run": job.train.name}
     if isinstance(job.output, str):
         run["mpikit/output"] = job.output
@@ -229,12 +229,12 @@ def job_metadata(job: Job) -> Metadata:
 
 
 def task_labels(job: Job, task: Task) -> dict[str, str]:
-    """Labels of everything that belongs to a task."""
+    """Return the labels of everything that belongs to a task."""
     return job.own_labels | {"app.kubernetes.io/instance": task.name, "app.kubernetes.io/component": task.role}
 
 
 def launcher_pod(job: Job, kit_name: str, sums: str | None) -> PodContext:
-    """The pod that starts mpirun. `sums`: with `delivery: mydir`, the SHA-256 of the SHA256SUMS that it must find."""
+    """Return the pod that starts mpirun. `sums`: the SHA-256 of SHA256SUMS that `delivery: mydir` must find."""
     check = {"MPIKIT_SCRIPTS_SHA256": sums} if sums else {}
     command = ("bash", f"{ScriptContext(job).folder}/run_vit.sh")
     return replace(
@@ -246,7 +246,7 @@ def launcher_pod(job: Job, kit_name: str, sums: str | None) -> PodContext:
 
 
 def worker_pod(job: Job, kit_name: str, sums: str | None) -> PodContext:
-    """A pod of the ranks. Its requests are its limits, unless `resources.requests` says otherwise."""
+    """Return a pod of the ranks. Its requests are its limits, unless `resources.requests` says otherwise."""
     script = ScriptContext(job)
     command = ("bash", f"{script.folder}/worker.sh")
     cards: dict[str, int | str] = {job.hardware.resource: job.cards} if job.hardware.resource else {}
@@ -264,13 +264,13 @@ def worker_pod(job: Job, kit_name: str, sums: str | None) -> PodContext:
 
 
 def task_pod(job: Job, task: Task, kit_name: str) -> PodContext:
-    """The pod of a weights or data Job.
+    """Return the pod of a weights or data Job.
 
     It runs where the launcher may run, since it needs no card; with the volumes of the workers, on which `python` may
     lie.
     """
     script = ScriptContext(job)
-    # The folder of the scripts holds no vit/ of somebody else, and comes first on Python's path.
+    # The folder of the scripts contains no other vit/, and comes first on Python's path.
     place = {"PYTHONPATH": f"{script.folder}/{script.trainer_location}", "PYTHONUNBUFFERED": "1"}
     command = tuple(literal_dollars(word) for word in (job.python, "-m", task.module, *task.inside))
     folders = (*(mount for mount in job.folders if mount.name == "mydir"), *task.folders)
@@ -290,7 +290,7 @@ def task_pod(job: Job, task: Task, kit_name: str) -> PodContext:
 def _pod(
     job: Job, role: Pod, container: str, command: tuple[str, ...], folders: tuple[Mount, ...], kit_name: str
 ) -> PodContext:
-    """What every pod of a job has, and where a pod of this role may run."""
+    """Return the fields of every pod of a job, and where a pod of this role can run."""
     return PodContext(
         labels=job.own_labels | role.labels,
         annotations=role.annotations,
@@ -316,7 +316,7 @@ def _pod(
 
 
 def pod_fields(job: Job, role: Pod) -> dict[str, Any]:
-    """More fields of a PodSpec: no token of the API server, what runAsUser asks for, then the user's own.
+    """Return more fields of a PodSpec: no API token, those of runAsUser, then the user's.
 
     Nothing in the pods calls the API server: mpirun reaches the workers by ssh.
     """
@@ -327,14 +327,14 @@ def pod_fields(job: Job, role: Pod) -> dict[str, Any]:
 
 
 def _pod_security(user: int) -> dict[str, Any]:
-    """securityContext of a pod whose processes have this user id; volumes that can be are made its group's."""
+    """Return the securityContext of a pod whose processes have this user ID, with a group for its volumes."""
     own = {"runAsUser": user, "runAsGroup": user, "runAsNonRoot": True, "fsGroup": user}
     # A folder of a million images takes long to be given to a group, so only a volume with a wrong root is.
     return own | {"fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": {"type": "RuntimeDefault"}}
 
 
 def _checked(role: Pod, sums: str | None) -> dict[str, str]:
-    """Annotations of a pod, with the hash of the scripts that it was rendered for."""
+    """Return the annotations of a pod, with the hash of the scripts that it was rendered for."""
     return ({"mpikit/scripts-sha256": sums} if sums else {}) | role.annotations
 
 

@@ -17,7 +17,7 @@ from mpikit.errors import one_fault
 from mpikit.text.quoting import shown
 
 PREFIX = "mpikit-"
-HELD = "held"  # locked as long as somebody works in the folder; a pid could be another process's by now
+HELD = "held"  # locked while a process works in the folder; a process ID can be reused
 YOUNG_SECONDS = 60.0  # a folder is made a moment before its lock
 
 # Folders of the system (Filesystem Hierarchy Standard 3.0): nothing of a job belongs into these or below them ...
@@ -42,7 +42,7 @@ _SHARED = (
 
 @contextlib.contextmanager
 def work_folder() -> Iterator[tuple[Path, int]]:
-    """A temporary folder, and the open file that marks it as in use; leftovers of dead runs are removed first."""
+    """Yield a temporary folder and the open file that marks it as in use; remove those of dead runs first."""
     clear_stale(Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
         held = os.open(Path(name) / HELD, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)

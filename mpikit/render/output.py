@@ -40,7 +40,7 @@ def write_out(folder: Path, job: Job, rendered: Rendered) -> list[Path]:
 
 
 def _mode_of(name: str, job: Job) -> int:
-    """Scripts run and may be read by all; a manifest with variables or a podSpec may hold secrets."""
+    """Return the mode of a file: all may run scripts; a manifest with variables or a podSpec may contain secrets."""
     if name == "job.yaml" and (job.env or job.launcher.pod_spec or job.worker.pod_spec):
         return 0o600
     return 0o755 if name.endswith(".sh") else 0o644
@@ -98,7 +98,7 @@ def write_user_values(root: Path, target: Path, profile: str, user: str) -> Path
 
 
 def next_step(folder: Path, job: Job) -> str:
-    """What to do with a folder that --out wrote."""
+    """Return what to do with a folder that --out wrote."""
     if job.delivery == "mydir":
         where = job.mydir if isinstance(job.mydir, str) else "the folder of the claim mydir"
         return f"next: copy all of {folder}/ to {where}, then kubectl apply -f {folder / 'job.yaml'}"

@@ -32,11 +32,11 @@ class Payload:
     files: Mapping[str, bytes]
 
     def training(self) -> Payload:
-        """What training and evaluation need."""
+        """Return what training and evaluation need."""
         return Payload({name: content for name, content in self.files.items() if not name.startswith(NOT_FOR_TRAINING)})
 
     def zipped(self) -> bytes:
-        """A zip of the files that Python can import from; the same bytes for the same files and zlib."""
+        """Return a zip of the files that Python can import from; the same bytes for the same files and zlib."""
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in sorted(self.files.items()):
@@ -47,26 +47,26 @@ class Payload:
         packed = buffer.getvalue()
         if len(packed) > ZIP_MAX_BYTES:
             raise KitError(
-                f"the trainer's zip has {len(packed) >> 10} KiB, and a ConfigMap takes {ZIP_MAX_BYTES >> 10}"
+                f"the trainer's zip has {len(packed) >> 10} KiB; at most {ZIP_MAX_BYTES >> 10} fit into a ConfigMap"
             )
         return packed
 
 
 def without_zip(manifest: str) -> str:
-    """The manifest with a sentence in place of the trainer's zip: an API server rejects it, since it is not base64."""
+    """Return the manifest with a sentence in place of the trainer's zip, which an API server rejects as base64."""
     return _ZIP_LINE.sub(_ZIP_NOTE, manifest)
 
 
 def read_payload(folder: Path) -> Payload:
-    """The Python files of the package in `folder`."""
+    """Return the Python files of the package in `folder`."""
     files = {f"{folder.name}/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in folder.rglob("*.py")}
     if not files:
-        raise KitError(f"{folder}: holds no trainer", "clone the project again, vit/ belongs to it")
+        raise KitError(f"{folder}: contains no trainer", "clone the project again: vit/ is a part of it")
     return Payload(dict(sorted(files.items())))
 
 
 def sha256_of(files: Mapping[str, bytes]) -> str:
-    """One hash over names and contents; the sources are hashed, not the zip, whose bytes depend on the zlib build."""
+    """Return one hash over names and contents; the bytes of the zip depend on the zlib build."""
     digest = hashlib.sha256()
     for name, content in sorted(files.items()):
         digest.update(f"{name}\0{len(content)}\0".encode())
@@ -75,6 +75,6 @@ def sha256_of(files: Mapping[str, bytes]) -> str:
 
 
 def sha256_sums(files: Mapping[str, bytes]) -> bytes:
-    """The files as `sha256sum --check` reads them."""
+    """Return the files as `sha256sum --check` reads them."""
     lines = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items())]
     return "".join(lines).encode()

@@ -66,7 +66,7 @@ class Rendered:
 
 
 def render(job: Job, payload: Payload) -> Rendered:
-    """The manifests and scripts of a job."""
+    """Return the manifests and scripts of a job."""
     if job.delivery == "configmap":
         payload = payload.training()
     environment = _environment()
@@ -94,11 +94,13 @@ def check_size(texts: Mapping[str, str], zipped: str) -> None:
     size = len(json.dumps(texts)) + len(zipped) + CONFIG_MAP_HEAD
     if size > CONFIG_MAP_MAX:
         fix = "shorten train: and env:, use delivery: mydir, or kubectl apply --server-side"
-        raise TemplateError(f"the ConfigMap has {size >> 10} KiB, and kubectl apply takes {CONFIG_MAP_MAX >> 10}", fix)
+        raise TemplateError(
+            f"the ConfigMap has {size >> 10} KiB; kubectl apply accepts at most {CONFIG_MAP_MAX >> 10}", fix
+        )
 
 
 def render_task(job: Job, task: Task, payload: Payload) -> str:
-    """The manifests of a Job that does a task with the job's image, names, paths and the launcher's place."""
+    """Return the manifests of a Job that does a task with the job's image, names, paths and the launcher's place."""
     environment = _environment()
     labels = task_labels(job, task)
     kit_name = f"{task.name[:KIT_NAME_MAX]}-kit-{sha256_of(payload.files)[:10]}"
@@ -116,13 +118,13 @@ def render_task(job: Job, task: Task, payload: Payload) -> str:
 
 
 def _config_map(environment: Environment, metadata: Metadata, texts: Mapping[str, str], zipped: str) -> str:
-    """The ConfigMap of scripts and trainer."""
+    """Return the ConfigMap of scripts and trainer."""
     words = {"metadata": metadata, "scripts": texts, "trainer_zip": zipped}
     return _render(environment, "configmap.yaml.j2", words)
 
 
 def render_user_values(user: str, profile: str) -> str:
-    """A first values/user.yaml: the user and the profile."""
+    """Return a first values/user.yaml: the user and the profile."""
     return _render(_environment(), "user.yaml.j2", {"user": user, "profile": profile})
 
 
@@ -176,7 +178,7 @@ def _environment() -> Environment:
 
 
 def _kube(part: BaseModel) -> dict[str, Any]:
-    """A part of the model under Kubernetes' names, without what is unset."""
+    """Return a part of the model under Kubernetes' names, without what is unset."""
     return part.model_dump(by_alias=True, exclude_none=True)
 
 

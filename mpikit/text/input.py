@@ -17,8 +17,11 @@ STDIN = "-"
 _STDIN: WeakKeyDictionary[TextIO, bytes] = WeakKeyDictionary()
 
 
-def read_text(name: str | Path, shown: str, missing: str = "give a file that is there") -> str:
-    """The text of a file, or of standard input for `-`; ValuesError if it is none. `missing` says what may be given."""
+def read_text(name: str | Path, shown: str, missing: str = "give a file that exists") -> str:
+    """Return the text of a file, or of standard input for `-`. `missing` is the fix if the file does not exist.
+
+    Raises ValuesError for a file that is not text.
+    """
     try:
         return _decoded(_stdin_bytes() if name == STDIN else _file_bytes(Path(name), shown), shown)
     except FileNotFoundError:
@@ -40,7 +43,7 @@ def _file_bytes(path: Path, shown: str) -> bytes:
 
 
 def _stdin_bytes() -> bytes:
-    """What standard input says; it can be read once, and a command may load its values several times."""
+    """Return the bytes of standard input, which can be read once; a command may load its values several times."""
     stream = sys.stdin
     if stream is None:  # closed by whoever started us
         return b""

@@ -35,7 +35,7 @@ class Manifest:
         return [one for one in self.documents if at(one.data, "kind") == kind]
 
     def where(self, document: Document, key: str) -> str:
-        """file:line:column of a dotted key, or of the nearest one above it."""
+        """Return file:line:column of a dotted key, or of the nearest one above it."""
         places = {dotted(path): str(origin) for path, origin in document.origins.items()}
         while key not in places and key:
             key = re.sub(r"(\.[^.]*|\[\d+\]|^[^.]*)$", "", key)

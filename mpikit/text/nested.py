@@ -10,22 +10,22 @@ Object = Mapping[str, Any]
 
 
 def is_int(value: Any) -> TypeGuard[int]:
-    """Whether this is a whole number; a boolean is none."""
+    """Whether this is a whole number, and not a boolean."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def as_map(value: Any) -> dict[Any, Any]:
-    """The value if it is a map, else an empty one."""
+    """Return the value if it is a map, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def numbered(value: Any) -> list[tuple[int, dict[str, Any]]]:
-    """The maps of a list with their places."""
+    """Return the maps of a list with their places."""
     return [pair for pair in enumerate(value) if isinstance(pair[1], dict)] if isinstance(value, list) else []
 
 
 def walk(value: Any, key: str) -> Iterator[tuple[str, Object]]:
-    """Every map in a tree, with its key."""
+    """Yield every map in a tree, with its key."""
     if isinstance(value, dict):
         yield key, value
         for name, item in value.items():
@@ -38,7 +38,7 @@ Key = tuple[str | int, ...]
 
 
 def dotted(key: Key) -> str:
-    """A key as the user writes it: `launcher.tolerations[0].key`."""
+    """Return a key as the user writes it: `launcher.tolerations[0].key`."""
     text = ""
     for part in key:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
@@ -46,7 +46,7 @@ def dotted(key: Key) -> str:
 
 
 def at(value: Any, *path: str | int) -> Any:
-    """A nested value; None if any part of the way is missing."""
+    """Return a nested value; None if any part of the way is missing."""
     for part in path:
         if isinstance(part, int):
             value = value[part] if isinstance(value, list) and len(value) > part else None

@@ -21,7 +21,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def unquotable(text: str) -> str | None:
-    """What makes `text` impossible to carry through YAML, Kubernetes and a shell, or None."""
+    """Return what makes `text` impossible to carry through YAML, Kubernetes and a shell, or None."""
     if "\0" in text:
         return "a NUL character"
     found = _SURROGATE.search(text)
@@ -29,17 +29,17 @@ def unquotable(text: str) -> str | None:
 
 
 def unquotable_key(text: str) -> str | None:
-    """What makes `text` impossible as the key of a map, or None."""
+    """Return what makes `text` impossible as the key of a map, or None."""
     return unquotable(text) or (f"more than {KEY_MAX} characters" if len(_written_key(text)) > KEY_MAX else None)
 
 
 def shown(text: str) -> str:
-    """`text` in double quotes with all escaped that could disturb a terminal, cut if it is long; for messages."""
+    """Return `text` for a message: in double quotes, escaped for a terminal, shortened if it is long."""
     return f'"{one_line(shortened(text, SHOWN))}"'
 
 
 def yaml_filter(value: object) -> str:
-    """`value` as YAML: scalars on one line (strings double-quoted), maps and lists in block form without indent."""
+    """Return `value` as YAML: scalars on one line, strings double-quoted, maps and lists in blocks without indent."""
     match value:
         case Mapping() if value:
             return "\n".join(_entry(f"{_key(str(key))}:", item, "  ") for key, item in value.items())
@@ -52,7 +52,7 @@ def yaml_filter(value: object) -> str:
 
 
 def yaml_text(text: str) -> str:
-    """A text of many lines as a block scalar that people can read; double-quoted if readers could differ on it."""
+    """Return a text of many lines as a block scalar; double-quoted if YAML readers could differ on it."""
     plain = text.replace("\n", "")
     if not text.endswith("\n") or text.endswith("\n\n") or text.startswith((" ", "\n")) or _escaped(plain) != plain:
         return _double_quoted(text)
@@ -60,7 +60,7 @@ def yaml_text(text: str) -> str:
 
 
 def sh_filter(value: object) -> str:
-    """`value` as one word of a POSIX shell; a list as one word an item."""
+    """Return `value` as one word of a POSIX shell; a list as one word an item."""
     if isinstance(value, (list, tuple)):
         return " ".join(sh_filter(item) for item in value)
     text = str(value)
@@ -71,12 +71,12 @@ def sh_filter(value: object) -> str:
 
 
 def literal_dollars(text: str) -> str:
-    """`text` with each `$` doubled: Kubernetes expands `$(NAME)` and halves `$$` in command, args and env values."""
+    """Return `text` with each `$` doubled, since Kubernetes expands `$(NAME)` in command, args and env values."""
     return text.replace("$", "$$")
 
 
 def _entry(lead: str, item: object, indent: str) -> str:
-    """One line of a map or list, or the lead and an indented block below or beside it."""
+    """Return one line of a map or list, or the lead and an indented block below or beside it."""
     nested = isinstance(item, (Mapping, list, tuple)) and bool(item)
     if not nested:
         return f"{lead} {_scalar(item)}"
@@ -85,7 +85,7 @@ def _entry(lead: str, item: object, indent: str) -> str:
 
 
 def _key(text: str) -> str:
-    """A map's key: bare where every reader takes it as text, as people write it; double-quoted elsewhere."""
+    """Return a map's key: bare where every reader takes it as text, as people write it; double-quoted elsewhere."""
     reason = unquotable_key(text)
     if reason:
         raise ValueError(f"a key with {reason} cannot stand in a manifest")
@@ -118,10 +118,10 @@ def _scalar(value: object) -> str:
 
 
 def _float(value: float) -> str:
-    """A float that YAML 1.1 and 1.2 both read as a float: PyYAML wants a dot, also before an exponent."""
+    """Return a float that YAML 1.1 and 1.2 both read as a float: PyYAML wants a dot, also before an exponent."""
     text = repr(value)
     if text in ("inf", "-inf", "nan"):
-        raise ValueError(f"{text} is not a number that a manifest can hold")
+        raise ValueError(f"{text} is not a number that a manifest can contain")
     mantissa, exponent = text.split("e") if "e" in text else (text, "")
     mantissa = mantissa if "." in mantissa else mantissa + ".0"
     return f"{mantissa}e{exponent}" if exponent else mantissa
@@ -135,12 +135,12 @@ def _double_quoted(text: str) -> str:
 
 
 def _escaped_text(text: str) -> str:
-    """`text` as it stands between double quotes."""
+    """Return `text` as it stands between double quotes."""
     return _escaped(text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t"))
 
 
 def _escaped(text: str) -> str:
-    """`text` with every character escaped that YAML readers could take differently."""
+    """Return `text` with every character escaped that YAML readers could take differently."""
     return _UNSAFE_ASCII.sub(_escape, text) if text.isascii() else re.sub(_UNSAFE, _escape, text)
 
 

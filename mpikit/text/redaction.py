@@ -58,7 +58,7 @@ def keep_secret(*texts: str | None) -> None:
 
 
 def redact(text: str) -> str:
-    """`text` with every known credential, and all that looks like one, replaced."""
+    """Return `text` with every known credential, and all that looks like one, replaced."""
     for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     for pattern in _PATTERNS:
@@ -76,7 +76,7 @@ def looks_secret(name: str) -> bool:
 
 
 def masked(value: Any) -> Any:
-    """Values as they may be shown: each {name, value} whose name looks secret without its value."""
+    """Return values for people: each {name, value} with a secret name without its value."""
     if isinstance(value, dict):
         hidden = {"value": HIDDEN} if _is_secret(value) else {}
         return {name: masked(item) for name, item in value.items()} | hidden

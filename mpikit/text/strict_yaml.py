@@ -18,7 +18,7 @@ from mpikit.text.yaml_scalars import Trap, key_trap, scalar
 MAX_DEPTH = 30  # deeper than any pod field; keeps hostile input from exhausting the stack
 MAX_VALUES = 10_000  # of a values file; keeps hostile input from taking minutes
 MAX_STREAM_VALUES = 100_000  # of a stream of manifests
-MOST_CHARACTERS = 20  # faults told of characters that YAML forbids; a file of another kind has thousands
+MOST_CHARACTERS = 20  # errors reported of forbidden characters; a file of another kind has thousands
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # What YAML 1.1 allows nowhere or takes for a line break that others do not know; and the mark that may only begin.
@@ -52,7 +52,7 @@ class Document:
 
 
 def read_yaml(text: str, source: str, most: int = MAX_VALUES) -> Document:
-    """The one document in `text`; whatever cannot be read is left out and reported among its faults."""
+    """Return the one document in `text`; whatever cannot be read is left out and reported among its faults."""
     first, *more = read_all(text, source, most)
     if more:
         where = str(more[0].origins.get((), source))
@@ -63,7 +63,7 @@ def read_yaml(text: str, source: str, most: int = MAX_VALUES) -> Document:
 
 
 def read_all(text: str, source: str, most: int = MAX_STREAM_VALUES) -> list[Document]:
-    """All documents in `text`, at least one; a text that is not YAML ends with a document that says so.
+    """Return all documents in `text`, at least one; a text that is not YAML ends with a document that says so.
 
     `most` bounds the values in it.
     """
@@ -90,20 +90,20 @@ def read_all(text: str, source: str, most: int = MAX_STREAM_VALUES) -> list[Docu
 
 
 def _place(source: str, mark: Any) -> str:
-    """file:line:column of a mark, counted from 1."""
+    """Return file:line:column of a mark, counted from 1."""
     return f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
 
 
 def _forbidden(text: str, source: str) -> list[Diagnostic]:
-    """The first characters that cannot stand in a YAML text, each with its name and place."""
+    """Return the first characters that cannot stand in a YAML text, each with its name and place."""
     faults: list[Diagnostic] = []
     for found in _FORBIDDEN.finditer(text):
         code, start = ord(found[0]), text.rfind("\n", 0, found.start()) + 1
         name = _NAMES.get(code, "a lone surrogate" if 0xD800 <= code <= 0xDFFF else "a control character")
-        name = "a character that is none" if code in (0xFFFE, 0xFFFF) else name
+        name = "a noncharacter" if code in (0xFFFE, 0xFFFF) else name
         where = f"{source}:{text.count(chr(10), 0, start) + 1}:{found.start() - start + 1}"
         escape = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-        fix = "take it out" if code in (0, 0xFEFF) or 0xD800 <= code <= 0xDFFF else f'take it out, or write "{escape}"'
+        fix = "remove it" if code in (0, 0xFEFF) or 0xD800 <= code <= 0xDFFF else f'remove it, or write "{escape}"'
         faults.append(Diagnostic("", where, f"{name} (U+{code:04X})", fix))
         if len(faults) == MOST_CHARACTERS:
             break
@@ -114,7 +114,7 @@ def _hint(text: str, mark: Any, problem: str) -> str:
     lines = text.splitlines()
     line = lines[mark.line] if mark and mark.line < len(lines) else ""
     if "\t" in line[: len(line) - len(line.lstrip())]:
-        return "indent with spaces, YAML takes no tabs"
+        return "indent with spaces: YAML does not allow tabs"
     if "nest" in problem or "more than" in problem:
         return "write less: a values file is a page of text"
     if "escape" in problem:
@@ -136,7 +136,7 @@ class _Builder:
         self.document, self.shares = Document(), False
 
     def documents(self) -> Iterator[Document]:
-        """Each document; it is handed out before it is filled, so that it keeps what was read before a syntax error."""
+        """Yield each document before it is filled, so that it keeps what was read before a syntax error."""
         next(self.events)  # stream start
         while not isinstance(next(self.events), yaml.StreamEndEvent):
             self.document, self.shares = Document(), False
@@ -151,7 +151,7 @@ class _Builder:
         self.document.faults.append(Diagnostic(dotted(key), _place(self.source, event.start_mark), message, fix))
 
     def value(self, event: Any, key: Key) -> Any:
-        """The value that starts with `event`. Always consumes all of its events; raises _Skip if it has a fault."""
+        """Return the value that starts with `event`, and consume all of its events. Raises _Skip if it has an error."""
         if isinstance(event, yaml.AliasEvent):
             self.share(key, event, f"an alias (*{event.anchor})")
             raise _Skip
@@ -222,7 +222,7 @@ class _Builder:
         self.document.origins[key] = replace(self.document.origins[key], line=line, column=column)
 
     def name(self, event: Any, key: Key) -> str | None:
-        """The text of a map's key, or None (reported) if it is no plain text."""
+        """Return the text of a map's key, or None (reported) if it is no plain text."""
         if not isinstance(event, yaml.ScalarEvent):
             self.fault(key, event, "a key that is not text", "write NAME: VALUE")
             self.drop(event)
@@ -248,7 +248,7 @@ class _Builder:
         return built
 
     def drop(self, event: Any) -> None:
-        """Consume a value that is not wanted, with all that stands below it."""
+        """Consume a value that is not needed, with everything below it."""
         depth = 0
         while True:
             depth += isinstance(event, yaml.CollectionStartEvent)

@@ -29,18 +29,18 @@ COMMAND = "python generate.py"
 
 
 def command_line() -> str:
-    """How the user called the command: by the installed script's name, or as a file of the checkout."""
+    """Return how the user called the command: by the name of the installed script, or as a file of the checkout."""
     name = Path(sys.argv[0]).name
     return name if name == "vit-mpijob" else COMMAND
 
 
 def visible(text: str) -> str:
-    """`text` with all escaped that a terminal would obey; tabs and newlines stay."""
+    """Return `text` with every character escaped that controls a terminal, except tabs and newlines."""
     return _UNSAFE.sub(_escape, text)
 
 
 def visible_log(line: bytes) -> str:
-    """A line of a log for a terminal: tabs, carriage returns and whole colour sequences stay, the rest is escaped.
+    """Return a line of a log for a terminal: tabs, carriage returns and whole colours stay, the rest is escaped.
 
     A sequence that is cut by the end of the line, or of what was read, is not whole: nothing waits for its rest.
     """
@@ -49,23 +49,23 @@ def visible_log(line: bytes) -> str:
 
 
 def talk(*lines: object) -> None:
-    """Lines for the person, on stderr."""
+    """Print lines for the user on stderr."""
     for line in lines:
         _write(sys.stderr, f"{visible(redact(str(line)))}\n")
 
 
 def show(text: str) -> None:
-    """A result on stdout."""
+    """Print a result on stdout."""
     _write(sys.stdout, f"{_for_stdout(redact(text))}\n")
 
 
 def show_painted(text: str) -> None:
-    """A result of display.py, which has escaped what is not its own: its colours pass."""
+    """Print a result of view.py, which has escaped all but its own colours."""
     _write(sys.stdout, f"{_except(_OWN_COLOURS, _UNSAFE, redact(text))}\n")
 
 
 def show_data(text: str) -> None:
-    """A manifest on stdout: UTF-8 whatever the locale says, and no line is added; on a terminal it is escaped."""
+    """Print a manifest on stdout: UTF-8 in any locale, without an added line; escaped on a terminal."""
     if sys.stdout.isatty():
         _write(sys.stdout, visible(text))
         return
@@ -75,7 +75,7 @@ def show_data(text: str) -> None:
 
 
 def show_log(line: bytes) -> None:
-    """A line of a log on stdout at once: its very bytes into a pipe or file."""
+    """Print a line of a log on stdout at once; a pipe or file gets its bytes unchanged."""
     if sys.stdout.isatty():
         _write(sys.stdout, f"{visible_log(line)}\n")
         return
@@ -117,7 +117,7 @@ def _for_stdout(text: str) -> str:
 
 
 def _except(kept: re.Pattern[str], unsafe: re.Pattern[str], text: str) -> str:
-    """`text` with what is unsafe escaped, but for whole matches of `kept`."""
+    """Return `text` with unsafe characters escaped, except whole matches of `kept`."""
     pieces, end = [], 0
     for found in kept.finditer(text):
         pieces += [unsafe.sub(_escape, text[end : found.start()]), found[0]]

@@ -6,13 +6,13 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-# Two digits of an exponent: more than any resource has, and few enough that nobody's 1e999999999 is worked out.
+# Two digits of an exponent: more than any resource has, and few enough to compute.
 _QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?\d{1,2}))?")
 _POWERS = {"n": -3, "u": -2, "m": -1, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 
 
 def quantity(text: object) -> Fraction:
-    """A Kubernetes quantity as a number, exactly: 500m is 1/2, 4Gi is 4294967296, 1e3 is 1000."""
+    """Return a Kubernetes quantity as a number, exactly: 500m is 1/2, 4Gi is 4294967296, 1e3 is 1000."""
     found = _QUANTITY.fullmatch(str(text))
     if not found:
         raise ValueError(f"{text!r} is not a valid quantity")
@@ -30,7 +30,7 @@ _SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)([smhd]))+")
 
 
 def seconds_of(text: str) -> float | None:
-    """Seconds of 2h, 1h30m, 90s or 90; None for anything else."""
+    """Return the seconds of 2h, 1h30m, 90s or 90; None for anything else."""
     if re.fullmatch(r"\d+(?:\.\d+)?", text):
         return float(text)
     if not _SPAN.fullmatch(text):
@@ -39,7 +39,7 @@ def seconds_of(text: str) -> float | None:
 
 
 def duration(seconds: float) -> str:
-    """A time span as people say it: 45 s, 12 min, 3 h 20 min, 2 days."""
+    """Return a time span as people say it: 45 s, 12 min, 3 h 20 min, 2 days."""
     whole = max(0, round(seconds))
     if whole < 120:
         return f"{whole} s"

@@ -42,7 +42,7 @@ class Trap(Exception):
 
 
 def scalar(event: Any) -> Any:
-    """The value of a scalar event; a Trap if readers differ on it."""
+    """Return the value of a scalar event; a Trap if readers differ on it."""
     text = str(event.value)
     match _kind(event):
         case "str":
@@ -60,13 +60,13 @@ def scalar(event: Any) -> Any:
 
 
 def key_trap(event: Any) -> Trap | None:
-    """What is wrong with a scalar as the key of a map, or None for a text."""
+    """Return what is wrong with a scalar as the key of a map, or None for a text."""
     kind = _kind(event)
     return None if kind == "str" else Trap(f"YAML 1.1 reads this key as {_ARTICLE[kind]}", "put it in quotes")
 
 
 def _kind(event: Any) -> str:
-    """str, int, float, bool, null, timestamp and so on, as YAML 1.1 has it; trap for a text that is none to others."""
+    """Return str, int, float, bool, null or another type of YAML 1.1; "trap" where YAML 1.2 reads something else."""
     tag = _RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit)  # type: ignore[no-untyped-call]  # PyYAML
     kind = str(tag).rsplit(":", 1)[-1]
     if kind == "str" and event.implicit[0] and _TEXT_TO_SOME.fullmatch(event.value):
@@ -75,18 +75,18 @@ def _kind(event: Any) -> str:
 
 
 def integer(text: str) -> int:
-    """A decimal number as an integer of 64 bits; else a Trap."""
+    """Return a decimal number as an integer of 64 bits; else a Trap."""
     if len(text) > len(str(-INT64_MAX)) or abs(int(text)) > INT64_MAX:
-        raise Trap(f"{_short(text)} is beyond 64 bits", "write a smaller number, or put it in quotes if text is meant")
+        raise Trap(f"{_short(text)} is beyond 64 bits", "write a smaller number, or put it in quotes if you mean text")
     return int(text)
 
 
 def finite(text: str) -> float:
-    """A number with a fraction or an exponent, Infinity and NaN being Traps."""
+    """Return a number with a fraction or an exponent, Infinity and NaN being Traps."""
     number = float(text)
     if not math.isfinite(number):
         raise Trap(
-            f"{_short(text)} is not a finite number", "write a finite number, or put it in quotes if text is meant"
+            f"{_short(text)} is not a finite number", "write a finite number, or put it in quotes if you mean text"
         )
     return number
 
@@ -96,7 +96,7 @@ def _short(text: str) -> str:
 
 
 def _made_of(kind: str, text: str) -> str:
-    """What a YAML 1.1 reader makes of a word that others read in another way."""
+    """Return what a YAML 1.1 reader makes of a word that others read in another way."""
     match kind:
         case "trap" if text.lower() in ("y", "n"):
             return f"text and other readers as {str(text.lower() == 'y').lower()}"
@@ -116,7 +116,7 @@ def _constructed(kind: str, text: str) -> str:
 
 
 def _instead(kind: str, text: str) -> str:
-    quoted = f'"{_short(text)}" in quotes if text is meant'
+    quoted = f'"{_short(text)}" in quotes if you mean text'
     match kind:
         case "trap" | "bool" if text.isalpha():
             return f"write true or false, or {quoted}"

@@ -122,14 +122,14 @@ VALUES = {
     "only comments": Mistake("", 0, "warning: contains no values", "leave the file out", "# nodes: 2\n"),
     "a key without a value": Mistake("", 2, "nodes: has no value", "write a value", "nodes:\n"),
     "an own command": Mistake("", 2, "no other program is supported", "set its flags below train:", "command: [python, x.py]\n"),
-    "a map for a list": Mistake("", 2, "env: a map is given, and a list is needed", "one item a line after -", "env: {A: b}\n"),
+    "a map for a list": Mistake("", 2, "env: is a map, but a list is needed", "one item a line after -", "env: {A: b}\n"),
     "a home folder": Mistake("", 2, "~ and variables are not expanded", "start it with /", "output: ~/results\n"),
     "a relative path": Mistake("", 2, '"data" is not an absolute path', "start it with /", "dataset: data\n"),
     "capital letters in a name": Mistake("", 2, '"My_Job" is not a valid Kubernetes name', "start with a-z", "name: My_Job\n"),
     "a unit that Kubernetes lacks": Mistake(
         "", 2, '"100GB" is not a valid quantity', "95000Mi", "resources:\n  limits: {memory: 100GB}\n"
     ),
-    "a derived value": Mistake("", 2, "is derived from cards", "set cards", "resources:\n  limits:\n    habana.ai/gaudi: 4\n"),
+    "a derived value": Mistake("", 2, "follows from cards", "set cards", "resources:\n  limits:\n    habana.ai/gaudi: 4\n"),
     "a device in the place of a profile": Mistake("", 0, "device: nvidia selects profile nvidia", "", "device: nvidia\n"),
     "a release that the card lacks": Mistake("", 2, "has no first-generation Gaudi", 'set synapse: "1.21.5"', 'synapse: "1.22.0"\n'),
     "UTF-16": Mistake("", 2, ":1:1: UTF-16 text", "save the file as UTF-8", "\ufeffnodes: 2\n"),

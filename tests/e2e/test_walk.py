@@ -23,7 +23,7 @@ COMMAND_SECONDS = 120
 # command of the page: what a user must see of it
 SEEN = {
     f"init --user {USER}": "values/user.yaml",
-    "check -v": "no fault found",
+    "check -v": "no error found",
     "doctor --nodes 2": "42 nodes have 8 free cards",
     "submit --smoke --follow": r"step=30/30 ",
     "submit --set train.name=imagenet1k_8": f"mpijob.kubeflow.org/{USER}-vit-8cards created",

@@ -94,7 +94,7 @@ def test_a_terminal_sees_no_control_character_of_a_value() -> None:
 @pytest.mark.parametrize(
     ("value", "error", "said"),
     [
-        (float("inf"), ValueError, "inf is not a number that a manifest can hold"),
+        (float("inf"), ValueError, "inf is not a number that a manifest can contain"),
         (float("nan"), ValueError, "nan is not a number"),
         ({1}, TypeError, "no YAML form for set"),
         ("a\udfffb", ValueError, r"a lone surrogate \(U\+DFFF\) cannot stand in a manifest"),

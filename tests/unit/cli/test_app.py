@@ -256,7 +256,7 @@ def test_check_of_a_manifest_finds_what_the_operator_refuses(generate: Command, 
 
 def test_check_of_our_own_manifest_finds_nothing(generate: Command) -> None:
     done = generate("check", "--manifest", "-", stdin=generate("--nodes", "2").stdout)
-    assert (done.returncode, done.stdout) == (0, "no fault found\n")
+    assert (done.returncode, done.stdout) == (0, "no error found\n")
 
 
 def test_smoke_is_a_short_job_with_names_of_its_own(generate: Command) -> None:

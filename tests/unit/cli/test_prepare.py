@@ -54,10 +54,10 @@ def test_each_model_of_the_trainer_has_weights(model: str) -> None:
     [
         (("tiny",), "no published weights of tiny"),
         (("ViT-H_14", "--variant", "augreg"), "--variant imagenet21k; augreg has"),
-        (("--variant", "sam"), "there is no variant sam"),
+        (("--variant", "sam"), "sam is not a variant"),
         (("--to", '{"pvc": "weights"}'), "a folder is on a claim"),
         (("--set", "pretrained=null"), "--to FOLDER"),
-        (("--here", "--job"), "exclude each other"),
+        (("--here", "--job"), "cannot be combined"),
     ],
 )
 def test_what_cannot_be_is_refused_as_values_are(generate: Command, words: tuple[str, ...], told: str) -> None:

@@ -220,7 +220,7 @@ def test_a_placeholder_for_what_nobody_gave_is_empty(load: Load) -> None:
 
 
 def test_a_values_root_that_is_no_folder_is_told(tmp_path: Path) -> None:
-    expected = (f"--values-root {tmp_path}/x", "", "no such folder", "give the folder that holds default.yaml")
+    expected = (f"--values-root {tmp_path}/x", "", "no such folder", "give the folder that contains default.yaml")
     assert refused(tmp_path / "x") == [expected]
 
 
@@ -332,9 +332,9 @@ DEEP = "[" * MAX_DEPTH
         ("a.b={c", "a.b", '"{c" is not valid YAML', FLOW_FIX),
         ("a=[1,", "a", '"[1," is not valid YAML', FLOW_FIX),
         ('a={"c": 0, "b": 1, "b": 2}', "a", '"b" is given twice', "keep one of the two"),
-        ("a=[1e999]", "a", "1e999 is not a finite number", "write a finite number, or put it in quotes if text is meant"),
-        ("a=[NaN]", "a", "NaN is not a finite number", "write a finite number, or put it in quotes if text is meant"),
-        ("a=[9223372036854775808]", "a", "9223372036854775808 is beyond 64 bits", "write a smaller number, or put it in quotes if text is meant"),
+        ("a=[1e999]", "a", "1e999 is not a finite number", "write a finite number, or put it in quotes if you mean text"),
+        ("a=[NaN]", "a", "NaN is not a finite number", "write a finite number, or put it in quotes if you mean text"),
+        ("a=[9223372036854775808]", "a", "9223372036854775808 is beyond 64 bits", "write a smaller number, or put it in quotes if you mean text"),
         ("a={b:1}", "a", '"b:1" has no blank after the colon', "write {KEY: VALUE}"),
         ("a={b: 1, b: 2}", "a.b", "given twice", "keep one of the two"),
         (f"a={DEEP}[[{']' * MAX_DEPTH}]]", "a", f"nested deeper than {MAX_DEPTH}", "make it flatter"),

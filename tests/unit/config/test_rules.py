@@ -44,7 +44,7 @@ def faults_of(make_job: MakeJob, *settings: str) -> list[Diagnostic]:
         (["nodes=42"], "globalBatch", "336 ranks", "globalBatch: 672"),
         (["nodes=64"], "train.gradient_accumulation_steps", "1 images a rank", "steps: 1"),
         (["dataset=data/x"], "dataset", "not an absolute path", "start it with /"),
-        (["dataset=/a/../b"], "dataset", "holds ..", "without .."),
+        (["dataset=/a/../b"], "dataset", "contains ..", "without .."),
         (["dataset=null"], "dataset", "is missing", "train/ and val/"),
         (["delivery=mydir"], "mydir", "is missing", "set mydir"),
         (["cards=true"], "cards", "is not a number", "write a number"),
@@ -56,21 +56,21 @@ def faults_of(make_job: MakeJob, *settings: str) -> list[Diagnostic]:
         (["resources.limits.hugepages-2Mi=3Mi"], "resources.limits.hugepages-2Mi", "not a multiple", "round"),
         (["resources.limits.cpu=many"], "resources.limits.cpu", "not a valid quantity", "500m"),
         (["resources.requests.cpu=96"], "resources.requests.cpu", "more than the limit", "lower"),
-        (['env=[{"name": "MASTER_ADDR", "value": "x"}]'], "env[0].name", "set by the kit", "take it out"),
+        (['env=[{"name": "MASTER_ADDR", "value": "x"}]'], "env[0].name", "set by the kit", "remove it"),
         (['env=[{"name": "A-B", "value": "x"}]'], "env[0].name", "not a valid shell variable name", "letters"),
-        (['worker.podSpec={"volumes": []}'], "worker.podSpec.volumes", "the template prints", "worker.volumes"),
+        (['worker.podSpec={"volumes": []}'], "worker.podSpec.volumes", "the kit sets this field", "worker.volumes"),
         (["device=null"], "device", "is missing", "set device"),
         (["runAsUser=1000"], "runAsUser", "1000 cannot read", "sshAuthMountPath: /home/mpi/.ssh"),
         (["runAsUser=0"], "runAsUser", "too small", "1 or more"),
         (["runAsUser=1", "delivery=mydir", "mydir=/m", "sshAuthMountPath=/k"], "runAsUser", "/etc/passwd", "configmap"),
-        (['worker.podSpec={"securityContext": 1}'], "worker.podSpec.securityContext", "is no map", "below it"),
+        (['worker.podSpec={"securityContext": 1}'], "worker.podSpec.securityContext", "is not a map", "below it"),
         (["user=null"], "user", "is missing", "set user"),
         (["resources.limits.hugepages-x=3Mi"], "resources.limits.hugepages-x", "not a valid page size", "2Mi"),
         (["resources.limits.hugepages-0Mi=3Mi"], "resources.limits.hugepages-0Mi", "not a valid page size", "2Mi"),
         (
             ["resources.limits.habana\\.ai/gaudi=4"],
             "resources.limits.habana.ai/gaudi",
-            "derived from cards",
+            "follows from cards",
             "set cards",
         ),
         (["outputFreeGiB=1e300"], "outputFreeGiB", "too large", "or less"),
@@ -83,7 +83,7 @@ def faults_of(make_job: MakeJob, *settings: str) -> list[Diagnostic]:
         (["train.img_size=7"], "train.img_size", "below one patch", "at least 16"),
         (['worker.podSpec={"a": 99999999999999999999}'], "worker.podSpec", "beyond 64 bits", "in quotes"),
         (['worker.podSpec={"a": NaN}'], "worker.podSpec", "not a finite number", "finite"),
-        (['worker.podSpec={"a": "\\u0000"}'], "worker.podSpec", "a NUL character", "take it out"),
+        (['worker.podSpec={"a": "\\u0000"}'], "worker.podSpec", "a NUL character", "remove it"),
         (["worker.podSpec=" + "[" * 100_000], "worker.podSpec", "nested deeper than 30", "make it flatter"),
         (
             ['env=[{"name": "A", "value": "x", "valueFrom": {}}]'],
@@ -91,10 +91,10 @@ def faults_of(make_job: MakeJob, *settings: str) -> list[Diagnostic]:
             "both value and valueFrom",
             "valueFrom:",
         ),
-        (['env=[{"name": "UID", "value": "1"}]'], "env[0].name", "the shell", "take it out"),
+        (['env=[{"name": "UID", "value": "1"}]'], "env[0].name", "the shell", "remove it"),
         (['labels={"a": "b c"}'], "labels.a", "not a valid label value", "annotation"),
-        (['worker.labels={"mpikit/user": "eve"}'], "worker.labels.mpikit/user", "kit's own", "take it out"),
-        (['worker.volumes=[{"name": "output"}]'], "worker.volumes[0]", "kit's own", "another name"),
+        (['worker.labels={"mpikit/user": "eve"}'], "worker.labels.mpikit/user", "the kit sets", "remove it"),
+        (['worker.volumes=[{"name": "output"}]'], "worker.volumes[0]", "the kit adds", "another name"),
         (
             ['worker.volumeMounts=[{"name": "x"}]'],
             "worker.volumeMounts[0]",
@@ -151,7 +151,7 @@ def test_a_login_that_is_no_user_name_is_a_warning_beside_the_errors(values_root
 def test_unquoted_versions_are_answered_with_what_was_written(values_root: Path, tmp_path: Path) -> None:
     file = tmp_path / "v.yaml"
     file.write_text("synapse: 1.20\n")
-    with pytest.raises(ValuesError, match=r'YAML reads 1.20 as a number, and text is wanted\n  fix: write "1.20"'):
+    with pytest.raises(ValuesError, match=r'YAML reads 1.20 as a number, but text is needed\n  fix: write "1.20"'):
         load_job(load_values(values_root, [str(file)], [("--set", "user=ada")]))
 
 
@@ -189,5 +189,5 @@ def test_an_item_of_the_wrong_kind_hides_no_other_fault(values_root: Path, tmp_p
 def test_a_key_with_dots_is_found_on_its_own_line(values_root: Path, tmp_path: Path) -> None:
     file = tmp_path / "dots.yaml"
     file.write_text("nodes: 2\nresources:\n  limits:\n    habana.ai/gaudi: 4\n")
-    with pytest.raises(ValuesError, match=rf"{file}:4:5: resources.limits.habana.ai/gaudi: is derived"):
+    with pytest.raises(ValuesError, match=rf"{file}:4:5: resources.limits.habana.ai/gaudi: follows from cards"):
         load_job(load_values(values_root, [str(file)], [("--set", "user=ada")]))

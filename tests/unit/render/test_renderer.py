@@ -316,5 +316,5 @@ def test_the_whole_config_map_fits_client_side_apply_with_room_to_spare(make_job
 
 def test_a_config_map_that_kubectl_cannot_apply_is_an_error_with_a_fix() -> None:
     check_size({"run_vit.sh": "x" * 50_000}, "y" * 190_000)
-    with pytest.raises(TemplateError, match=r"and kubectl apply takes 256\n  fix: "):
+    with pytest.raises(TemplateError, match=r"kubectl apply accepts at most 256\n  fix: "):
         check_size({"run_vit.sh": '"' * 50_000}, "y" * 190_000)

@@ -16,7 +16,7 @@ FLAT = "write less: a values file is a page of text"
 SHARED = "write values out; anchors and aliases are not read, here and below"
 TAG = "take the tag out; quote the value to make it text"
 PLAIN = "write a decimal number without leading zeros, or "
-QUOTED = '"{}" in quotes if text is meant'
+QUOTED = '"{}" in quotes if you mean text'
 
 Line = tuple[str, str, str, str]
 
@@ -52,11 +52,11 @@ CASES: dict[str, list[Line]] = {
     "a: .nan": [("v:1:4", "a", "YAML 1.1 reads .nan as the number nan", "write a finite number")],
     "a: 2024-01-01": [("v:1:4", "a", "YAML 1.1 reads 2024-01-01 as a date", 'write "2024-01-01" in quotes')],
     "a: =": [("v:1:4", "a", "YAML 1.1 reads = as a default value", 'write "=" in quotes')],
-    "a: 9223372036854775808": [("v:1:4", "a", "9223372036854775808 is beyond 64 bits", "write a smaller number, or put it in quotes if text is meant")],
-    "a: -9223372036854775808": [("v:1:4", "a", "-9223372036854775808 is beyond 64 bits", "write a smaller number, or put it in quotes if text is meant")],
-    "a: " + "9" * 50: [("v:1:4", "a", f"{'9' * 40}... is beyond 64 bits", "write a smaller number, or put it in quotes if text is meant")],
-    "a: " + "9" * 40: [("v:1:4", "a", f"{'9' * 40} is beyond 64 bits", "write a smaller number, or put it in quotes if text is meant")],
-    "a: 1e999": [("v:1:4", "a", "1e999 is not a finite number", "write a finite number, or put it in quotes if text is meant")],
+    "a: 9223372036854775808": [("v:1:4", "a", "9223372036854775808 is beyond 64 bits", "write a smaller number, or put it in quotes if you mean text")],
+    "a: -9223372036854775808": [("v:1:4", "a", "-9223372036854775808 is beyond 64 bits", "write a smaller number, or put it in quotes if you mean text")],
+    "a: " + "9" * 50: [("v:1:4", "a", f"{'9' * 40}... is beyond 64 bits", "write a smaller number, or put it in quotes if you mean text")],
+    "a: " + "9" * 40: [("v:1:4", "a", f"{'9' * 40} is beyond 64 bits", "write a smaller number, or put it in quotes if you mean text")],
+    "a: 1e999": [("v:1:4", "a", "1e999 is not a finite number", "write a finite number, or put it in quotes if you mean text")],
     "a: [b, no, 0x1, c]": [
         ("v:1:8", "a[1]", "YAML 1.1 reads no as the boolean false", f"write true or false, or {QUOTED.format('no')}"),
         ("v:1:12", "a[1]", "YAML 1.1 reads 0x1 as the number 1", PLAIN + QUOTED.format("0x1")),
@@ -65,22 +65,22 @@ CASES: dict[str, list[Line]] = {
     "a: 1\n---\n&x b": [("v:3:1", "", "a second document", "keep one document a file: take out the line ---")],
     "a: [1": [("v:2:1", "", "not YAML: did not find expected ',' or ']'", SYNTAX)],
     "a: 1\nb: c: d": [("v:2:5", "", "not YAML: mapping values are not allowed in this context", SYNTAX)],
-    "a:\n\t- 1": [("v:2:1", "", "not YAML: found character that cannot start any token", "indent with spaces, YAML takes no tabs")],
+    "a:\n\t- 1": [("v:2:1", "", "not YAML: found character that cannot start any token", "indent with spaces: YAML does not allow tabs")],
     "a: b\tc: d": [("v:1:7", "", "not YAML: mapping values are not allowed in this context", SYNTAX)],
     'a: "\\q"': [("v:1:5", "", "not YAML: found unknown escape character", "in double quotes \\ starts an escape: double it, use single quotes, or write the character itself")],
-    "a: \x01": [("v:1:4", "", "a control character (U+0001)", 'take it out, or write "\\x01"')],
-    "a: 1\nb: \x9f": [("v:2:4", "", "a control character (U+009F)", 'take it out, or write "\\x9f"')],
-    "a: 1\nb: 2\nc: \x01\nd: 3\n": [("v:3:4", "", "a control character (U+0001)", 'take it out, or write "\\x01"')],
-    "\n\x01": [("v:2:1", "", "a control character (U+0001)", 'take it out, or write "\\x01"')],
-    "a: \ufffe": [("v:1:4", "", "a character that is none (U+FFFE)", 'take it out, or write "\\ufffe"')],
+    "a: \x01": [("v:1:4", "", "a control character (U+0001)", 'remove it, or write "\\x01"')],
+    "a: 1\nb: \x9f": [("v:2:4", "", "a control character (U+009F)", 'remove it, or write "\\x9f"')],
+    "a: 1\nb: 2\nc: \x01\nd: 3\n": [("v:3:4", "", "a control character (U+0001)", 'remove it, or write "\\x01"')],
+    "\n\x01": [("v:2:1", "", "a control character (U+0001)", 'remove it, or write "\\x01"')],
+    "a: \ufffe": [("v:1:4", "", "a noncharacter (U+FFFE)", 'remove it, or write "\\ufffe"')],
     "a: 1\n---\n*x": [("v", "", "a second document", "keep one document a file: take out the line ---")],
-    "a: \x00": [("v:1:4", "", "a NUL character (U+0000)", "take it out")],
-    "a: \x85": [("v:1:4", "", "a line break of Unicode (U+0085)", 'take it out, or write "\\x85"')],
-    "a: \u2029": [("v:1:4", "", "a line break of Unicode (U+2029)", 'take it out, or write "\\u2029"')],
-    "a: \ufeff": [("v:1:4", "", "a byte order mark within the text (U+FEFF)", "take it out")],
-    "a: \ud800": [("v:1:4", "", "a lone surrogate (U+D800)", "take it out")],
-    "bc: \udfff": [("v:1:5", "", "a lone surrogate (U+DFFF)", "take it out")],
-    "a: \uffff": [("v:1:4", "", "a character that is none (U+FFFF)", 'take it out, or write "\\uffff"')],
+    "a: \x00": [("v:1:4", "", "a NUL character (U+0000)", "remove it")],
+    "a: \x85": [("v:1:4", "", "a line break of Unicode (U+0085)", 'remove it, or write "\\x85"')],
+    "a: \u2029": [("v:1:4", "", "a line break of Unicode (U+2029)", 'remove it, or write "\\u2029"')],
+    "a: \ufeff": [("v:1:4", "", "a byte order mark within the text (U+FEFF)", "remove it")],
+    "a: \ud800": [("v:1:4", "", "a lone surrogate (U+D800)", "remove it")],
+    "bc: \udfff": [("v:1:5", "", "a lone surrogate (U+DFFF)", "remove it")],
+    "a: \uffff": [("v:1:4", "", "a noncharacter (U+FFFF)", 'remove it, or write "\\uffff"')],
     "\ufeffa: 1": [],
     "a: 1\r\nb: 2\r\n": [],
     "": [],
