@@ -135,7 +135,7 @@ def _shown(live: LiveLine, line: bytes) -> str:
 
 
 def _receipt(job: Job, rendered: Rendered, folders: Mapping[str, str]) -> str | None:
-    """A hash of all that a run depends on: the manifest, and names, sizes and times of the input files.
+    """Return a hash of all that a run depends on: the manifest, and names, sizes and times of the input files.
 
     None where the shortcut is not worth it or not safe: an evaluation, more than MOST_INPUTS files, an unreadable file.
     """
@@ -158,7 +158,7 @@ def _receipt(job: Job, rendered: Rendered, folders: Mapping[str, str]) -> str | 
 
 
 def _is_complete(job: Job, output: Path, receipt: str) -> bool:
-    """Whether this very job is complete already and undamaged; says so. If in doubt, the trainer decides."""
+    """Return whether this very job is complete already and undamaged; says so. If in doubt, the trainer decides."""
     run = output / job.train.name
     if job.train.resume == "never" or _read(run / RECEIPT) != receipt or not _read(run / "completion.json"):
         return False
@@ -175,7 +175,7 @@ def _is_complete(job: Job, output: Path, receipt: str) -> bool:
 
 
 def _read(path: Path) -> str:
-    """The text of a small file, empty if there is none."""
+    """Return the text of a small file, empty if there is none."""
     try:
         return path.read_text()
     except (OSError, ValueError):
@@ -183,7 +183,7 @@ def _read(path: Path) -> str:
 
 
 def _is_locked(run: Path) -> bool:
-    """Whether a trainer uses the folder now."""
+    """Return whether a trainer uses the folder now."""
     try:
         with (run / "lock").open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -236,7 +236,7 @@ def find_mpirun() -> Path:
 
 
 def local_folders(job: Job, here: Path) -> dict[str, str]:
-    """The job's folders as paths of this machine."""
+    """Return the job's folders as paths of this machine."""
     faults = []
     folders = {}
     for name, source in (("dataset", job.dataset), ("pretrained", job.pretrained), ("output", job.output)):
@@ -295,7 +295,7 @@ def _environment(job: Job, work: Path, mpirun: Path, folders: Mapping[str, str])
 
 
 def _free_port() -> int:
-    """A port for rank 0's store, below those that the system lends (ip_local_port_range; 32768 and up on Linux).
+    """Return a port for rank 0's store, below those that the system lends (ip_local_port_range; 32768 and up on Linux).
 
     A lent one could be taken by mpirun's own connections before rank 0 binds it, and a rank that calls it too early
     could be lent that very port and meet itself (TCP's simultaneous open).

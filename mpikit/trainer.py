@@ -63,7 +63,7 @@ _NAMES = {"top1": "top1_percent", "left": "seconds_left"}
 
 
 def progress_values(line: str) -> dict[str, Any] | None:
-    """The values of a progress line under the names of metrics.jsonl, with num_steps and seconds_left.
+    """Return the values of a progress line under the names of metrics.jsonl, with num_steps and seconds_left.
 
     Read are logfmt (vit/run/metrics.py) and the JSON lines of older trainers. None for any other line.
     """
@@ -102,7 +102,7 @@ CHECKPOINT_FILES = {"model.pt", "optimizer.pt", "state.json"}
 
 
 def whole_last_checkpoint(run: Path) -> dict[str, Any] | None:
-    """The state.json of a run's last checkpoint, read without torch; None unless all of it is as it was saved.
+    """Return the state.json of a run's last checkpoint, read without torch; None unless all of it is as it was saved.
 
     It is a shortcut: the trainer itself says what is wrong with the others (vit/run/checkpoint.py).
     """

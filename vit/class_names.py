@@ -40,13 +40,13 @@ def match_names(found: Sequence[str], known: Sequence[str]) -> Match:
 
 
 def _form(name: str) -> str:
-    """The name in composed letters; of a number, its value."""
+    """Return the name in composed letters; of a number, its value."""
     plain = unicodedata.normalize("NFC", name)
     return str(int(plain)) if plain.isascii() and plain.isdecimal() and len(plain) < 20 else plain
 
 
 def by_position(names: Sequence[str], path: str) -> str:
-    """The sentence on weights that do not name their classes."""
+    """Return the note for weights that do not name their classes."""
     text = (
         f"classes: {path} does not name its classes; class i of the data, sorted by name, is output i ({len(names):,})"
     )
@@ -58,7 +58,7 @@ def by_position(names: Sequence[str], path: str) -> str:
 
 
 def difference(found: Sequence[str], known: Sequence[str]) -> str:
-    """How the data's class names differ from a checkpoint's, as the end of a sentence."""
+    """Return how the data's class names differ from a checkpoint's, as the end of a sentence."""
     new, gone = [name for name in found if name not in set(known)], [name for name in known if name not in set(found)]
     parts = [f"{len(new):,} new: {quoted(new)}"] if new else []
     parts += [f"{len(gone):,} absent: {quoted(gone)}"] if gone else []
@@ -66,7 +66,7 @@ def difference(found: Sequence[str], known: Sequence[str]) -> str:
 
 
 def quoted(names: Sequence[str]) -> str:
-    """The first few names and the count of the others."""
+    """Return the first few names and the count of the others."""
     shown = ", ".join(f'"{name}"' for name in names[:MOST_NAMES])
     left = len(names) - MOST_NAMES
     return f"{shown} and {left:,} more" if left > 0 else shown

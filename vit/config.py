@@ -202,11 +202,11 @@ class Config:
         return self.train_batch_size // self.gradient_accumulation_steps
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields, as given."""
+        """Return all fields, as given."""
         return dataclasses.asdict(self)
 
     def identity(self, *, world_size: int) -> dict[str, Any]:
-        """What must not change when a run is resumed: whatever alters the weights of some step."""
+        """Return what must not change when a run is resumed: whatever alters the weights of some step."""
         return {
             "dataset": self.dataset,
             "model_type": self.model_name,
@@ -336,7 +336,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser(program: str, names: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser: a flag for each of these fields of Config, help from the docstring under the field."""
+    """Return the parser: a flag for each of these fields of Config, help from the docstring under the field."""
     parser = _Parser(prog=f"python -m {program}", allow_abbrev=False)
     hints, docs = get_type_hints(Config), field_docs()
     for field in dataclasses.fields(Config):
@@ -366,7 +366,7 @@ def _plain_type(hint: Any) -> Any:
 
 
 def field_docs() -> dict[str, str]:
-    """The docstring under each field of Config (works from a zip: inspect asks the loader)."""
+    """Return the docstring under each field of Config (works from a zip: inspect asks the loader)."""
     body = ast.parse(textwrap.dedent(inspect.getsource(Config))).body[0]
     assert isinstance(body, ast.ClassDef)
     docs: dict[str, str] = {}

@@ -69,7 +69,7 @@ def file_sha256(path: Path) -> str:
 
 
 def file_checksum(path: Path, kind: str) -> str:
-    """The hex digest "sha256", or "md5" as a check against damage, of a file."""
+    """Return the hex digest "sha256", or "md5" as a check against damage, of a file."""
     digest = hashlib.new(kind, usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):

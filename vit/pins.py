@@ -24,6 +24,6 @@ FASHION_PINS = {  # MNIST's own files have the same names
 
 
 def pin_of_url(url: str) -> str | None:
-    """The SHA-256 of the published file that an address names, from whatever server; None if it is not known."""
+    """Return the SHA-256 of the published file that an address names, from whatever server; None if it is not known."""
     name = url.partition("?")[0].rpartition("/")[2]
     return PINS.get(name) or (FASHION_PINS.get(name) if "fashion" in url.lower() else None)

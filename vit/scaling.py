@@ -35,7 +35,7 @@ INCEPTION = Scaling(*NAMED["inception"])
 
 
 def channels(text: str, part: int) -> Channels:
-    """What a flag's text says: a name's mean (part 0) or std (part 1), or three numbers."""
+    """Return what a flag's text says: a name's mean (part 0) or std (part 1), or three numbers."""
     if text in NAMED:
         return NAMED[text][part]
     red, green, blue = (float(word) for word in text.split(","))
@@ -43,5 +43,5 @@ def channels(text: str, part: int) -> Channels:
 
 
 def written(values: Channels) -> str:
-    """The text of three numbers."""
+    """Return the text of three numbers."""
     return ",".join(f"{value:.9g}" for value in values)

@@ -25,7 +25,7 @@ class Progress:
     seconds_left: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields as `status -o json` prints them."""
+        """Return the fields as `status -o json` prints them."""
         return asdict(self)
 
     def __str__(self) -> str:

@@ -63,7 +63,7 @@ def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def svg(curves: Sequence[Curve], title: str) -> str:
-    """The curves side by side as one SVG without scripts or outside files."""
+    """Return the curves side by side as one SVG without scripts or outside files."""
     panels = "".join(
         _panel(curve, LEFT + number * (PANEL_WIDTH + GAP), COLOURS[number % 2]) for number, curve in enumerate(curves)
     )
@@ -103,7 +103,7 @@ def _panel(curve: Curve, left: int, colour: str) -> str:
 
 
 def text_plot(curves: Sequence[Curve]) -> str:
-    """The curves side by side in characters, at most 80 columns for two."""
+    """Return the curves side by side in characters, at most 80 columns for two."""
     blocks = [_text_panel(curve) for curve in curves]
     return "\n".join("  ".join(parts).rstrip() for parts in zip(*blocks, strict=True))
 

@@ -121,5 +121,5 @@ def test_a_job_that_finds_a_fault_fails_with_its_one_line(
 
     assert wait_for("the pod to end", first_end, 90) == 8
     log = kube.run("-n", namespace, "logs", "-l", "app.kubernetes.io/component=prepare").out
-    assert "holds no ILSVRC2012_img_train.tar, put ILSVRC2012_img_train.tar" in log
+    assert "does not contain ILSVRC2012_img_train.tar, put ILSVRC2012_img_train.tar" in log
     kube("-n", namespace, "delete", "job", "--all", "--wait=false")

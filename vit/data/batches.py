@@ -45,13 +45,13 @@ class Batch:
 
 
 class DamageReport:
-    """Warns of each image that cannot be decoded or is very large, once a rank."""
+    """Warns of each image that cannot be decoded or is very large, once per rank."""
 
     def __init__(self) -> None:
         self.told: set[str] = set()
 
     def tell(self, batch: Batch, consequence: str) -> None:
-        """Warn of the batch's damaged and large images that were not reported before."""
+        """Warn about damaged and large images of the batch that were not reported before."""
         for text in (*(f"{text}; {consequence}" for text in batch.damaged), *batch.remarks):
             if text not in self.told:
                 self.told.add(text)
@@ -60,7 +60,7 @@ class DamageReport:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What to report of the files of a batch, or of a piece of it."""
+    """What to report about the files of a batch, or of a part of it."""
 
     damaged: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -93,7 +93,7 @@ class Batches:
         return "uint8" if self.erasing is None else "float32"
 
     def batch(self, keys: Sequence[Key]) -> Batch:
-        """The batch in memory of its own. Raises DataError."""
+        """Return the batch in its own memory. Raises DataError."""
         images = np.empty((len(keys), self.side, self.side, 3), self.kind)
         labels = np.empty(len(keys), np.int64)
         found = self.fill(keys, images, labels)
@@ -108,7 +108,7 @@ class Batches:
         return findings
 
     def _load(self, key: Key, findings: Findings) -> tuple[Array, int] | None:
-        """The sample, or its stand-in; what is damaged on the way is noted."""
+        """Return the sample, or a substitute; damaged images are noted."""
         epoch, index = key
         for _ in range(MOST_DAMAGED):
             try:
@@ -122,7 +122,7 @@ class Batches:
         raise DataError(last.where, f"{last.what}, like {MOST_DAMAGED - 1} images before it", "repair the data set")
 
     def _sample(self, epoch: int, index: int, findings: Findings) -> tuple[Array, int]:
-        """The augmented image and its label; damage may show only now, when a part of the file is decoded."""
+        """Return the augmented image and its label; damage may show only now, when a part of the file is decoded."""
         random = sample_random(self.seed, (epoch, index))
         image = self.source.image(index)
         if large(image.shape):
@@ -155,12 +155,12 @@ class Data:
         return 0 if self.train is None else len(self.train.source)
 
     def fingerprint(self) -> tuple[int, int]:
-        """A pair of numbers that differs when the lists of images do."""
+        """Return a pair of numbers that differs when the lists of images do."""
         return 0 if self.train is None else self.train.source.fingerprint(), self.val.source.fingerprint()
 
 
 def open_data(config: Config, *, with_train: bool = True) -> Data:
-    """The data set named by the flags. Raises DataError."""
+    """Return the data set named by the flags. Raises DataError."""
     train = open_source(config, "train") if with_train else None
     val = open_source(config, "val")
     if train is not None:
@@ -192,7 +192,7 @@ def _erasing(config: Config) -> Erasing | None:
 
 
 def open_source(config: Config, split: str) -> Source:
-    """The images of split "train" or "val". Raises DataError."""
+    """Return the images of split "train" or "val". Raises DataError."""
     match config.dataset:
         case "synthetic":
             training = split == "train"
@@ -210,7 +210,7 @@ def open_source(config: Config, split: str) -> Source:
 
 
 def _check_empty(train: Source, root: str) -> None:
-    """Every class of a folder must have training images; without validation images it is said."""
+    """Raise DataError if a class of a folder has no training images."""
     if not isinstance(train, FolderSource):
         return
     empty = [name for name, count in zip(train.class_names, class_counts(train), strict=True) if not count]

@@ -25,13 +25,13 @@ def read_at_most(file: IO[bytes], limit: int, name: str) -> bytes:
 
 
 def gunzip(path: Path, limit: int) -> bytes:
-    """The content of a .gz file."""
+    """Return the content of a .gz file."""
     with gzip.open(path) as file:
         return read_at_most(file, limit, path.name)  # type: ignore[arg-type]  # GzipFile reads bytes
 
 
 def inflate(data: bytes, limit: int) -> bytes:
-    """What zlib.decompress gives. Raises zlib.error too."""
+    """Return what zlib.decompress gives. Raises zlib.error too."""
     unpacking = zlib.decompressobj()
     content = unpacking.decompress(data, limit + 1)
     if len(content) > limit:
@@ -42,7 +42,7 @@ def inflate(data: bytes, limit: int) -> bytes:
 
 
 def unpickle(unpickler: pickle.Unpickler) -> Any:
-    """What the unpickler loads. A pickle is a program: damage and malice can make it raise nearly anything."""
+    """Return what the unpickler loads. A pickle is a program: damage and malice can make it raise nearly anything."""
     try:
         return unpickler.load()
     except MemoryError as error:

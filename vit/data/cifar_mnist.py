@@ -70,7 +70,7 @@ CIFARS = {
 
 
 def open_archive(dataset: str, root: Path, split: str) -> ArraySource:
-    """The images of split "train" or "val" of cifar10, cifar100 or fashion_mnist in `root`. Raises DataError."""
+    """Return the images of split "train" or "val" of cifar10, cifar100 or fashion_mnist in `root`. Raises DataError."""
     try:
         return _open_fashion(root, split) if dataset == "fashion_mnist" else _open_cifar(dataset, root, split)
     except (*DAMAGE, MemoryError) as error:
@@ -93,7 +93,7 @@ def _open_cifar(dataset: str, root: Path, split: str) -> ArraySource:
 
 
 def _members(root: Path, form: Cifar, names: tuple[str, ...]) -> dict[str, bytes] | None:
-    """The named files out of root/<folder>, root itself or root/<archive>; None where they are not."""
+    """Return the named files out of root/<folder>, root itself or root/<archive>; None where they are not."""
     for folder in (root / form.folder, root):
         if all((folder / name).is_file() for name in names):
             return {name: (folder / name).read_bytes() for name in names}
@@ -155,7 +155,7 @@ class _PlainUnpickler(pickle.Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        """A name that CIFAR's own files use."""
+        """Return a name that CIFAR's own files use."""
         if (module, name) not in self.ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which CIFAR files do not need")
         return super().find_class(module, name)
@@ -179,7 +179,7 @@ def _find_idx(root: Path, name: str) -> Path:
 
 
 def _read_idx(path: Path, magic: int) -> Array:
-    """The array of an idx file: a magic number, the lengths of the dimensions, then bytes."""
+    """Return the array of an idx file: a magic number, the lengths of the dimensions, then bytes."""
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     content = gunzip(path, MOST_BYTES) if packed else path.read_bytes()

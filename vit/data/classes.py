@@ -22,24 +22,24 @@ class RenumberedSource:
         return len(self.source)
 
     def image(self, index: int) -> Picture:
-        """The source's image."""
+        """Return the source's image."""
         return self.source.image(index)
 
     def label(self, index: int) -> int:
-        """The checkpoint's number of the image's class."""
+        """Return the checkpoint's number of the image's class."""
         return self.numbers[self.source.label(index)]
 
     def where(self, index: int) -> str:
-        """The source's name of the image."""
+        """Return the source's name of the image."""
         return self.source.where(index)
 
     def fingerprint(self) -> int:
-        """The source's."""
+        """Return the source's fingerprint."""
         return self.source.fingerprint()
 
 
 def listed(source: Source) -> Source:
-    """The source as it lists its own classes."""
+    """Return the source as it lists its own classes."""
     return source.source if isinstance(source, RenumberedSource) else source
 
 

@@ -45,7 +45,7 @@ class FolderSource:
         return self.index.label(index)
 
     def image(self, index: int) -> Picture:
-        """The file, decoded and from memory where a small set was read before."""
+        """Return the file, decoded and from memory where a small set was read before."""
         if index in self.cache:
             return self.cache[index]
         image = open_image(Path(self.where(index)))
@@ -98,7 +98,7 @@ class JpegFile:
 
 
 def open_image(path: Path) -> Picture:
-    """The image as RGB (H, W, 3), as torchvision's loader does: the first frame, EXIF rotation not applied.
+    """Return the image as RGB (H, W, 3), as torchvision's loader does: the first frame, EXIF rotation not applied.
 
     Unlike torchvision's, 16-bit grey keeps its levels, and a mode without a known white is refused (vit.images.pixels).
 
@@ -110,7 +110,7 @@ def open_image(path: Path) -> Picture:
 
 
 def decode(path: Path) -> Array:
-    """The pixels of the whole image, as open_image."""
+    """Return the pixels of the whole image, as open_image."""
     return _decode_data(path, _read(path))
 
 
@@ -153,5 +153,5 @@ def open_header(file: BinaryIO | Path) -> Image.Image:
 
 
 def large(shape: tuple[int, ...]) -> bool:
-    """Whether an image (H, W, ...) has more pixels than Pillow decodes without a warning."""
+    """Return whether an image (H, W, ...) has more pixels than Pillow decodes without a warning."""
     return Image.MAX_IMAGE_PIXELS is not None and shape[0] * shape[1] > Image.MAX_IMAGE_PIXELS

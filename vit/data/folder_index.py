@@ -57,7 +57,7 @@ class FileIndex:
         return len(self.labels)
 
     def label(self, index: int) -> int:
-        """The class of file number `index`."""
+        """Return the class of file number `index`."""
         return int(self.labels[index])
 
     def file(self, index: int) -> str:
@@ -102,7 +102,7 @@ def _remake(root: Path, kept_in: tuple[Path, ...]) -> FileIndex:
 
 
 def make_index(root: Path) -> FileIndex:
-    """The index of what is in the folder now. Raises DataError where it cannot be read."""
+    """Return the index of what is in the folder now. Raises DataError where it cannot be read."""
     walk = Walk(root)
     blocks, lengths, counts = [], [np.zeros(0, np.uint64)], []
     for class_name in walk.class_names:
@@ -164,7 +164,7 @@ def _first_line(index: FileIndex) -> bytes:
 
 
 def read_index(path: Path, root: Path) -> FileIndex | None:
-    """The index in that file, mapped; None if there is none, or it is stale. Raises DamagedIndex."""
+    """Return the index in that file, mapped; None if there is none, or it is stale. Raises DamagedIndex."""
     try:
         if not path.is_file():
             return None
@@ -183,7 +183,7 @@ def read_index(path: Path, root: Path) -> FileIndex | None:
 
 
 def _head(line: bytes) -> dict[str, Any]:
-    """The first line's JSON, each value of its type; what `read_index` catches is raised otherwise."""
+    """Return the first line's JSON, each value of its type; what `read_index` catches is raised otherwise."""
     crc, _, text = line.removeprefix(MAGIC).partition(b" ")
     if not line.startswith(MAGIC) or text[-1:] != b"\n" or crc != b"%08x" % zlib.crc32(text[:-1]):
         raise ValueError("checksum")
@@ -226,7 +226,7 @@ def _arrays(head: dict[str, Any], content: Array) -> FileIndex:
 
 
 def _within_bounds(ends: Array, labels: Array, names: Array, num_classes: int) -> bool:
-    """Whether the names follow each other to the end, none empty or with a NUL, and each label is a class."""
+    """Return whether the names follow each other to the end, none empty or with a NUL, and each label is a class."""
     if not len(ends):
         return not len(names)
     rising = bool(ends[0] > 0 and np.all(ends[1:] > ends[:-1]) and int(ends[-1]) == len(names))
@@ -234,7 +234,7 @@ def _within_bounds(ends: Array, labels: Array, names: Array, num_classes: int) -
 
 
 def is_fresh(root: Path, stamps: Stamps) -> bool:
-    """Whether every noted folder is as it was noted."""
+    """Return whether every noted folder is as it was noted."""
     try:
         return all((root / name).stat().st_mtime_ns == stamp for name, stamp in stamps.items())
     except (OSError, ValueError):  # ValueError: a name that no file can have
@@ -242,7 +242,7 @@ def is_fresh(root: Path, stamps: Stamps) -> bool:
 
 
 def index_files(root: Path, output_dir: Path) -> tuple[Path, ...]:
-    """Where the index of `root` may be: beside the data set, or else in the output folder, if that is there."""
+    """Return where the index of `root` may be: beside the data set, or else in the output folder, if that is there."""
     whole = root.absolute()
     name = f".{whole.name}-{zlib.crc32(os.fsencode(whole)):08x}.vit-index"
     return whole.parent / f".{whole.name}.vit-index", output_dir / name

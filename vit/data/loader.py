@@ -19,7 +19,7 @@ from vit.runtime.device import Device
 def open_loader(
     batches: Batches, keys: Iterable[list[Key]], device: Device, *, num_workers: int, read_timeout_seconds: float
 ) -> Iterator[Batch]:
-    """The batches; each may be used until the next one is asked for. Raises DataError, ConfigError.
+    """Yield the batches; each may be used until the next one is asked for. Raises DataError, ConfigError.
 
     Close it, or use it up, to end its processes.
     """
@@ -39,7 +39,7 @@ def open_loader(
 
 
 def layout_of(batches: Batches, batch_size: int, num_workers: int) -> Layout:
-    """The ring that such batches need."""
+    """Return the ring that such batches need."""
     return Layout(batch_size=batch_size, side=batches.side, kind=batches.kind, num_workers=num_workers)
 
 
@@ -79,7 +79,7 @@ class _Slot:
         self.missing -= 1
 
     def batch(self, ring: Ring) -> Batch:
-        """The batch, in the ring's memory. Raises the error of its first piece that has one."""
+        """Return the batch, in the ring's memory. Raises the error of its first piece that has one."""
         pieces = sorted(self.done, key=lambda done: done.start)
         for done in pieces:
             if isinstance(done.fault, str):

@@ -41,7 +41,7 @@ class TrainOrder:
         return round(step / self.steps_per_epoch, 6)
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> list[Key]:
-        """The rank's share of the global batch of update number `step`, from 0."""
+        """Return the rank's share of the global batch of update number `step`, from 0."""
         epoch, position = divmod(step, self.steps_per_epoch)
         size = self.global_batch // world_size
         start = position * self.global_batch + rank * size

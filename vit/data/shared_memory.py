@@ -106,11 +106,11 @@ class Ring:
         self._map()
 
     def put_keys(self, slot: int, keys: Sequence[Key]) -> None:
-        """Write down what belongs in the slot."""
+        """Record what belongs in the slot."""
         self.keys[slot, : len(keys)] = keys
 
     def read_keys(self, slot: int, start: int, stop: int) -> list[Key]:
-        """What was written down for these places of the slot."""
+        """Return what was recorded for these places of the slot."""
         return [(epoch, index) for epoch, index in self.keys[slot, start:stop].tolist()]
 
     def close(self) -> None:

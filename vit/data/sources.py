@@ -34,11 +34,11 @@ class Source(Protocol):
         ...
 
     def where(self, index: int) -> str:
-        """What to call image `index` when something is wrong with it: its file, where it has one."""
+        """Return what to call image `index` when something is wrong with it: its file, where it has one."""
         ...
 
     def fingerprint(self) -> int:
-        """A number that differs when the list does."""
+        """Return a number that differs when the list does."""
         ...
 
 
@@ -93,5 +93,5 @@ class SyntheticSource:
         return f"image {index}"
 
     def fingerprint(self) -> int:
-        """The number of images."""
+        """Return the number of images."""
         return self.num_images

@@ -61,25 +61,25 @@ class WatchedSource:
         return len(self.source)
 
     def image(self, index: int) -> Picture:
-        """The source's; what is written down stays until the next one, for a part of it may be decoded later."""
+        """Return the source's; what is written down stays until the next one, for a part of it may be decoded later."""
         self.reading[:] = self.reading[0] + 1, index
         return self.source.image(index)
 
     def label(self, index: int) -> int:
-        """The source's label."""
+        """Return the source's label."""
         return self.source.label(index)
 
     def where(self, index: int) -> str:
-        """The source's name of the image."""
+        """Return the source's name of the image."""
         return self.source.where(index)
 
     def fingerprint(self) -> int:
-        """The source's."""
+        """Return the source's fingerprint."""
         return self.source.fingerprint()
 
 
 def work(number: int, batches: Batches, ring: Ring, tickets: Connection, results: Connection) -> None:
-    """Process number `number`: fill pieces of the ring until the rank is gone."""
+    """Fill pieces of the ring, as process `number`, until the rank ends."""
     _settle()
     reading = ring.reading[number]
     watched = dataclasses.replace(batches, source=WatchedSource(batches.source, reading))
@@ -94,7 +94,7 @@ def work(number: int, batches: Batches, ring: Ring, tickets: Connection, results
 
 
 def _settle() -> None:
-    """The rank decides about signals, and these processes end with it, not before and not after."""
+    """Ignore signals: the rank handles them, and these processes end with it."""
     for number in (*STOP_SIGNALS, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     rank = multiprocessing.parent_process()
@@ -111,7 +111,7 @@ def _end_with_the_parent() -> None:
 
 
 def _end_with_the_rank(rank: Any) -> None:
-    """Wait for the end of a rank that had ended before the kernel was asked, or that is not the parent."""
+    """Wait for the end of a rank that ended before the request to the kernel, or that is not the parent."""
     rank.join()
     os._exit(0)
 
@@ -130,7 +130,7 @@ class Workers:
     """The rank's side of the processes and of their ring."""
 
     def __init__(self, batches: Batches, layout: Layout, context: str, read_timeout_seconds: float) -> None:
-        """Raises ConfigError where the system gives no such processes or memory."""
+        """Raises ConfigError if the system cannot provide such processes or memory."""
         self.source, self.read_timeout_seconds = batches.source, read_timeout_seconds
         self.selector = selectors.DefaultSelector()
         self.processes: list[Any] = []
@@ -159,12 +159,12 @@ class Workers:
         taken.close()
 
     def ask(self, slot: int, start: int, stop: int) -> None:
-        """Have the images of these places of the slot decoded by whichever process is free first."""
+        """Let the first free process decode the images of these places of the slot."""
         with contextlib.suppress(BrokenPipeError):  # none is left, as `wait` reports
             os.write(self.tickets.fileno(), TICKET.pack(slot, start, stop))
 
     def wait(self) -> list[Done]:
-        """Word of one or more finished pieces. Raises DataError where a process is gone or has read for too long."""
+        """Wait for finished pieces. Raises DataError if a process died or has read for too long."""
         seen, silent_seconds = self.ring.reading.copy(), 0.0
         while not (ready := self.selector.select(LOOK_SECONDS)):
             # Counted in looks: a machine that was asleep has not been silent.
@@ -182,7 +182,7 @@ class Workers:
         return done
 
     def _gone(self, number: int) -> DataError:
-        """What to say of a process that ended."""
+        """Return the error for a process that ended."""
         process = self.processes[number]
         process.join(LAST_WORDS_SECONDS)
         code = process.exitcode
@@ -193,7 +193,7 @@ class Workers:
         return DataError(self._in_hand(number), f"the process that decoded it died ({how})", fix)
 
     def _hung(self) -> DataError:
-        """What to say when nothing moves."""
+        """Return the error for a loader that makes no progress."""
         busy = [number for number, (_, index) in enumerate(self.ring.reading) if index != IDLE]
         more = f", like {len(busy) - 1} others," if len(busy) > 1 else ""
         what = f"has not been read{more} after {self.read_timeout_seconds:g} s"
@@ -220,7 +220,7 @@ class Workers:
 
 
 def _prepare_server(context: Any) -> None:
-    """Have the process that forks the others import torch once for all of them, and never the card's software."""
+    """Make the process that forks the others import torch once for all, but never the card's software."""
     os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"  # the rank has torch already: it is for processes of ours
     context.set_forkserver_preload([__name__])
 

@@ -89,7 +89,7 @@ class Download:
         return said
 
     def _locked(self) -> BinaryIO:
-        """The part, made if need be, with its lock. Raises LockedError, StorageError."""
+        """Return the part, created if needed, with its lock. Raises LockedError, StorageError."""
         while True:
             try:
                 self.part.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ class Download:
             file.close()
 
     def _is_there(self, check: Callable[[Path], str]) -> str:
-        """The target is there already: the very file, or a fault."""
+        """Check a target that exists: the same file, or an error."""
         self._once_more(self.remote.open).body.close()
         size = self.target.stat().st_size
         if self.stated.size not in (None, size):
@@ -171,7 +171,7 @@ class Download:
         self.sleep(pause)
 
     def _once_more(self, ask: Callable[[], Answer]) -> Answer:
-        """An answer, after as many tries as it takes."""
+        """Return an answer, after as many tries as it takes."""
         failed = 0
         while True:
             try:
@@ -210,7 +210,7 @@ class Download:
         self._write(file, answer.start, answer.chunks())
 
     def _may_go_on(self, known: Stated, size: int) -> bool:
-        """Whether a part may be continued: only if the whole is checked at the end.
+        """Return whether a part may be continued: only if the whole is checked at the end.
 
         A server may keep the ETag of a file that it changes, so that the rest of another file would be appended.
         """
@@ -262,7 +262,7 @@ class Download:
             )
 
     def _checked(self, check: Callable[[Path], str]) -> str:
-        """What `check` says of the whole part; a wrong part is deleted."""
+        """Return what `check` says of the whole part; a wrong part is deleted."""
         try:
             size = self.part.stat().st_size
             wrong = self._wrong_checksum(self.part)
@@ -279,7 +279,7 @@ class Download:
             raise
 
     def _wrong_checksum(self, path: Path) -> str | None:
-        """How a file differs from the checksum that is known best; None if it does not, or none is known."""
+        """Return how a file differs from the checksum that is known best; None if it does not, or none is known."""
         md5 = self.md5 or (None if self.sha256 else self.stated.md5)
         known = [(name, value) for name, value in (("SHA-256", self.sha256), ("MD5", md5)) if value]
         for name, value in known:
@@ -301,7 +301,7 @@ class Download:
             raise self._storage(error) from error
 
     def _known(self) -> Stated | None:
-        """What the part's bytes belong to; None for a part of another address."""
+        """Return what the part's bytes belong to; None for a part of another address."""
         try:
             found = json.loads(self.state_file.read_text(encoding="utf-8"))
             return Stated.of(found["stated"]) if found["url"] == self.remote.url else None

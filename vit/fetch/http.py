@@ -48,7 +48,7 @@ class Stated:
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Stated:
-        """The inverse of as_dict; unknown names are passed over."""
+        """Return the inverse of as_dict; unknown names are passed over."""
         return cls(**{field.name: found.get(field.name) for field in fields(cls)})
 
 
@@ -74,7 +74,7 @@ class Answer:
     stall_seconds: float
 
     def chunks(self) -> Iterator[bytes]:
-        """The bytes to the end of the body; Passing when the connection breaks, stalls or ends early."""
+        """Yield the bytes to the end of the body; Passing when the connection breaks, stalls or ends early."""
         position, since, before = self.start, time.monotonic(), self.start
         with self.body:
             while True:
@@ -98,7 +98,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows to https or to the scheme it came from, never from https to http."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        """The next request. Raises NetworkError for a scheme that loses the protection of https."""
+        """Return the next request. Raises NetworkError for a scheme that loses the protection of https."""
         old, new = (urllib.parse.urlsplit(url).scheme for url in (req.full_url, newurl))
         if new not in ("https", old):
             what = f"is sent on to {newurl.partition('?')[0]}, which leaves {old}"
@@ -122,7 +122,7 @@ class Remote:
         return self.url.partition("?")[0]
 
     def open(self, start: int = 0, known: Stated | None = None) -> Answer:
-        """The file from byte `start`; from 0 if the server has another file than `known`, or ignores ranges.
+        """Return the file from byte `start`; from 0 if the server has another file than `known`, or ignores ranges.
 
         Raises Passing, Changed, TrainError.
         """
@@ -191,7 +191,7 @@ class Remote:
 
 
 def checked_url(url: str) -> str:
-    """The address with all but ASCII's harmless characters encoded. Raises ConfigError."""
+    """Return the address with all but ASCII's harmless characters encoded. Raises ConfigError."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(
@@ -220,7 +220,7 @@ def _stated(headers: Message) -> Stated:
 
 
 def _hex(value: str | None) -> str | None:
-    """An MD5 in base64 as hex; None if it is none."""
+    """Return an MD5 in base64 as hex; None if it is none."""
     try:
         packed = base64.b64decode(value or "", validate=True)
     except (binascii.Error, ValueError):
@@ -248,7 +248,7 @@ def _start_of(error: urllib.error.HTTPError) -> bytes:
 
 
 def _text_of(page: bytes) -> str:
-    """The words of a short page, for one line."""
+    """Return the words of a short page, for one line."""
     text = re.sub(r"<(script|style).*?</\1>|<[^>]*>?", " ", page.decode(errors="replace"), flags=re.DOTALL)
     return " ".join(text.split())[:160]
 

@@ -71,7 +71,7 @@ def check_tar(path: Path, most_bytes: int) -> int:
 
 
 def damaged(path: Path, what: str) -> DataError:
-    """The error of a file that arrived complete and is not valid."""
+    """Return the error of a file that arrived complete and is not valid."""
     return DataError(str(path), what, "start again; if it fails again, the file on the server is damaged")
 
 

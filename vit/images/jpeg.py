@@ -68,7 +68,7 @@ def _torchvision() -> Decoder | None:
 
 
 def is_plain(data: bytes) -> bool:
-    """Whether it is a whole grey or colour JPEG of 8 bits and of no frightening size."""
+    """Return whether it is a whole grey or colour JPEG of 8 bits and of no frightening size."""
     frame = find_frame(data)
     if frame is None or END_OF_IMAGE not in data[-TRAILER_BYTES:]:
         return False
@@ -77,7 +77,7 @@ def is_plain(data: bytes) -> bool:
 
 
 def can_crop(data: bytes) -> bool:
-    """Whether a part of it can be decoded alone here and come out as it would from the whole.
+    """Return whether a part of it can be decoded alone here and come out as it would from the whole.
 
     What lies below the part is not looked at. Damage there changes no row above it, but a marker in the scan could make
     Pillow refuse the file: such a file is decoded whole, and so is one of several scans (progressive ones gain little).

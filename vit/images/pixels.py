@@ -29,7 +29,7 @@ class UnknownWhite(Exception):
 
 
 def to_rgb(image: Image.Image) -> Array:
-    """The first frame as (H, W, 3). Raises UnknownWhite, and whatever Pillow raises on damaged bytes."""
+    """Return the first frame as (H, W, 3). Raises UnknownWhite, and whatever Pillow raises on damaged bytes."""
     check_mode(image)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on transparency and metadata, which are not used; they name no file

@@ -28,7 +28,7 @@ Found = dict[str, str]
 
 
 def settle(config: Config, saved: Mapping[str, Any] | None, *, evaluating: bool) -> tuple[Config, list[str]]:
-    """The config with mean, std, interpolation and resize filled in, and sentences on where each comes from.
+    """Return the config with mean, std, interpolation and resize filled in, and sentences on where each comes from.
 
     `saved` is the config of the checkpoint whose weights are used; None where there is none.
     """
@@ -63,7 +63,7 @@ def _sentence(config: Config, origins: Mapping[str, str]) -> str:
 
 
 def _doubts(config: Config, origins: Mapping[str, str], saved: Mapping[str, Any] | None) -> Iterator[str]:
-    """What to check where a file of a PyTorch port says nothing of its normalisation."""
+    """Yield what to check where a file of a PyTorch port says nothing of its normalisation."""
     path = config.pretrained_dir
     if (
         saved is None
@@ -78,14 +78,14 @@ def _doubts(config: Config, origins: Mapping[str, str], saved: Mapping[str, Any]
 
 
 def _is_google(path: str | None) -> bool:
-    """Whether the weights are an .npz; a folder stands for <model_type>.npz in it."""
+    """Return whether the weights are an .npz; a folder stands for <model_type>.npz in it."""
     if path is None:
         return False
     return Path(path).suffix == ".npz" or (Path(path).is_dir() and any(Path(path).glob("*.npz")))
 
 
 def _beside(path: str | None) -> tuple[Found, str, list[str]]:
-    """What the first config file in the weights' folder says, its path, and what could not be used of it."""
+    """Return what the first config file in the weights' folder says, its path, and what could not be used of it."""
     if path is None or _is_google(path):
         return {}, "", []
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
@@ -99,7 +99,7 @@ def _beside(path: str | None) -> tuple[Found, str, list[str]]:
 
 
 def _read(file: Path) -> Mapping[str, Any] | None:
-    """The JSON object in the file; None where there is none."""
+    """Return the JSON object in the file; None where there is none."""
     try:
         with file.open("rb") as stream:
             content = json.loads(stream.read(MOST_BYTES))

@@ -33,7 +33,7 @@ class RandAugment:
     """Whether every operation grows stronger with its magnitude; as first published some do not."""
 
     def __call__(self, image: Image.Image, random: Random) -> Image.Image:
-        """The image after its operations; the generator is all the randomness."""
+        """Return the image after its operations; the generator is all the randomness."""
         operations = list(INCREASING.values() if self.increasing else PLAIN.values())
         for choice in random.randint(0, len(operations), self.num_layers):
             if random.random_sample() <= self.probability:
@@ -60,7 +60,7 @@ FIELDS = {
 
 
 def parse(text: str) -> RandAugment:
-    """The operations that a text such as rand-m9-mstd0.5-inc1 stands for. Raises ValueError."""
+    """Return the operations that a text such as rand-m9-mstd0.5-inc1 stands for. Raises ValueError."""
     first, *parts = text.split("-")
     if first != "rand":
         raise ValueError("it does not begin with rand")
@@ -85,7 +85,7 @@ def _either_way(value: float, random: Random) -> float:
 
 
 def _moved(matrix: Callable[[float], tuple[float, ...]], most: float) -> Operation:
-    """An affine map whose one number is up to `most`, either way."""
+    """Return an affine map whose one number is up to `most`, either way."""
 
     def apply(image: Image.Image, strength: float, random: Random) -> Image.Image:
         factor = _either_way(strength * most, random)

@@ -109,7 +109,7 @@ def sampled(pixels: Array, box: Box, width: int, height: int) -> Array:
 
 
 def _neighbours(start: float, stop: float, count: int, length: int) -> tuple[Any, Any, Any]:
-    """The pixels before and after each of `count` places from start to stop, and the share of the one after."""
+    """Return the pixels before and after each of `count` places from start to stop, and the share of the one after."""
     places = start + (np.arange(count) + 0.5) * ((stop - start) / count) - 0.5
     before = np.floor(places)
     share = (places - before).astype(np.float32)

@@ -27,7 +27,7 @@ SHIFT_FRACTION = 16  # shift moves by up to side / 16: 2 of 32 px
 
 
 def squash(image: Picture, side: int, _: np.random.RandomState, *, resizer: Resizer = PLAIN) -> Pixels:
-    """The whole image at side x side, aspect not kept: the protocol of the published results."""
+    """Return the whole image at side x side, aspect not kept: the protocol of the published results."""
     return resizer(image[:, :], side, side)
 
 
@@ -51,14 +51,14 @@ def _cropped(crop_pct: float, resizer: Resizer, image: Picture, side: int, _: np
 
 
 def inception(image: Picture, side: int, random: np.random.RandomState, *, resizer: Resizer = PLAIN) -> Pixels:
-    """A random crop of 5-100 % of the area at side x side, flipped half of the time."""
+    """Return a random crop of 5-100 % of the area at side x side, flipped half of the time."""
     left, top, right, bottom = crop_box(image.shape[1], image.shape[0], random)
     pixels = resizer(image[top:bottom, left:right], side, side)
     return mirrored(pixels) if random.random_sample() < 0.5 else pixels
 
 
 def shift(image: Picture, side: int, random: np.random.RandomState, *, resizer: Resizer = PLAIN) -> Pixels:
-    """The whole image moved by up to side / 16 px each way; the border repeats its edge."""
+    """Return the whole image moved by up to side / 16 px each way; the border repeats its edge."""
     reach = max(1, side // SHIFT_FRACTION)
     left, top = random.randint(0, 2 * reach + 1, 2)
     rows = np.clip(np.arange(side) + top - reach, 0, side - 1)

@@ -62,7 +62,7 @@ class TurboJpeg:
         self.library = library
 
     def crop(self, data: bytes, box: Box) -> Array | None:
-        """The pixels (H, W, 3) within the box; None where the library refuses the file or warns of damage."""
+        """Return the pixels (H, W, 3) within the box; None where the library refuses the file or warns of damage."""
         handle = self.library.tj3Init(DECOMPRESS)
         if not handle:
             return None
@@ -119,7 +119,7 @@ def cropper() -> Cropper:
 
 
 def _agrees_with_pillow(turbo: TurboJpeg) -> bool:
-    """Whether a crop out of the middle of a small image is right."""
+    """Return whether a crop out of the middle of a small image is right."""
     noise = Image.frombytes("RGB", (48, 40), np.random.RandomState(0).bytes(48 * 40 * 3))
     file = io.BytesIO()
     noise.save(file, "JPEG", subsampling="4:2:0")

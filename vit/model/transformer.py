@@ -103,7 +103,7 @@ class VisionTransformer(nn.Module):
 
 
 def embedding_conv(inputs: int, width: int, side: int) -> nn.Conv2d:
-    """The convolution that makes tokens of whole patches."""
+    """Return the convolution that makes tokens of whole patches."""
     conv = nn.Conv2d(inputs, width, kernel_size=side, stride=side)
     std = math.sqrt(1 / (inputs * side * side)) / LECUN_TRUNCATION
     nn.init.trunc_normal_(conv.weight, std=std, a=-2 * std, b=2 * std)

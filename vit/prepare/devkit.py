@@ -29,7 +29,7 @@ class Devkit:
 
 
 def read_devkit(path: Path) -> Devkit:
-    """The kit out of ILSVRC2012_devkit_t12.tar.gz. Raises DataError."""
+    """Return the kit out of ILSVRC2012_devkit_t12.tar.gz. Raises DataError."""
     try:
         files = _files(path)
         synsets = read_mat(files[FILES[0]])["synsets"]
@@ -48,7 +48,7 @@ def read_devkit(path: Path) -> Devkit:
 
 
 def _files(path: Path) -> dict[str, bytes]:
-    """The two files that matter."""
+    """Return the two files that matter."""
     found: dict[str, bytes] = {}
     with tarfile.open(path, "r:gz") as archive:
         for info in archive:
@@ -63,5 +63,5 @@ def _files(path: Path) -> dict[str, bytes]:
 
 
 def _number(value: Any) -> int:
-    """A number that MATLAB keeps as an array of one."""
+    """Return a number that MATLAB keeps as an array of one."""
     return int(value[0])

@@ -39,7 +39,7 @@ def check_imagefolder(folder: Path, talk: Talk, num_workers: int) -> dict[str, d
 
 
 def _images(root: Path) -> dict[str, list[Path]]:
-    """The image files of each class, folders within it included."""
+    """Return the image files of each class, folders within it included."""
     if not root.is_dir():
         raise DataError(
             str(root), "is not a folder", "give --from a folder that contains train/<class>/ and val/<class>/"
@@ -58,7 +58,7 @@ def _images(root: Path) -> dict[str, list[Path]]:
 
 
 def _damaged(paths: Sequence[Path], talk: Talk, num_workers: int) -> list[str]:
-    """What is wrong with each file whose header cannot be read."""
+    """Return what is wrong with each file whose header cannot be read."""
     found: list[str] = []
     done = 0
     lock, stop = threading.Lock(), threading.Event()
@@ -80,7 +80,7 @@ def _damaged(paths: Sequence[Path], talk: Talk, num_workers: int) -> list[str]:
 
 
 def _fault(path: Path) -> str | None:
-    """What Pillow says of a header; None if it can be read."""
+    """Return what Pillow says of a header; None if it can be read."""
     try:
         with open_header(path) as image:
             check_mode(image)

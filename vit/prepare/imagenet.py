@@ -76,7 +76,7 @@ class Preparation:
             yield partial(self._extract_class, descriptors[TRAIN[0]], wnid, tar)
 
     def _train_tars(self, descriptor: int) -> list[tuple[str, Member]]:
-        """The class and the place of each tar within the training archive."""
+        """Return the class and the place of each tar within the training archive."""
         assert self.train
         found = []
         for member in members(self.train.path, descriptor):
@@ -91,7 +91,7 @@ class Preparation:
         return found
 
     def _val_images(self, descriptor: int) -> list[tuple[str, Member]]:
-        """The class and the place of each validation image, by the devkit's ground truth."""
+        """Return the class and the place of each validation image, by the devkit's ground truth."""
         found = []
         for member in members(self.val.path, descriptor):
             match = _VAL_IMAGE.fullmatch(member.name)

@@ -31,7 +31,7 @@ class _Reader:
     place: int = 0
 
     def element(self) -> tuple[int, bytes]:
-        """The next element's type and bytes."""
+        """Return the next element's type and bytes."""
         kind, size = struct.unpack_from(f"{self.order}II", self.data, self.place)
         if kind >> 16:  # up to four bytes stand in the place of the size
             start, kind, size = self.place + 4, kind & 0xFFFF, kind >> 16
@@ -45,12 +45,12 @@ class _Reader:
         return kind, found
 
     def within(self, data: bytes) -> _Reader:
-        """A reader of an element's own bytes."""
+        """Return a reader of an element's own bytes."""
         return _Reader(data, self.order)
 
 
 def read_mat(data: bytes) -> dict[str, Any]:
-    """The variables of a file by name: a struct array as a list of dicts, a text as str, numbers as a list.
+    """Return the variables of a file by name: a struct array as a list of dicts, a text as str, numbers as a list.
 
     Raises ValueError.
     """

@@ -30,7 +30,7 @@ FASHION_FILES = tuple(name.removesuffix(".gz") for name in MD5S if name.endswith
 
 
 def small_archives(dataset: str, folder: Path) -> list[Archive]:
-    """The published files in `folder`, packed or not. Raises DataError."""
+    """Return the published files in `folder`, packed or not. Raises DataError."""
     found = _fashion(folder) if dataset == "fashion_mnist" else _cifar(dataset, folder)
     if not found:
         names = [form.archive for form in CIFARS.get(dataset, ())] or [f"{name}.gz" for name in FASHION_FILES]
@@ -48,7 +48,7 @@ def _fashion(folder: Path) -> list[Archive]:
 
 
 def _either(path: Path) -> Iterator[Path]:
-    """The file, packed or not, where it is."""
+    """Yield the file, packed or not, where it is."""
     return (one for one in (path.with_name(f"{path.name}.gz"), path) if one.is_file())
 
 

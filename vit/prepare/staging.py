@@ -43,7 +43,7 @@ class Archive:
         return self.path.name
 
     def stamp(self) -> dict[str, int]:
-        """What distinguishes it from another file of the same name. Raises DataError."""
+        """Return what distinguishes it from another file of the same name. Raises DataError."""
         try:
             found = self.path.stat()
         except OSError as error:
@@ -83,7 +83,7 @@ class Staging:
                 yield
 
     def is_complete(self) -> bool:
-        """Whether the same archives were prepared here before. Raises ConfigError, DataError if others were."""
+        """Return whether the same archives were prepared here before. Raises ConfigError, DataError if others were."""
         found = read_manifest(self.to)
         if found is None:
             return False
@@ -176,7 +176,7 @@ class Staging:
             self._save()
 
     def _md5(self, path: Path) -> str | None:
-        """The MD5; None if a stop came first."""
+        """Return the MD5; None if a stop came first."""
         digest = hashlib.md5(usedforsecurity=False)
         with path.open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
@@ -223,7 +223,7 @@ def named_target(path: Path) -> Iterator[None]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a whole data set; None where there is none. Raises DataError."""
+    """Return the manifest of a whole data set; None where there is none. Raises DataError."""
     try:
         found: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if found["format"] != FORMAT or not isinstance(found["archives"], dict) or "dataset" not in found:

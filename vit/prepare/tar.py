@@ -45,7 +45,7 @@ class Window(io.RawIOBase):
         return self.place
 
     def tell(self) -> int:
-        """The place within the part."""
+        """Return the place within the part."""
         return self.place
 
     def readinto(self, buffer: object) -> int:
@@ -59,7 +59,7 @@ class Window(io.RawIOBase):
 
 
 def members(path: Path, descriptor: int, within: Member | None = None) -> Iterator[Member]:
-    """Each file of an uncompressed tar, or of the tar that is member `within` of it, in order.
+    """Yield each file of an uncompressed tar, or of the tar that is member `within` of it, in order.
 
     Raises DataError for anything but plain files, for names given twice, and for a tar that is cut off or damaged.
     """

@@ -119,7 +119,7 @@ def find_fault(path: Path) -> str | None:
 
 
 def _verified_state(path: Path) -> dict[str, Any]:
-    """The state of a checkpoint that verifies. Raises Damaged."""
+    """Return the state of a checkpoint that verifies. Raises Damaged."""
     manifest = _read_object(path / MANIFEST)
     files = manifest.get("files")
     if not isinstance(files, dict):
@@ -140,7 +140,7 @@ def _verified_state(path: Path) -> dict[str, Any]:
 
 
 def _averages(state: dict[str, Any]) -> bool | None:
-    """Whether the run averages its weights; None if the state does not say."""
+    """Return whether the run averages its weights; None if the state does not say."""
     identity = state.get("identity")
     return identity["ema_decay"] is not None if isinstance(identity, dict) and "ema_decay" in identity else None
 
@@ -161,7 +161,7 @@ def _verify_file(folder: Path, name: str, entry: object) -> None:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises Damaged."""
+    """Return the JSON object in a file. Raises Damaged."""
     with _as_damage(path.name):
         found = reread(path.stat)
         if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_JSON_BYTES:
@@ -186,12 +186,12 @@ def _as_damage(name: str) -> Iterator[None]:
 
 
 def _shown(name: str) -> str:
-    """A name from a damaged file, short and printable."""
+    """Return a name from a damaged file, short and printable."""
     return ascii(name[:40])
 
 
 def pointed_at(pointer: Path) -> str:
-    """The checkpoint's folder that the file `last` or `best` names. Raises StorageError."""
+    """Return the checkpoint's folder that the file `last` or `best` names. Raises StorageError."""
     with named_storage(pointer):
         name = pointer.read_bytes().strip().decode("utf-8", "replace")
     if not FOLDER.fullmatch(name):
@@ -228,7 +228,7 @@ def last_checkpoint(root: Path) -> Checkpoint | None:
 
 
 def _state_of_step(path: Path) -> dict[str, Any]:
-    """The verified state of the checkpoint of the step that its folder's name says. Raises Damaged."""
+    """Return the verified state of the checkpoint of the step that its folder's name says. Raises Damaged."""
     state = _verified_state(path)
     if folder_name(state["step"]) != path.name:
         raise Damaged(f"it contains step {state['step']}")

@@ -38,7 +38,7 @@ def leave_record(environ: Mapping[str, str], run: Path, step: int) -> None:
 
 
 def _write(path: Path, record: str) -> StorageError | None:
-    """The error that stopped the write, if any."""
+    """Return the error that stopped the write, if any."""
     try:
         with named_storage(path):
             path.parent.mkdir(parents=True, exist_ok=True)

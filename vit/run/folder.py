@@ -112,7 +112,7 @@ class RunFolder:
                 write_atomic(path, kept.decode("utf-8"))
 
     def has_evaluation(self, step: int) -> bool:
-        """Whether metrics.jsonl has a line of this step with an evaluation."""
+        """Return whether metrics.jsonl has a line of this step with an evaluation."""
         path = self.path / "metrics.jsonl"
         with named_storage(path):
             content = path.read_bytes() if path.exists() else b""
@@ -138,7 +138,7 @@ class RunFolder:
 
 
 def _ends_a_line(file: BinaryIO) -> bool:
-    """Whether the file is empty or ends with a line's end."""
+    """Return whether the file is empty or ends with a line's end."""
     end = file.seek(0, os.SEEK_END)
     if not end:
         return True

@@ -114,7 +114,7 @@ class Heartbeat:
 
 
 def wait_for_silence(folder: Path) -> Files:
-    """The lock files in a folder, none of which anybody writes any more. Raises LockedError when one changes."""
+    """Return the lock files in a folder, none of which anybody writes any more. Raises LockedError when one changes."""
     files = read_files(folder)
     if files:
         logger.info("%s has the lock file of %s: it is watched for %.0f s", folder, _holder(files), _silence())
@@ -129,7 +129,7 @@ def wait_for_silence(folder: Path) -> Files:
 
 
 def read_files(folder: Path) -> Files:
-    """Every `lock.<k>` in a folder. Raises OSError."""
+    """Return every `lock.<k>` in a folder. Raises OSError."""
     names = reread(partial(os.listdir, folder))
     numbers = [int(found[1]) for name in names if (found := NAME.fullmatch(name))]
     contents = {number: reread(partial(read_small, folder / f"lock.{number}")) for number in numbers}

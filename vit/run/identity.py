@@ -21,7 +21,7 @@ OTHERS = "use another --name, or start from scratch with --resume never"
 
 
 def identity_of(config: Config, data: Data, *, world_size: int) -> dict[str, Any]:
-    """Every setting that alters the weights of some step."""
+    """Return every setting that alters the weights of some step."""
     return {
         **config.identity(world_size=world_size),
         "num_classes": data.num_classes,
@@ -79,7 +79,7 @@ def _flag(name: str) -> str:
 
 
 def _set_back(names: Sequence[str], old: Mapping[str, Any]) -> str:
-    """The flags to set back, as they are typed."""
+    """Return the flags to set back, as they are typed."""
     flags = [name for name in names if name not in DATA and name != "global_batch"]
     typed = [_typed(name, old[name]) for name in flags if old.get(name) is not None]
     absent = [f"--{name}" for name in flags if old.get(name) is None]

@@ -162,7 +162,7 @@ def _identity(entry: os.stat_result) -> tuple[int, int]:
 
 
 def _machine() -> str:
-    """The pod's uid, else the boot id: host and pid alone may be those of an earlier process."""
+    """Return the pod's uid, else the boot id: host and pid alone may be those of an earlier process."""
     for path, pattern in (("/proc/self/mountinfo", POD), ("/proc/sys/kernel/random/boot_id", re.compile(r"(\S+)"))):
         with contextlib.suppress(OSError):
             found = pattern.search(Path(path).read_text(encoding="utf-8", errors="replace"))

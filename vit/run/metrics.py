@@ -40,7 +40,7 @@ def metric_line(values: Mapping[str, MetricValue]) -> str:
 
 
 def progress_line(values: Mapping[str, MetricValue], num_steps: int) -> str:
-    """The line as logfmt for people: step=100/1500 loss=0.412 top1=91.2% images_per_second=239 left=6m12s.
+    """Return the line as logfmt for people: step=100/1500 loss=0.412 top1=91.2% images_per_second=239 left=6m12s.
 
     What was not measured is left out. The deployment kit reads these lines: mpikit/trainer.py.
     """
@@ -63,7 +63,7 @@ def _number(value: MetricValue, form: str, unit: str = "") -> str | None:
 
 
 def span(seconds: float) -> str:
-    """A time span in its two largest units: 45s, 6m12s, 3h05m, 2d04h."""
+    """Return a time span in its two largest units: 45s, 6m12s, 3h05m, 2d04h."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)
@@ -84,7 +84,7 @@ def read_lines(content: bytes) -> list[tuple[bytes, dict[str, Any]]]:
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
-    """The values of a line; None unless it is an object with a whole number as its step."""
+    """Return the values of a line; None unless it is an object with a whole number as its step."""
     try:
         row = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError):

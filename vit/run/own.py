@@ -61,7 +61,7 @@ def find_own(place: str | Path | None) -> Own | None:
 
 
 def own_of(checkpoint: Checkpoint | None) -> Own | None:
-    """A run's last checkpoint, if there is one."""
+    """Return a run's last checkpoint, if there is one."""
     if checkpoint is None:
         return None
     state, path = checkpoint.state, checkpoint.path
@@ -69,7 +69,7 @@ def own_of(checkpoint: Checkpoint | None) -> Own | None:
 
 
 def _folder(path: Path) -> Path | None:
-    """The checkpoint's folder that a path means, unverified."""
+    """Return the checkpoint's folder that a path means, unverified."""
     if path.name in WEIGHTS and path.is_file():
         return path.parent if (path.parent / MANIFEST).is_file() else None
     if (path / "model.pt").is_file() and (path / MANIFEST).is_file():
@@ -90,7 +90,7 @@ def with_classes_of(own: Own, data: Data, choice: ClassChoice) -> tuple[Data, li
 def complete(
     config: Config, own: Own | None, *, fixed: Sequence[str], names: Sequence[str] = SETTINGS
 ) -> tuple[Config, list[str]]:
-    """The config with the settings `names` set: by flags, else the checkpoint, else defaults; and a sentence.
+    """Return the config with the settings `names` set: by flags, else the checkpoint, else defaults; and a sentence.
 
     Raises ConfigError if a flag named in `fixed` differs from the checkpoint.
     """
@@ -110,7 +110,7 @@ def complete(
 
 
 def _taken(config: Config, own: Own, fixed: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
-    """The checkpoint's values of the settings that no flag gives."""
+    """Return the checkpoint's values of the settings that no flag gives."""
     theirs = {name: own.settings.get(name) for name in names}
     for name, value in theirs.items():
         flag = getattr(config, name)
@@ -121,7 +121,7 @@ def _taken(config: Config, own: Own, fixed: Sequence[str], names: Sequence[str])
 
 
 def _beside(config: Config) -> dict[str, Any]:
-    """The form of GELU that Hugging Face's or timm's config.json beside a state dict says, if no flag does."""
+    """Return the form of GELU that Hugging Face's or timm's config.json beside a state dict says, if no flag does."""
     if config.gelu is not None or config.pretrained_dir is None or config.pretrained_dir.endswith(".npz"):
         return {}
     path = Path(config.pretrained_dir)

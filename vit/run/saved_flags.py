@@ -22,7 +22,7 @@ def saved_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _given(argv: Sequence[str]) -> str | None:
-    """The value of --pretrained_dir, the last one where there are several."""
+    """Return the value of --pretrained_dir, the last one where there are several."""
     pairs = zip(argv, [*argv[1:], None], strict=True)
     values = [word.partition("=")[2] or after for word, after in pairs if word.partition("=")[0] == "--pretrained_dir"]
     return values[-1] if values else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one place that writes to stdout, stderr and the attempt's log: metric lines, sentences, the live line."""
+"""The only writer to stdout, stderr and the attempt's log: progress lines, messages, the live line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REDRAW_SECONDS = 0.5  # a live line drawn more often costs time and is not read
 
 
 class Reporter(logging.Handler):
-    """Rank 0 speaks; other ranks only warn, with their rank. Talk goes to stderr, metric lines to stdout."""
+    """Rank 0 reports; other ranks only warn, with their rank. Messages go to stderr, progress lines to stdout."""
 
     def __init__(self, *, rank: int, terminal: bool, stdout: TextIO, stderr: TextIO, piped: bool = False) -> None:
         super().__init__(logging.INFO if rank == 0 else logging.WARNING)
@@ -38,16 +38,16 @@ class Reporter(logging.Handler):
         self.say(text)
 
     def say(self, text: str) -> None:
-        """One line of talk."""
+        """Write one line on stderr."""
         self._clear()
         self._write(self.stderr, text if self.rank == 0 else f"[rank {self.rank}] {text}")
 
     def fault(self, error: TrainError) -> None:
-        """The one line that ends a run."""
+        """Write the error that ends a run, as one line."""
         self.say(f"{self.program}: {error}")
 
     def metrics(self, line: str) -> None:
-        """A metric line: data on stdout, or in the log alone while a live line stands on the terminal."""
+        """Write a progress line: to stdout, or to the log alone while a terminal shows a live line."""
         if self.terminal:
             self._to_log(line)
         else:
@@ -67,7 +67,7 @@ class Reporter(logging.Handler):
         self.stdout.flush()
 
     def summary(self, text: str) -> None:
-        """The last line: on stdout of a terminal, else talk."""
+        """Write the last line: on stdout of a terminal, else on stderr."""
         self._clear()
         if self.terminal:
             self._write(self.stdout, text)
@@ -117,14 +117,14 @@ def _lost(stream: TextIO) -> str | None:
 REDRAW_SECONDS = 0.5
 
 
-LINE_SECONDS = 60.0  # off a terminal: often enough to see that it goes on, seldom enough for a log
+LINE_SECONDS = 60.0  # off a terminal: often enough to show progress, rare enough for a log
 
 
 LINE_SHARE = 0.1
 
 
 class Talk:
-    """Sentences and progress for the person, on one stream."""
+    """Messages and progress for the user, on one stream."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self.stream, self.clock = stream, clock
@@ -140,7 +140,7 @@ class Talk:
         self.width = 0
 
     def progress(self, done: float, total: float | None, text: str) -> None:
-        """How far it is: redrawn on a terminal; else a line for each tenth or minute, whichever comes first."""
+        """Show the progress: redrawn on a terminal; else a line for each tenth or minute, whichever comes first."""
         with self.lock:
             self._progress(done, total, text)
 

@@ -20,7 +20,7 @@ def cpus_per_rank(local_size: int, cgroup_root: Path = CGROUP_ROOT) -> int:
 
 
 def container_cpus(cgroup_root: Path = CGROUP_ROOT) -> int:
-    """The container's limit in whole CPUs, from cgroup v2 or v1; all CPUs of the machine if there is none."""
+    """Return the container's limit in whole CPUs, from cgroup v2 or v1; all CPUs of the machine if there is none."""
     counts = [os.cpu_count() or 1, _quota(cgroup_root), _cpuset(cgroup_root)]
     return max(1, min(count for count in counts if count is not None))
 

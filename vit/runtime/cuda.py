@@ -40,11 +40,11 @@ class CudaDevice(Device):
         return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
     def name(self) -> str:
-        """The GPU's name."""
+        """Return the GPU's name."""
         return torch.cuda.get_device_name(self.torch_device)
 
     def describe(self) -> str:
-        """The GPU's name and memory."""
+        """Return the GPU's name and memory."""
         memory = torch.cuda.get_device_properties(self.torch_device).total_memory
         return f"{self.name()} with {memory / 2**30:.0f} GiB"
 
@@ -90,5 +90,5 @@ class CudaDevice(Device):
         return torch.cuda.max_memory_allocated(self.torch_device) / 2**30
 
     def ddp_options(self) -> dict[str, Any]:
-        """The GPU as device_ids besides the common options."""
+        """Return the GPU as device_ids besides the common options."""
         return {**super().ddp_options(), "device_ids": [self.torch_device.index]}

@@ -39,11 +39,11 @@ class Device:
         return usable_cpus()
 
     def name(self) -> str:
-        """What the device calls itself."""
+        """Return what the device calls itself."""
         return "CPU"
 
     def describe(self) -> str:
-        """The device in words, for the log."""
+        """Return the device in words, for the log."""
         number = torch.get_num_threads()
         return f"CPU with {number} {'thread' if number == 1 else 'threads'} per rank"
 
@@ -55,7 +55,7 @@ class Device:
         return torch.autocast(self.torch_device.type, torch.bfloat16) if enabled else contextlib.nullcontext()
 
     def upload(self, tensor: Tensor) -> Tensor:
-        """The tensor on the device; the host's memory may be written over when the next batch is asked for."""
+        """Return the tensor on the device; the host's memory may be written over when the next batch is asked for."""
         return tensor
 
     def locked(self, memory: Tensor) -> contextlib.AbstractContextManager[None]:

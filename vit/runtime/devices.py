@@ -13,7 +13,7 @@ from vit.runtime.ranks import Ranks
 
 
 def device_class(kind: str) -> type[Device]:
-    """The class for hpu, cuda or cpu; habana_frameworks is touched for hpu alone."""
+    """Return the class for hpu, cuda or cpu; habana_frameworks is touched for hpu alone."""
     if kind == "hpu":
         from vit.runtime.hpu import HpuDevice
 
@@ -22,7 +22,7 @@ def device_class(kind: str) -> type[Device]:
 
 
 def open_device(kind: str, ranks: Ranks) -> Device:
-    """The device of this rank; `auto` takes hpu if its software and a card are there, else cuda, else cpu."""
+    """Return the device of this rank; `auto` takes hpu if its software and a card are there, else cuda, else cpu."""
     if kind == "auto":
         kind = next(name for name in ("hpu", "cuda", "cpu") if name == "cpu" or count_devices(name))
     return device_class(kind)(ranks)

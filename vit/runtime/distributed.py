@@ -120,7 +120,7 @@ class Group:
                     dist.broadcast(parameter, src=0)
 
     def wrap(self, model: nn.Module, device: Device) -> nn.Module:
-        """The model under DistributedDataParallel, or itself for one rank."""
+        """Return the model under DistributedDataParallel, or itself for one rank."""
         if self.world_size == 1:
             return model
         with named_faults():

@@ -84,7 +84,7 @@ def _host_memory(error: BaseException, config: Config | None) -> TrainError | No
 
 
 def _use_less_host(error: BaseException, config: Config | None) -> str:
-    """What lowers the need of the host's memory."""
+    """Return what lowers the need of the host's memory."""
     workers = [] if config is not None and config.num_workers == 0 else ["lower --num_workers"]
     less = _use_less(error, config)
     return ", or ".join([*workers, *([less] if less else [])]) or "use a smaller --model_type or --img_size"
@@ -107,7 +107,7 @@ def _limit(error: BaseException, config: Config | None) -> TrainError | None:
 
 
 def _storage(error: BaseException, config: Config | None) -> TrainError | None:
-    """An OSError of a file that no other place has named."""
+    """Return an OSError of a file that no other place has named."""
     if not isinstance(error, OSError) or not isinstance(error.filename, (str, bytes)):
         return None
     path = os.fsdecode(error.filename)
@@ -126,7 +126,7 @@ def _is_below(path: str, folder: str) -> bool:
 
 
 def _says(error: BaseException, signs: tuple[str, ...]) -> bool:
-    """Whether a library's exception has one of the texts; our own TrainErrors and texts of bugs do not count."""
+    """Return whether a library's exception has one of the texts; our own TrainErrors and texts of bugs do not count."""
     return isinstance(error, (RuntimeError, ImportError, OSError)) and any(sign in str(error) for sign in signs)
 
 
@@ -138,7 +138,7 @@ def _asked_for(error: BaseException) -> str:
 
 
 def _load(error: BaseException, config: Config | None) -> str:
-    """How many images a rank worked on at once, and the flags that decide it."""
+    """Return how many images a rank worked on at once, and the flags that decide it."""
     if config is None:
         return ""
     if _passed(error, "vit.training.evaluation", "evaluate"):
@@ -152,7 +152,7 @@ def _load(error: BaseException, config: Config | None) -> str:
 
 
 def _use_less(error: BaseException, config: Config | None) -> str:
-    """The flags that lower the need of memory where it was needed; "" where none does."""
+    """Return the flags that lower the need of memory where it was needed; "" where none does."""
     if config is None:
         return ""
     if _passed(error, "vit.training.evaluation", "evaluate"):
@@ -166,7 +166,7 @@ def _use_less(error: BaseException, config: Config | None) -> str:
 
 
 def finer_accumulation(config: Config) -> int | None:
-    """The next number of micro-batches that the flags allow; None where a micro-batch cannot be smaller."""
+    """Return the next number of micro-batches that the flags allow; None where a micro-batch cannot be smaller."""
     batch = config.train_batch_size
     least = 2 if config.mixup else 1  # mixup blends images in pairs
     counts = range(config.gradient_accumulation_steps + 1, batch // least + 1)
@@ -174,7 +174,7 @@ def finer_accumulation(config: Config) -> int | None:
 
 
 def _passed(error: BaseException, module: str, function: str) -> bool:
-    """Whether the exception came through this function."""
+    """Return whether the exception came through this function."""
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
     return any(frame.f_code.co_name == function and frame.f_globals.get("__name__") == module for frame in frames)
 

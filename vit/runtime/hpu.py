@@ -26,7 +26,7 @@ BUCKET_CAP_MB = 256  # Habana's own ViT and the Gaudi DDP guide
 
 
 def import_habana(name: str) -> Any:
-    """A module of habana_frameworks.torch; lazy mode is set before the first import reads it."""
+    """Return a module of habana_frameworks.torch; lazy mode is set before the first import reads it."""
     os.environ.setdefault(LAZY_MODE, "1")
     return importlib.import_module(f"habana_frameworks.torch.{name}")
 
@@ -118,7 +118,7 @@ class HpuDevice(Device):
         model.compile(backend="hpu_backend")
 
     def ddp_options(self) -> dict[str, Any]:
-        """What Habana's guide to DDP asks for."""
+        """Return what Habana's guide to DDP asks for."""
         return {**super().ddp_options(), "broadcast_buffers": False, "bucket_cap_mb": BUCKET_CAP_MB}
 
     def sgd(self, groups: list[dict[str, Any]], *, learning_rate: float, momentum: float) -> torch.optim.Optimizer:
@@ -156,7 +156,7 @@ class HpuDevice(Device):
 
 
 def _fused(name: str) -> Any:
-    """An optimizer of Habana's, None where the image lacks it."""
+    """Return an optimizer of Habana's, None where the image lacks it."""
     try:
         return getattr(import_habana("hpex.optimizers"), name)
     except (ImportError, AttributeError):

@@ -51,7 +51,7 @@ def run_program(name: str, argv: Sequence[str], work: Callable[[Sequence[str], T
     except KeyboardInterrupt:
         talk.say(f"{name}: interrupted; the same command continues where it stopped")
         return EXIT_CODES["interrupted"]
-    except Exception:  # a mistake of ours: show all of it
+    except Exception:  # a bug: show the traceback
         talk.say(traceback.format_exc().rstrip())
         return EXIT_CODES["internal"]
     finally:
@@ -71,7 +71,7 @@ def _stop(number: int, _frame: object) -> None:
 COMPILERS = ("torch._dynamo", "torch._inductor")
 
 
-RANK_0_SPEAKS_SECONDS = 1.0  # mpirun ends all ranks soon after the first failure: let rank 0's words out first
+RANK_0_SPEAKS_SECONDS = 1.0  # mpirun ends all ranks soon after the first failure: let rank 0 report first
 
 
 Work = Callable[[Config, Ranks, Reporter], None]
@@ -143,7 +143,7 @@ def _run(work: Work, config: Config, ranks: Ranks, reporter: Reporter) -> int:
     except KeyboardInterrupt:
         reporter.say("vit.train: interrupted; the same command continues from the last checkpoint")
         return EXIT_CODES["interrupted"]
-    except Exception as error:  # a mistake of ours: show all of it, and end this rank so that mpirun ends the others
+    except Exception as error:  # a bug: show the traceback, and end this rank so that mpirun ends the others
         if type(error).__module__.startswith(COMPILERS):
             return _say_uncompiled(error, reporter)
         reporter.say(traceback.format_exc().rstrip())
@@ -160,14 +160,14 @@ def _say_uncompiled(error: Exception, reporter: Reporter) -> int:
 
 
 def _with_torch(work: Work, config: Config, ranks: Ranks, reporter: Reporter) -> None:
-    """Import torch only now: a wrong flag is answered at once."""
+    """Import torch only now, so that a wrong flag is reported at once."""
     import_needed()
     with named_failures(config):
         work(config, ranks, reporter)
 
 
 def _refuse(error: ConfigError, program: str) -> int:
-    """Say what is wrong with the flags, once for all ranks."""
+    """Report what is wrong with the flags, once for all ranks."""
     if os.environ.get("OMPI_COMM_WORLD_RANK", os.environ.get("RANK", "0")) == "0":
         write(sys.stderr, f"{program}: {error}\n")
     else:

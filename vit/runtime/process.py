@@ -133,11 +133,11 @@ class Stream(io.TextIOBase):
                 os.close(null)
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """Return the descriptor."""
         return self.descriptor
 
     def isatty(self) -> bool:
-        """Whether the descriptor is a terminal."""
+        """Return whether the descriptor is a terminal."""
         return os.isatty(self.descriptor)
 
     def writable(self) -> bool:

@@ -19,18 +19,18 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """One step of the average."""
+        """Update the average by one step."""
         for weight, parameter in zip(self.weights, self.model.parameters(), strict=True):
             weight.lerp_(parameter, 1 - self.decay)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The average under the model's keys (the models have no buffers)."""
+        """Return the average under the model's keys (the models have no buffers)."""
         names = (name for name, _ in self.model.named_parameters())
         return dict(zip(names, self.weights, strict=True))
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a saved average."""
+        """Continue from a saved average."""
         for (name, _), weight in zip(self.model.named_parameters(), self.weights, strict=True):
             weight.copy_(state[name])
 

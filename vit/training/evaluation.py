@@ -36,7 +36,7 @@ class Evaluation:
     """(images, right ones) of each class."""
 
     def as_dict(self, class_names: list[str] | None) -> dict[str, Any]:
-        """What JSON shows; with the classes' names also each class's images and top-1."""
+        """Return what JSON shows; with the classes' names also each class's images and top-1."""
         result: dict[str, Any] = {
             "top1_percent": self.top1_percent,
             "top5_percent": self.top5_percent,

@@ -40,7 +40,7 @@ class Outcome:
 
 
 def evaluate_weights(given: Config, ranks: Ranks) -> Outcome:
-    """The result over all ranks. Raises TrainError."""
+    """Return the result over all ranks. Raises TrainError."""
     device = open_device(given.device, ranks)
     facts = facts_of(given, device, ranks.world_size)
     group = Group(ranks, device, timeout_seconds=given.rank_timeout_seconds, facts=facts)
@@ -94,7 +94,7 @@ def _open_loader(config: Config, data: Data, device: Device, ranks: Ranks) -> It
 
 
 def settle_weights(config: Config) -> tuple[Config, Own | None, list[str]]:
-    """The config as the checkpoint completes it, and the checkpoint, if it is one of this trainer's."""
+    """Return the config as the checkpoint completes it, and the checkpoint, if it is one of this trainer's."""
     if config.pretrained_dir is None:
         raise ConfigError("--pretrained_dir", "is not given", "give a weights file, a checkpoint or a run's folder")
     own = find_own(config.pretrained_dir)

@@ -95,7 +95,7 @@ def _backward(session: Session, batch: Batch, share: Tensor | None, *, synchroni
 
 
 def dropout_seed(seed: int, step: int, rank: int) -> int:
-    """A seed of its own for each (seed, step, rank), so that a resume draws what the first run drew."""
+    """Return a seed of its own for each (seed, step, rank), so that a resume draws what the first run drew."""
     return (seed * 1_000_003 + step) * 65_537 + rank  # 65,537 ranks and 1,000,003 steps do not overlap
 
 
@@ -124,7 +124,7 @@ def _load(session: Session, batches: Batches, keys: Iterable[list[Key]]) -> Iter
 
 
 def _interval(session: Session, rate: float) -> dict[str, MetricValue]:
-    """The metric line's values but for an evaluation's."""
+    """Return the metric line's values but for an evaluation's."""
     global_batch = session.order.global_batch
     values = session.meter.read(session.group, step=session.step, global_batch=global_batch)
     values |= {"step": session.step, "epoch": session.order.epoch_of(session.step), "learning_rate": rate}
@@ -177,7 +177,7 @@ def evaluate_session(session: Session) -> Evaluation:
 
 
 def evaluation_metrics(result: Evaluation) -> dict[str, MetricValue]:
-    """The values of a metric line that an evaluation gives."""
+    """Return the values of a metric line that an evaluation gives."""
     return {
         "top1_percent": result.top1_percent,
         "top5_percent": result.top5_percent,

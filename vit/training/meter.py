@@ -29,12 +29,12 @@ class Meter:
         self.restart_clock()
 
     def restart_clock(self) -> None:
-        """Begin to time anew; the sums stay."""
+        """Restart the timer; the sums stay."""
         self.num_timed, self.data_seconds, self.away_seconds = 0, 0.0, 0.0
         self.started = time.perf_counter()
 
     def add(self, loss: Tensor, norm: Tensor, *, data_seconds: float, num_damaged: int = 0) -> None:
-        """One step: its loss and gradient norm stay on the device."""
+        """Add one step; its loss and gradient norm stay on the device."""
         self.num_damaged += num_damaged
         self.loss_sum += loss
         self.norm_sum += norm
@@ -43,7 +43,7 @@ class Meter:
         self.data_seconds += data_seconds
 
     def add_save(self, seconds: float) -> None:
-        """A checkpoint was written between two steps; its time does not count as a step's."""
+        """Record a checkpoint that was written between two steps; its time is not part of a step."""
         self.away_seconds += seconds
         self.save_seconds = seconds
 
@@ -72,7 +72,7 @@ class Meter:
         return values
 
     def state(self, group: Group, step: int) -> dict[str, Any] | None:
-        """The sums of an interval that a checkpoint cuts; None between intervals. Raises NotFiniteError."""
+        """Return the sums of an interval that a checkpoint cuts; None between intervals. Raises NotFiniteError."""
         if self.num_steps == 0:
             return None
         self._means(group, step)
@@ -84,7 +84,7 @@ class Meter:
         }
 
     def restore(self, state: dict[str, Any] | None, group: Group) -> None:
-        """Go on with the sums of `state`; with another number of ranks rank 0 carries all of the loss."""
+        """Continue with the sums of `state`; with another number of ranks rank 0 carries all of the loss."""
         if state is None:
             return
         sums = state["loss_sums"]

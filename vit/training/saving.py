@@ -58,7 +58,7 @@ def _write_checkpoint(session: Session, state: dict[str, Any], started: float) -
 
 
 def _on_cpu(value: Any) -> Any:
-    """The same nested dicts and lists with tensors on the CPU."""
+    """Return the same nested dicts and lists with tensors on the CPU."""
     if isinstance(value, Tensor):
         return value.detach().cpu()
     if isinstance(value, dict):
@@ -67,7 +67,7 @@ def _on_cpu(value: Any) -> Any:
 
 
 def restore(session: Session, checkpoint: Checkpoint) -> None:
-    """Step, best, optimizer, average and the interval's sums as they were; the model is filled already."""
+    """Restore step, best, optimizer, average and the interval's sums; the model is filled already."""
     state = checkpoint.state
     session.step = session.saved_step = checkpoint.step
     session.best, session.last_top1 = state["best"], state["top1_percent"]

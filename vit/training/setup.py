@@ -52,7 +52,7 @@ def check_same_files(group: Group, data: Data) -> None:
 
 
 def build_model(config: Config, device: Device, data: Data) -> VisionTransformer:
-    """The model of the flags with a head for the data's classes, freshly initialised from the seed."""
+    """Return the model of the flags with a head for the data's classes, freshly initialised from the seed."""
     torch.manual_seed(config.seed)
     return create_model(
         config.model_name,

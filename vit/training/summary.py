@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def describe(session: Session, notes: list[str]) -> None:
-    """Say every derived number, then the notes on the weights, then where the run stands."""
+    """Log every derived number, then the notes on the weights, then the state of the run."""
     config = session.config
     numbers = [] if config.eval_only else list(_training(session))
     stands = "starts" if session.step == 0 else f"resumes after step {session.step:,}"
@@ -59,7 +59,7 @@ def _setting(session: Session) -> Iterator[str]:
 
 
 def data_lines(data: Data) -> Iterator[str]:
-    """What each part has: images, the least and most of a class, and what was skipped."""
+    """Yield what each part has: images, the least and most of a class, and what was skipped."""
     parts = {"train": data.train, "val": data.val}
     for name, source in ((name, listed(part.source)) for name, part in parts.items() if part is not None):
         counts = class_counts(source)
@@ -88,7 +88,7 @@ def doubts(config: Config, data: Data) -> Iterator[str]:
 
 
 def _loader(session: Session) -> str:
-    """What decodes, how far ahead, and in how much memory."""
+    """Return what decodes, how far ahead, and in how much memory."""
     if not session.num_workers:
         return "images are decoded by the main process"
     training = session.data.train is not None
@@ -141,7 +141,7 @@ def _training(session: Session) -> Iterator[str]:
 
 
 def _micro_batches(config: Config) -> str:
-    """How a rank divides its batch, if it does."""
+    """Return how a rank divides its batch, if it does."""
     number = config.gradient_accumulation_steps
     return "" if number == 1 else f", as {number} micro-batches of {config.micro_batch} a rank"
 
@@ -152,7 +152,7 @@ def counted(number: int, noun: str, ending: str = "s") -> str:
 
 
 def scaled_text(number: float, base: int, units: str) -> str:
-    """A number with three digits and the largest of the units that keeps it above 1: 774 MFLOP, 2.4 MiB."""
+    """Return a number with three digits and the largest of the units that keeps it above 1: 774 MFLOP, 2.4 MiB."""
     names = units.split()
     power = next((power for power in reversed(range(len(names))) if number >= base**power), 0)
     value = number / base**power
@@ -167,7 +167,7 @@ def checkpoint_bytes(session: Session) -> int:
 
 
 def derived(session: Session) -> dict[str, Any]:
-    """The numbers that config.json has beside the flags."""
+    """Return the numbers that config.json has beside the flags."""
     return {
         "world_size": session.group.world_size,
         "global_batch": session.order.global_batch,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From flags to a run: opens device, ranks, folder, data, model; says every derived number; trains or evaluates."""
+"""From flags to a run: opens device, ranks, folder, data, model; logs every derived number; trains or evaluates."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Frame:
 
 
 def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
-    """The whole run of this rank; returns when it is complete. Raises TrainError."""
+    """Run this rank until the run is complete. Raises TrainError."""
     stop = StopRequest()
     device = open_device(config.device, ranks)
     facts = facts_of(config, device, ranks.world_size)
@@ -83,7 +83,7 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
 
 
 def _run_in_folder(frame: Frame, stop: StopRequest) -> int:
-    """The step at which the run is complete."""
+    """Return the step at which the run is complete."""
     given, group, folder = frame.config, frame.group, frame.folder
     checkpoint = group.on_rank0(lambda: find_checkpoint(folder, given))
     config, own, notes = group.on_rank0(lambda: _settle(given, checkpoint))
@@ -115,7 +115,7 @@ def _run_in_folder(frame: Frame, stop: StopRequest) -> int:
 
 
 def _settle(config: Config, checkpoint: Checkpoint | None) -> tuple[Config, Own | None, list[str]]:
-    """The config as the run's checkpoint or its initial weights complete it."""
+    """Return the config as the run's checkpoint or its initial weights complete it."""
     own = own_of(checkpoint) or find_own(config.pretrained_dir)
     if config.eval_only and checkpoint is not None:  # as training evaluates: the average, where the run has one
         completed, notes = complete(config, own, fixed=SETTINGS, names=(*SETTINGS, "ema_decay"))
@@ -209,7 +209,7 @@ def _prepare_folder(session: Session, checkpoint: Checkpoint | None) -> None:
 
 
 def _open_board(path: Path, step: int) -> Any:
-    """A TensorBoard writer if the package is there, else None."""
+    """Return a TensorBoard writer if the package is there, else None."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     package = optional_package("torch.utils.tensorboard", "tensorboard", ("SummaryWriter",))
     if package is None:

@@ -46,7 +46,7 @@ PACKED = (
 
 
 def file_of(place: str | Path, model_type: str = "") -> Path:
-    """The file that a path means: itself, or the weights in a folder. Raises WeightsError."""
+    """Return the file that a path means: itself, or the weights in a folder. Raises WeightsError."""
     text = str(place)
     if ADDRESS.match(text):
         fix = "download it with python -m vit.fetch URL FILE, and give FILE"
@@ -69,7 +69,7 @@ def _in_folder(folder: Path, model_type: str) -> Path:
 
 
 def _folder_fault(folder: Path, found: list[str], names: list[str]) -> tuple[str, str]:
-    """What a folder is that has none of these files, and what to do."""
+    """Return what a folder is that has none of these files, and what to do."""
     if any(name.endswith(".index.json") for name in found):
         return "has weights in several parts (.index.json)", f"save them as one file: {CONVERT}"
     if any(TENSORFLOW.fullmatch(name) for name in found):
@@ -84,7 +84,7 @@ def _folder_fault(folder: Path, found: list[str], names: list[str]) -> tuple[str
 
 
 def kind_of(path: Path) -> Kind:
-    """How to read the file. Raises WeightsError that says what else it is."""
+    """Return how to read the file. Raises WeightsError that says what else it is."""
     head = _head(path)
     if not head:
         raise WeightsError(str(path), "is empty (0 bytes)", AGAIN)
@@ -114,7 +114,7 @@ def _head(path: Path) -> bytes:
 
 
 def _in_zip(path: Path) -> Kind:
-    """An .npz or torch.save's file, by the names in it."""
+    """Return an .npz or torch.save's file, by the names in it."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -157,7 +157,7 @@ def _check_length(path: Path, head: bytes) -> None:
 
 
 def _other_thing(path: Path, head: bytes) -> tuple[str, str]:
-    """What a file is that cannot be read, and what to do."""
+    """Return what a file is that cannot be read, and what to do."""
     for packed, what, program in PACKED:
         if head.startswith(packed):
             return f"is {what}", f"unpack it with {program}, and give the unpacked file"

@@ -125,7 +125,7 @@ def _adapt_positions(state: Arrays, grid: Size) -> list[str]:
 
 
 def _loosened(wanted: Shapes, arrays: Arrays, head: tuple[str, str], positions: str) -> Shapes:
-    """The shapes that the file may have: a head of any class count or none, positions of any square grid."""
+    """Return the shapes that the file may have: a head of any class count or none, positions of any square grid."""
     kernel, bias = (arrays.get(key) for key in head)
     if kernel is None and bias is None:
         wanted = {key: shape for key, shape in wanted.items() if key not in head}
@@ -185,7 +185,7 @@ Looks = tuple[int, int, int, tuple[int, ...]]
 
 
 def _advice(looks: Looks, model: VisionTransformer) -> str:
-    """What to do about a file that looks like this: its variant's name, unless the model is that already."""
+    """Return what to do about a file that looks like this: its variant's name, unless the model is that already."""
     width, num_layers, patch, _ = looks
     if looks == _looks(model.variant):
         return "the file is damaged or was made by another program: give an unchanged file of this model"

@@ -99,7 +99,7 @@ def _reference_name(key: str) -> str:
 
 
 def to_npz(state: Mapping[str, torch.Tensor], num_heads: int, *, group_norm_axes: int = 4) -> Arrays:
-    """A state dict (timm's keys) as arrays in the published layout.
+    """Return a state dict (timm's keys) as arrays in the published layout.
 
     GroupNorm's arrays are (1, 1, 1, C) in Google's bucket and (C) in today's flax: `group_norm_axes` 4 or 1.
     """

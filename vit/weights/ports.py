@@ -61,7 +61,7 @@ SCALED = {"1": "attn.proj", "2": "mlp.fc2"}
 
 
 def without_prefixes(state: Mapping[str, T]) -> dict[str, T]:
-    """The same without prefixes that all keys have, but for a head's."""
+    """Return the same without prefixes that all keys have, but for a head's."""
     found = {key: value for key, value in state.items() if key != "n_averaged"}
     while (shorter := _shorter(found)) is not None:
         found = shorter
@@ -101,7 +101,7 @@ def from_hugging_face(arrays: Arrays, path: str) -> Arrays:
 
 
 def plain(arrays: Arrays, path: str, *, num_positions: int) -> tuple[Arrays, list[str]]:
-    """The weights (timm's keys) in this trainer's form, and what was changed. Raises WeightsError."""
+    """Return the weights (timm's keys) in this trainer's form, and what was changed. Raises WeightsError."""
     arrays = {key: array for key, array in arrays.items() if not UNUSED.fullmatch(key)}
     for pattern, what in TRAITS:
         if any(re.fullmatch(pattern, key) for key in arrays):

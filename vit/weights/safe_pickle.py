@@ -27,7 +27,7 @@ class Placeholder:
     """Stands where a file has an object that is not rebuilt; takes whatever a pickle does with it."""
 
     def __new__(cls, *_args: object, **_kwargs: object) -> Placeholder:
-        """An empty one, whatever the arguments."""
+        """Return an empty one, whatever the arguments."""
         return object.__new__(cls)
 
     def __init__(self, *_args: object, **_kwargs: object) -> None:
@@ -57,7 +57,7 @@ class Unpickler(pickle.Unpickler):
     """An unpickler that knows the allowed names and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The allowed function or class, a torch.dtype, or the placeholder."""
+        """Return the allowed function or class, a torch.dtype, or the placeholder."""
         if (module, name) in ALLOWED:
             return ALLOWED[module, name]
         found = vars(torch).get(name) if module == "torch" else None

@@ -44,7 +44,7 @@ def read_state(path: Path, kind: Kind) -> tuple[Arrays, str, list[str]]:
 
 
 def _array(tensor: torch.Tensor, key: str, path: Path) -> Any:
-    """A tensor as numpy's; floating-point numbers become float32, others stay what they are."""
+    """Return a tensor as numpy's; floating-point numbers become float32, others stay what they are."""
     if tensor.is_quantized or tensor.layout != torch.strided or tensor.is_meta:
         raise WeightsError(str(path), f'key "{key}" is quantised or sparse', "give weights in floating-point numbers")
     plain = tensor.detach().cpu()
@@ -82,7 +82,7 @@ def _read_torch(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
 
 
 def _not_weights(found: object) -> str:
-    """What an object is that has no state dict."""
+    """Return what an object is that has no state dict."""
     if isinstance(found, safe_pickle.Placeholder):
         return "is a complete Python object, such as a model, whose code is not executed"
     if not isinstance(found, Mapping):
@@ -94,7 +94,7 @@ def _not_weights(found: object) -> str:
 
 
 def _load(path: Path) -> Any:
-    """The file's object: by torch's safe loader, else by ours, which skips what is not a tensor."""
+    """Return the file's object: by torch's safe loader, else by ours, which skips what is not a tensor."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:

@@ -46,7 +46,7 @@ def test_a_batch_holds_the_decoded_pixels_and_padding_has_label_minus_1(images: 
     ("spoil", "message"),
     [
         (lambda root: shutil.rmtree(root / "val"), "copy/val: cannot be read (No such file or directory), expected"),
-        (lambda root: [path.unlink() for path in root.glob("val/*/*")], "copy/val: holds no images, expected"),
+        (lambda root: [path.unlink() for path in root.glob("val/*/*")], "copy/val: contains no images, expected"),
         (lambda root: shutil.rmtree(root / "val/class_1"), "class_1 is in train alone (1 such)"),
         (lambda root: (root / "val/zebra").mkdir(), "zebra is in val alone (1 such)"),
     ],

@@ -94,7 +94,7 @@ def test_a_cut_off_file_is_named_as_such(tmp_path: Path) -> None:
     write_fashion(tmp_path, packed=True)
     path = tmp_path / "t10k-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(DataError, match=r"holds no whole fashion_mnist .* download the files again"):
+    with pytest.raises(DataError, match=r"does not contain a complete fashion_mnist .* download the files again"):
         open_archive("fashion_mnist", tmp_path, "val")
 
 

@@ -120,7 +120,7 @@ def test_a_class_without_training_images_is_refused_and_without_validation_image
     assert "class class_1 has no validation images: its accuracy is not measured" in list(doubts(config(copy), data))
     for path in (copy / "train/class_2").iterdir():
         path.rename(path.with_suffix(".heic"))
-    with pytest.raises(DataError, match=r"train/class_2: holds no images .*16 unknown endings \(\.heic 16\)"):
+    with pytest.raises(DataError, match=r"train/class_2: contains no images .*16 unknown endings \(\.heic 16\)"):
         open_data(config(copy))
 
 

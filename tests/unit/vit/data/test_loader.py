@@ -200,7 +200,7 @@ def test_whatever_happens_to_a_process_ends_in_the_batches_or_in_one_line(images
             time.sleep(0.005)  # or they are done before anything happens
     except DataError as error:
         end = str(error)
-    assert re.search(r"is gone \(signal (9|14) |has not been read after 1 s", end) if end else len(found) == len(wanted)
+    assert re.search(r"died \(signal (9|14) |has not been read after 1 s", end) if end else len(found) == len(wanted)
     assert found == wanted[: len(found)]
     fault.join()
     assert not multiprocessing.active_children()
@@ -284,9 +284,8 @@ def test_a_pod_without_shared_memory_is_enough(images: Path, tmp_path: Path) -> 
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert (
-        "2 processes per rank, up to 4 batches of 24 images decoded ahead, in 94.1 KiB of shared memory" in done.stderr
-    )
+    words = r"2 processes per rank, up to 4 batches of 24 images decoded ahead, in [\d.]+ KiB of shared memory"
+    assert re.search(words, done.stderr), done.stderr
     assert done.stdout.splitlines()[-1].startswith("step=12/12 ")
 
 

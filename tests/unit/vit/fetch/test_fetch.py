@@ -178,7 +178,7 @@ REFUSED: dict[str, tuple[Fault, int, str]] = {
     "a page": (status(200, PAGE), 8, "answers with a page"),
     "an XML error with 200": (status(200, XML), 8, "answers with a page"),
     "another file": (status(200, b"GIF89a" + bytes(5000)), 8, r"does not begin as a \.npz file"),
-    "nothing": (status(200), 8, "no whole archive"),
+    "nothing": (status(200), 8, "not a complete archive"),
     "packed": (lambda handler: handler.give(**{"Content-Encoding": "gzip"}), 8, r"packed \(gzip\)"),
     "a redirect to itself": (status(302, Location="/bucket/file.npz"), 9, "HTTP 404|without end"),
 }
@@ -262,7 +262,7 @@ def test_a_file_that_is_no_archive_within_is_refused_without_any_checksum(
     site.headers = {"x-goog-hash": None}
     code, said = fetch(site)
     assert code == 8
-    assert "no whole archive" in said
+    assert "not a complete archive" in said
     assert not target.exists()
 
 
@@ -409,7 +409,11 @@ def test_weights_are_loaded_into_the_model_that_is_named(site: Site, fetch: Fetc
 
 @pytest.mark.parametrize(
     ("url", "words"),
-    [("file.npz", "no address"), ("ftp://a/b", "no address"), ("http://u:secret@a/b", "a user or a password")],
+    [
+        ("file.npz", "not the address"),
+        ("ftp://a/b", "not the address"),
+        ("http://u:secret@a/b", "a user or a password"),
+    ],
 )
 def test_a_wrong_address_is_a_wrong_flag(fetch: Fetch, site: Site, url: str, words: str) -> None:
     code, said = fetch(site, url=url)

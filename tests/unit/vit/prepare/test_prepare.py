@@ -171,22 +171,25 @@ def _inner(archives: Path, files: dict[str, bytes]) -> None:
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "val as train": (lambda a: _swap(a, TRAIN_TAR, VAL_TAR), "is the validation archive"),
     "train as val": (lambda a: _swap(a, VAL_TAR, TRAIN_TAR), "is the training archive"),
-    "no tar": (lambda a: (a / VAL_TAR).write_bytes(jpegs()[0]), "no tar"),
-    "empty": (lambda a: (a / VAL_TAR).write_bytes(b""), "no tar"),
+    "no tar": (lambda a: (a / VAL_TAR).write_bytes(jpegs()[0]), "not a tar"),
+    "empty": (lambda a: (a / VAL_TAR).write_bytes(b""), "not a tar"),
     "the end is missing": (lambda a: cut(a / TRAIN_TAR, 10240), "is cut off"),
     "cut in a member": (lambda a: cut(a / VAL_TAR, 20000), "is cut off"),
     "another cut": (lambda a: cut(a / TRAIN_TAR, 60001), "is cut off"),
-    "a link": (lambda a: _outer(a, link_header("x", "/etc/passwd", tarfile.SYMTYPE)[:512]), "no plain file"),
-    "a hard link": (lambda a: _outer(a, link_header("x", "y", tarfile.LNKTYPE)[:512]), "no plain file"),
-    "a device": (lambda a: _outer(a, link_header("x", "", tarfile.CHRTYPE)[:512]), "no plain file"),
+    "a link": (lambda a: _outer(a, link_header("x", "/etc/passwd", tarfile.SYMTYPE)[:512]), "not a regular file"),
+    "a hard link": (lambda a: _outer(a, link_header("x", "y", tarfile.LNKTYPE)[:512]), "not a regular file"),
+    "a device": (lambda a: _outer(a, link_header("x", "", tarfile.CHRTYPE)[:512]), "not a regular file"),
     "a way out": (lambda a: _inner(a, {"../../x_1.JPEG": b"x"}), "leads out of the folder"),
     "an absolute path": (lambda a: _inner(a, {"/etc/x_1.JPEG": b"x"}), "leads out of the folder"),
     "an image of another class": (lambda a: _inner(a, {f"{WNIDS[1]}_1.JPEG": b"x"}), "not images such as"),
     "an empty image": (lambda a: _inner(a, {f"{WNIDS[0]}_1.JPEG": b""}), "is empty in the archive"),
     "no devkit": (lambda a: (a / DEVKIT).unlink(), f"does not contain {DEVKIT}"),
-    "a damaged devkit": (lambda a: cut(a / DEVKIT, 100), "no whole development kit"),
+    "a damaged devkit": (lambda a: cut(a / DEVKIT, 100), "not a complete development kit"),
     "a devkit of fewer images": (lambda a: write_devkit(a / DEVKIT, [6] * 4, [1, 2]), "ground truth ends at 2"),
-    "a truth without a class": (lambda a: write_devkit(a / DEVKIT, [6] * 4, [9] * 12), "no whole development kit"),
+    "a truth without a class": (
+        lambda a: write_devkit(a / DEVKIT, [6] * 4, [9] * 12),
+        "not a complete development kit",
+    ),
 }
 
 
@@ -213,7 +216,7 @@ def test_a_class_whose_tar_has_no_end_marker_is_whole_all_the_same(prepare: Prep
 def test_two_data_sets_are_not_mixed(prepare: Prepare, archives: Path, to: Path) -> None:
     write_fashion(archives, packed=True)
     assert prepare()[0] == 0
-    refused(prepare(dataset="fashion_mnist"), 2, "holds imagenet1K")
+    refused(prepare(dataset="fashion_mnist"), 2, "contains imagenet1K")
 
 
 def test_a_preparation_that_has_not_ended_is_not_mixed_with_another(prepare: Prepare, archives: Path, to: Path) -> None:
@@ -221,14 +224,14 @@ def test_a_preparation_that_has_not_ended_is_not_mixed_with_another(prepare: Pre
     cut(archives / VAL_TAR, 20000)
     assert prepare()[0] == 8
     write_fashion(archives, packed=True)
-    refused(prepare(dataset="fashion_mnist"), 2, "a preparation of imagenet1K that has not ended")
+    refused(prepare(dataset="fashion_mnist"), 2, "an unfinished preparation of imagenet1K")
     (archives / VAL_TAR).write_bytes(spoiled)
     refused(prepare(), 2, "begun with other archives")
 
 
 def test_a_tree_that_somebody_made_is_left_alone(prepare: Prepare, to: Path) -> None:
     (to / "train").mkdir(parents=True)
-    refused(prepare(), 2, "which no preparation made")
+    refused(prepare(), 2, "which vit.prepare did not write")
 
 
 def test_a_second_one_at_once_is_refused(prepare: Prepare, to: Path) -> None:
@@ -383,7 +386,7 @@ def test_an_image_folder_with_a_damaged_file_or_unequal_classes_is_told(
     folder = shutil.copytree(images, tmp_path / "tree")
     spoiled = next(iter(sorted((folder / "train").rglob("*.*"))))
     spoiled.write_bytes(b"no image")
-    refused((main(["imagefolder", "--from", str(folder)]), capfd.readouterr().err), 8, "1 of 61 files are no images")
+    refused((main(["imagefolder", "--from", str(folder)]), capfd.readouterr().err), 8, "1 of 61 files are not images")
     shutil.rmtree(next(iter((folder / "val").iterdir())))
     refused((main(["imagefolder", "--from", str(folder)]), capfd.readouterr().err), 8, "different classes")
     unfinished(folder / "nothing")

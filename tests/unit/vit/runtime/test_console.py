@@ -37,8 +37,8 @@ def test_on_a_terminal_one_live_line_is_redrawn_and_cleared() -> None:
 
 def test_other_ranks_speak_with_their_rank_and_only_to_warn() -> None:
     speaker, _, err = reporter(rank=3)
-    speaker.fault(DataError("a.png", "is broken", "mend it"))
-    assert err.getvalue() == "[rank 3] vit.train: a.png: is broken, mend it\n"
+    speaker.fault(DataError("a.png", "is broken", "repair it"))
+    assert err.getvalue() == "[rank 3] vit.train: a.png: is broken, repair it\n"
     assert speaker.level == logging.WARNING
 
 

@@ -156,7 +156,7 @@ def test_a_bug_is_still_exit_70_with_its_traceback(here: Here, monkeypatch: pyte
     [
         (OSError(24, "Too many open files"), 2, "limits: this process cannot open more files"),
         (OSError(23, "Too many open files in system"), 2, "ulimit -n"),
-        (BlockingIOError(11, "Resource temporarily unavailable"), 2, "does not start more processes or threads"),
+        (BlockingIOError(11, "Resource temporarily unavailable"), 2, "cannot start more processes or threads"),
         (RuntimeError("can't start new thread"), 2, "ulimit -u"),
         (OSError(27, "File too large", "/some/file"), 7, "/some/file: may not grow further"),
         (OSError(5, "Input/output error", "/some/file"), 7, "/some/file: cannot be read or written (Input/output"),
@@ -457,7 +457,11 @@ def test_a_bomb_in_a_pickle_of_images_is_exit_8(here: Here, tmp_path: Path, cont
     folder.mkdir()
     for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"):
         (folder / name).write_bytes(content)
-    check(here("--name", "a", "--dataset", "cifar10", "--data_path", str(tmp_path)), 8, "holds no whole cifar10 (")
+    check(
+        here("--name", "a", "--dataset", "cifar10", "--data_path", str(tmp_path)),
+        8,
+        "does not contain a complete cifar10 (",
+    )
 
 
 def test_a_bomb_in_a_tar_or_gz_of_images_is_exit_8(here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -363,7 +363,7 @@ REFUSED: dict[str, tuple[Make, str, Follow]] = {
         "is a Python pickle that torch.save did not write",
         as_state_dict,
     ),
-    "whole model": (state_of(lambda _: Program()), "is a whole Python object", as_state_dict),
+    "whole model": (state_of(lambda _: Program()), "is a complete Python object", as_state_dict),
     "no state dict": (state_of(lambda _: {"epoch": 3}), "has no state dict of tensors, but epoch", as_state_dict),
     "TensorFlow folder": (folder_with("m.index", "m.data-00000-of-00001"), "is a TensorFlow checkpoint", another_file),
     "TensorFlow file": (bytes_of(b"x", "m.data-00000-of-00001"), "is part of a TensorFlow checkpoint", another_file),
@@ -382,7 +382,7 @@ REFUSED: dict[str, tuple[Make, str, Follow]] = {
     "unknown key": (with_key("extra.weight"), 'key "extra.weight" with shape (64,) has no place', another_file),
     "missing key": (state_of(missing_norm), 'key "norm.weight" is missing', another_file),
     "ResNet": (state_of(lambda _: {"conv1.weight": torch.ones(2)}), "is not a Vision Transformer", another_file),
-    "quantised": (state_of(lambda s: {**s, "norm.weight": torch.ones(64).char()}), "holds int8", another_file),
+    "quantised": (state_of(lambda s: {**s, "norm.weight": torch.ones(64).char()}), "contains int8", another_file),
 }
 
 

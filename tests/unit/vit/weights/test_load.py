@@ -302,7 +302,7 @@ NORM = "Transformer/encoderblock_1/LayerNorm_2/scale"
     [
         (without(NORM), f'key "{NORM}" is missing, the model needs it with shape (64,)'),
         ({**random_npz(), NORM: np.ones(5, np.float32)}, f'key "{NORM}" has shape (5,), the model needs (64,)'),
-        ({**random_npz(), NORM: np.ones(D, np.int64)}, f'key "{NORM}" holds int64'),
+        ({**random_npz(), NORM: np.ones(D, np.int64)}, f'key "{NORM}" contains int64'),
         ({**random_npz(), "extra": np.ones(2, np.float32)}, 'key "extra" with shape (2,) has no place in the model'),
         ({**random_npz(), "cls": np.array([{}])}, "contains Python objects, which are not executed"),
     ],
