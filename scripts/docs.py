@@ -141,7 +141,9 @@ def commands_page() -> str:
 
 def options(context: click.Context) -> list[tuple[str, str]]:
     """The options of a command as its help shows them."""
-    found = [one for one in context.command.get_params(context) if isinstance(one, click.Option) and one.name != "help"]
+    found = [
+        one for one in context.command.get_params(context) if isinstance(one, click.Option) and "--help" not in one.opts
+    ]
     records = [option.get_help_record(context) for option in found]
     return [(name, re.sub(r"\s+", " ", text)) for name, text in filter(None, records)]
 
