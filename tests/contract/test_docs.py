@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,23 @@ def test_all_places_state_the_newest_version_of_the_changelog() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
+
+
+BLOCKS = re.findall(r"^python generate\.py (init .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", BLOCKS)
+def test_the_values_that_the_readme_makes_for_a_cluster_are_valid(command: str, tmp_path: Path) -> None:
+    root = tmp_path / "values"
+    shutil.copytree(ROOT / "values", root, ignore=shutil.ignore_patterns("user.yaml"))
+    for words in (command.split(), ["check", "--nodes", "2"]):  # `check` raises SystemExit for an error
+        cli.main([*words, "--values-root", str(root)], obj=CommandContext(), standalone_mode=False)
+
+
+def test_each_block_of_the_readme_for_a_cluster_has_five_lines() -> None:
+    section = (ROOT / "README.md").read_text().split("## On your cluster")[1]
+    blocks = [block for info, block in FENCE.findall(section) if info == "sh cluster"]
+    assert [len(block.splitlines()) for block in blocks] == [5] * len(BLOCKS) == [5] * 4
 
 
 def links(page: Path) -> list[str]:
