@@ -67,7 +67,7 @@ def guess_warning(identity: Identity, follows: Collection[str]) -> Diagnostic:
     else:
         message = f'is not set; the login name {shown(identity.login)} becomes "{identity.name}"'
     if follows:
-        message += f". {', '.join(sorted(follows))} are guesses from it, so applying this manifest will not run"
+        message += f". {', '.join(sorted(follows))} are guesses from it, so the job will not start"
     return Diagnostic("user", "", message, FIX, "warning")
 
 

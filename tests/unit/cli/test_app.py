@@ -45,7 +45,7 @@ def test_the_headline_works_under_any_login_and_warns(generate: Command, login: 
     job = list(yaml.safe_load_all(done.stdout))[1]
     assert job["metadata"]["name"] in ("user-vit-16cards", "first-last-vit-16cards")
     assert "warning: user: is not set" in done.stderr
-    assert "applying this manifest will not run\n  fix: --set user=NAME" in done.stderr
+    assert "the job will not start\n  fix: --set user=NAME" in done.stderr
     assert generate("check", login=login).returncode == 0
 
 

@@ -58,7 +58,7 @@ def test_a_converted_login_names_the_job_and_keeps_the_path(values_root: Path) -
     assert job.job_name == "first-last-vit-8cards"
     assert job.namespace == "first-last-restricted"
     assert job.output == "/voyager/ceph/users/first.last/results/vit"
-    assert "applying this manifest will not run" in warnings[0].message
+    assert "the job will not start" in warnings[0].message
 
 
 @pytest.mark.parametrize("login", ["first.last", "root", ""])
