@@ -13,7 +13,7 @@ import click
 from mpikit.cli.context import CommandContext, Session
 from mpikit.cli.help import Verb
 from mpikit.cli.options import job_options, logs_options, submit_options, time_span
-from mpikit.cli.view import check_text, coloured, show_result, show_status
+from mpikit.cli.view import check_text, coloured, counted, show_result, show_status
 from mpikit.diagnostics import Diagnostic, passed
 from mpikit.errors import EXIT_NO, JobError, ManifestError, Timeout, ValuesError, one_fault
 from mpikit.text.redaction import redact
@@ -167,7 +167,7 @@ def list_verb(context: CommandContext, output: str, all_namespaces: bool, all_us
     show_result(output, [status.as_dict() for status in shown], text, [status.name for status in shown], show_painted)
     talk(*wasted(shown))
     if hidden := len(found) - len(shown):
-        talk(f"{hidden} jobs of other users are hidden; --all-users shows them")
+        talk(f"not shown: {counted(hidden, 'job')} of other users; --all-users lists all")
 
 
 @click.command(cls=Verb)
@@ -306,7 +306,7 @@ def delete(context: CommandContext, name: str | None, output: str, wait: bool, t
     value = {"name": name, "namespace": session.namespace, "deleted": list(done.lines), "freed_cards": done.freed_cards}
     show_result(output, value, lambda: "\n".join(done.lines), [name])
     if wait and done.freed_cards:
-        talk(f"{done.freed_cards} cards are free again")
+        talk(f"{counted(done.freed_cards, 'card')} released")
 
 
 @click.command(cls=Verb)
@@ -386,11 +386,7 @@ def doctor(context: CommandContext, output: str, probe: bool) -> None:
         show_result(output, [as_dict(check) for check in found], str, ())
     num_faults = sum(check.severity == "fault" for check in found)
     if num_faults:
-        raise JobError(
-            f"{num_faults} errors: this job cannot run as it is"
-            if num_faults > 1
-            else "1 error: this job cannot run as it is"
-        )
+        raise JobError(f"{counted(num_faults, 'error')}: this job cannot run as it is")
 
 
 VERBS = (submit, status, list_verb, logs, wait, delete, diff, doctor)

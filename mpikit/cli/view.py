@@ -107,7 +107,7 @@ def table(statuses: Sequence[Status], now: datetime, *, colour: bool, namespaces
 def wasted(statuses: Sequence[Status]) -> list[str]:
     """Name the finished jobs that still hold cards, and how to free them."""
     return [
-        one_line(f"{s.name} is {s.verdict} and still holds {s.held_cards} cards")
+        one_line(f"{s.name} is {s.verdict} and still holds {counted(s.held_cards, 'card')}")
         + f"\n  fix: {one_line(f'python generate.py delete {s.name} -n {s.namespace}')}"
         for s in statuses
         if s.held_cards and (s.finished or s.verdict == "Deleted")
@@ -117,18 +117,19 @@ def wasted(statuses: Sequence[Status]) -> list[str]:
 MOST_LINES = 8  # more would push the command's own line off a small terminal; `check -v` has them all
 
 
+def counted(number: int, noun: str) -> str:
+    """Return 1 rank, 2 ranks."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def headline(job: Job) -> str:
     """Return the job in one sentence with every number that was derived."""
-    nodes, ranks = _counted(job.nodes, "node"), _counted(job.num_ranks, "rank")
-    parts = f"{ranks} x {_counted(job.rank_batch, 'image')}"
+    ranks = counted(job.num_ranks, "rank")
+    parts = f"{ranks} x {counted(job.rank_batch, 'image')}"
     if job.train.gradient_accumulation_steps > 1:
         parts += f", in {job.train.gradient_accumulation_steps} micro-batches of {job.micro_batch}"
-    total = f"{nodes} x {job.cards} {job.device} = {ranks}"
-    return f"{job.job_name}: {total}; global batch {job.real_global_batch} = {parts}"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    nodes = f"{counted(job.nodes, 'node')} x {job.cards} {job.device}"
+    return f"{job.job_name}: {nodes} = {ranks}; global batch {job.real_global_batch} = {parts}"
 
 
 def notes(job: Job, values: Values) -> Iterator[str]:

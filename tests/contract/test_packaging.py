@@ -71,8 +71,8 @@ def test_the_installed_command_renders_what_the_checkout_does(command: list[str]
 
 
 def test_check_schema_and_version_work_in_an_empty_folder(command: list[str], tmp_path: Path) -> None:
-    words = ["-f", "values/cpu.yaml", "--set", "output=/tmp", "--set", "image=site/vit:1"]
-    assert run(command, "check", *HEAD, *words).stdout.endswith("no error found\n")
+    own = ("--set", "output=/tmp", "--set", "image=mine:1")
+    assert run(command, "check", *HEAD, "-f", "values/cpu.yaml", *own).stdout.endswith("no error found\n")
     assert json.loads(run(command, "schema").stdout)["type"] == "object"
     assert run(command, "--version").stdout == f"vit-mpijob {importlib.metadata.version('vit-mpijob')}\n"
     assert list(tmp_path.iterdir()) == []
