@@ -70,8 +70,8 @@ def submit(context: CommandContext, output: str, wait: bool, follow: bool, timeo
     from mpikit.lifecycle.submit import submit as create
 
     seconds = time_span(timeout, "--timeout")
-    session = Session(context)
     job, manifests = _manifests(context)
+    session = Session(context)
     if job.delivery == "mydir":
         talk("delivery: mydir: the files of --out DIR must be in the shared folder")
     lines = create(session.cluster, manifests, session.namespace)
@@ -323,8 +323,8 @@ def diff(context: CommandContext, output: str) -> None:
     """
     from mpikit.lifecycle.diff import changes
 
-    session = Session(context)
     job, manifests = _manifests(context)
+    session = Session(context)
     found = changes(session.cluster, manifests, session.namespace)
     value = [{"kind": one.kind, "name": one.name, "action": one.action, "diff": redact(one.diff)} for one in found]
     differing = [one for one in found if one.action != "same"]

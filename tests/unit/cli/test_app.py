@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mpikit.errors import NotFound
 from tests.conftest import Command
 from tests.support.terminal import on_terminal
 
@@ -49,13 +50,22 @@ def test_the_headline_works_under_any_login_and_warns(generate: Command, login: 
     assert generate("check", login=login).returncode == 0
 
 
-@pytest.mark.parametrize("verb", ["submit", "doctor", "diff", "status", "run", "--smoke", "check --smoke"])
+@pytest.mark.parametrize(
+    "verb", ["submit", "submit -n x", "doctor", "diff -n x", "status", "run", "--smoke", "check --smoke"]
+)
 @pytest.mark.parametrize("login", ["root", "first.last"])
 def test_what_needs_the_real_user_refuses_a_guess(generate: Command, verb: str, login: str) -> None:
     done = generate(*verb.split(), "--kubeconfig", "/nowhere", login=login)
     assert done.returncode == 2
     assert "user: is not set, and the login name" in done.stdout + done.stderr
     assert "fix: --set user=NAME" in done.stdout + done.stderr
+
+
+def test_not_found_is_exit_1_and_a_cluster_without_the_api_is_3() -> None:
+    missing = NotFound("there is no MPIJob x")
+    assert missing.exit_code == 1
+    missing.no_api = True
+    assert missing.exit_code == 3
 
 
 def test_a_login_that_init_cannot_use_gets_the_name_to_type(generate: Command) -> None:
