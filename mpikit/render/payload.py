@@ -18,9 +18,9 @@ NOT_FOR_TRAINING = ("vit/fetch/", "vit/prepare/", "vit/pins.py", "vit/export/", 
 """What weights and data Jobs and people run. The pods of an MPIJob train, and have no use for it."""
 _ZIP_LINE = re.compile(r'^  "vit\.zip": "[A-Za-z0-9+/=]*"$', re.MULTILINE)  # of templates/configmap.yaml.j2
 _ZIP_NOTE = """\
-  # The trainer is left out on a terminal, and the API server rejects this text. A pipe or --out DIR gives all of it:
+  # The trainer is left out on a terminal, so kubectl rejects this text. A pipe or --out DIR gives all of it:
   #   python generate.py ... | kubectl apply -f -
-  "vit.zip": "<left out on a terminal>"
+  "vit.zip": "left out" on a terminal
 """.rstrip()
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
@@ -53,7 +53,10 @@ class Payload:
 
 
 def without_zip(manifest: str) -> str:
-    """Return the manifest with a sentence in place of the trainer's zip, which an API server rejects as base64."""
+    """Return the manifest with a sentence in place of the trainer's zip.
+
+    The sentence is not YAML: kubectl rejects a copy as a whole, and creates no MPIJob without its ConfigMap.
+    """
     return _ZIP_LINE.sub(_ZIP_NOTE, manifest)
 
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import os
 import shutil
@@ -81,9 +79,8 @@ def test_a_terminal_shows_no_base64_and_what_it_shows_cannot_be_applied(generate
     zipped = next(yaml.safe_load_all(whole))["binaryData"]["vit.zip"]
     assert zipped not in shown
     assert "# The trainer is left out on a terminal" in shown
-    text = yaml.safe_load(shown[shown.index("apiVersion") :].partition("\n---\n")[0])["binaryData"]["vit.zip"]
-    with pytest.raises(binascii.Error):
-        base64.b64decode(text, validate=True)
+    with pytest.raises(yaml.YAMLError):  # a reader of the whole text comes to no MPIJob either
+        list(yaml.safe_load_all(shown[shown.index("apiVersion") :]))
     assert shown[shown.index("\n---\n") :].startswith(whole[whole.index("\n---\n") :])
 
 
