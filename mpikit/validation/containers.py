@@ -60,7 +60,7 @@ def _ends_faults(container: Object, key: str) -> Found:
     """What a container that runs to its end before the others must not have."""
     for name in ("lifecycle", *_PROBES):
         if container.get(name) is not None:
-            yield fault(f"{key}.{name}", "an init container cannot have one", "take it out")
+            yield fault(f"{key}.{name}", "an init container cannot have one", "remove it")
 
 
 def _container_faults(container: Object, key: str, volumes: set[Any]) -> Found:
@@ -110,7 +110,7 @@ def _all_variables_faults(source: Object, key: str) -> Found:
         yield from variable_faults(source["prefix"], f"{key}.prefix")
     given = [kind for kind in ("configMapRef", "secretRef") if isinstance(source.get(kind), dict)]
     if len(given) != 1:
-        yield fault(key, "names no ConfigMap or Secret, or both", "give configMapRef or secretRef")
+        yield fault(key, "must name one ConfigMap or Secret", "give configMapRef or secretRef")
     for kind in given:
         yield from needed_name_faults(source[kind].get("name"), f"{key}.{kind}.name")
 
@@ -128,7 +128,7 @@ def _port_faults(container: Object, key: str) -> Found:
         if isinstance(name, str) and name:
             yield from port_name_faults(name, f"{here}.name", f"a-z, 0-9 and -, at most {PORT_NAME_MAX}")
             if name in names:
-                yield fault(f"{here}.name", f"{name!r} is there already", "give another name")
+                yield fault(f"{here}.name", f"{name!r} is used twice", "give another name")
             names.add(name)
 
 
@@ -143,7 +143,7 @@ def _probe_faults(probe: Any, key: str, *, once: bool) -> Found:
         yield fault(f"{key}.successThreshold", "must be 1 here", "set 1")
     grace = probe.get("terminationGracePeriodSeconds")
     if is_int(grace) and (grace < 1 or key.endswith("readinessProbe")):
-        yield fault(f"{key}.terminationGracePeriodSeconds", "is refused here", "take it out")
+        yield fault(f"{key}.terminationGracePeriodSeconds", "is not allowed here", "remove it")
 
 
 def _handler_faults(handler: Object, key: str, known: Sequence[str]) -> Found:

@@ -30,7 +30,7 @@ def own_name(name: Any, key: str, seen: set[str]) -> Found:
     if not _DNS_LABEL.fullmatch(name) or len(name) > LABEL_MAX:
         yield fault(f"{key}.name", f"{name!r} is not a valid DNS label", f"a-z, 0-9 and -, at most {LABEL_MAX}")
     if name in seen:
-        yield fault(f"{key}.name", f"{name!r} is there already", "give another name")
+        yield fault(f"{key}.name", f"{name!r} is used twice", "give another name")
     seen.add(name)
 
 

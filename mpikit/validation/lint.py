@@ -37,7 +37,7 @@ def _ranks_in_launcher(job: Mapping[str, Any]) -> bool:
 def _launcher_cards(job: Mapping[str, Any]) -> Found:
     if cards_of(pod_of(job, "Launcher")):
         key = "spec.mpiReplicaSpecs.Launcher.template.spec.containers[0].resources.limits"
-        yield warning(key, "the launcher holds cards that no rank uses", "take them out")
+        yield warning(key, "the launcher requests cards that no rank uses", "remove them")
 
 
 def _launcher_mounts(job: Mapping[str, Any]) -> Found:
@@ -54,18 +54,18 @@ def _launcher_mounts(job: Mapping[str, Any]) -> Found:
         path = mount.get("mountPath")
         if mount.get("name") in folders and path in read and str(path) not in named:
             key = f"spec.mpiReplicaSpecs.Launcher.template.spec.containers[0].volumeMounts[{number}]"
-            yield warning(key, f"the launcher mounts {path}, which only ranks read", "take it out")
+            yield warning(key, f"the launcher mounts {path}, which only ranks read", "remove it")
 
 
 def _volume_sense(pod: Object, key: str) -> Found:
-    """Host folders whose absence nobody would notice, and volumes that no container mounts."""
+    """Host folders whose absence goes unnoticed, and volumes that no container mounts."""
     containers = [one for kind in ("initContainers", "containers") for _, one in numbered(pod.get(kind))]
     mounted = {mount.get("name") for one in containers for _, mount in numbered(one.get("volumeMounts"))}
     mounted |= {device.get("name") for one in containers for _, device in numbered(one.get("volumeDevices"))}
     for number, volume in numbered(pod.get("volumes")):
         here = f"{key}.volumes[{number}]"
         if volume.get("name") not in mounted:
-            yield warning(here, f"no container mounts the volume {volume.get('name')!r}", "mount it, or take it out")
+            yield warning(here, f"no container mounts the volume {volume.get('name')!r}", "mount it, or remove it")
         if isinstance(volume.get("hostPath"), dict) and not volume["hostPath"].get("type"):
             message = f"has no type: a node without {volume['hostPath'].get('path')} would give an empty folder"
             yield warning(f"{here}.hostPath", message, "type: Directory, or DirectoryOrCreate for what is written")

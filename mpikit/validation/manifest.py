@@ -73,12 +73,12 @@ def check_manifest(manifest: Manifest, target: Target | None = None) -> list[Dia
     return faults
 
 
-def _one_a_key(found: Found, told: set[str]) -> Found:
-    """Only the first fault of each key not in `told`: a value of the wrong type breaks every rule about it."""
+def _one_a_key(found: Found, reported: set[str]) -> Found:
+    """Only the first fault of each key not in `reported`: a value of the wrong type breaks every rule about it."""
     for one in found:
-        if one.key not in told or one.severity != "fault":
+        if one.key not in reported or one.severity != "fault":
             yield one
-        told.add(one.key)
+        reported.add(one.key)
 
 
 def _scripts(document: Document) -> list[str]:
@@ -106,13 +106,13 @@ def _object_faults(document: Document, jobs: list[Document], target: Target) -> 
 
 def _job_faults(written: Mapping[str, Any], scripts: list[str], target: Target) -> Found:
     job = well_typed(written, MPIJOB, target.schema_version)
-    told: set[str] = set()
-    yield from _one_a_key(_field_faults(written, job, target), told)
+    reported: set[str] = set()
+    yield from _one_a_key(_field_faults(written, job, target), reported)
     if target.pod_security != "privileged":
         violated = list(_security_faults(job, target))  # a field can violate several rules
-        told |= {one.key for one in violated}
+        reported |= {one.key for one in violated}
         yield from violated
-    yield from _one_a_key(sense_faults(job, scripts), told)
+    yield from _one_a_key(sense_faults(job, scripts), reported)
 
 
 def _field_faults(written: Mapping[str, Any], job: Mapping[str, Any], target: Target) -> Found:
@@ -140,6 +140,6 @@ def _security_faults(job: Mapping[str, Any], target: Target) -> Found:
         template = at(job, "spec", "mpiReplicaSpecs", role, "template") or {}
         for violation in violations(template, target.pod_security, target.version):
             first, *more = (dotted(("spec", "mpiReplicaSpecs", role, "template", *key)) for key in violation.fields)
-            others = f"; the same holds for {', '.join(more)}" if more else ""
+            others = f"; the same applies to {', '.join(more)}" if more else ""
             message = f'violates PodSecurity "{target.pod_security}": {violation.sentence}'
             yield fault(first, message, f"change it, or use a namespace at a wider level{others}")

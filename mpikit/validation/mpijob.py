@@ -85,7 +85,7 @@ RESTART_POLICIES = ("Never", "OnFailure")
 
 
 def operator_faults(job: Mapping[str, Any]) -> Found:
-    """What the operator would refuse with one ValidationError event."""
+    """what the operator would reject with one ValidationError event."""
     yield from _spec_faults(job)
     yield from _name_faults(job)
     for role in ("Launcher", "Worker"):
@@ -101,7 +101,7 @@ def version_faults(job: Mapping[str, Any], operator: str) -> Found:
         )
     for key, since in SINCE.items():
         if at(job, *key.split(".")) is not None and release < version_key(since):
-            yield fault(key, f"needs MPI Operator {since}, not {operator}", "leave it out, or ask for a newer operator")
+            yield fault(key, f"needs MPI Operator {since}, not {operator}", "remove it, or ask for a newer operator")
 
 
 def _spec_faults(job: Mapping[str, Any]) -> Found:
@@ -228,17 +228,17 @@ def _overrides(job: Mapping[str, Any], role: str, template: Any, key: str) -> Fo
     for number, variable in numbered(at(template, "spec", "containers", 0, "env")):
         if variable.get("name") in added:
             name = f"{key}.spec.containers[0].env[{number}]"
-            yield warning(name, f"the operator sets {variable['name']} itself", "take it out")
+            yield warning(name, f"the operator sets {variable['name']} itself", "remove it")
     for label in as_map(at(template, "metadata", "labels")):
         if str(label).startswith(_OWN_LABELS):
-            yield warning(f"{key}.metadata.labels.{label}", "is the operator's own label", "take it out")
+            yield warning(f"{key}.metadata.labels.{label}", "is the operator's own label", "remove it")
     for field in _OVERRIDDEN:
         if at(template, "spec", field):
-            yield warning(f"{key}.spec.{field}", "is overridden by the operator", "take it out")
+            yield warning(f"{key}.spec.{field}", "is overridden by the operator", "remove it")
     policy = at(template, "spec", "dnsPolicy")
     if at(template, "spec", "hostNetwork") is True and policy not in (None, "", "ClusterFirstWithHostNet"):
         message = f"{policy!r} is overridden by the operator: ClusterFirstWithHostNet, since hostNetwork is true"
-        yield warning(f"{key}.spec.dnsPolicy", message, "take it out")
+        yield warning(f"{key}.spec.dnsPolicy", message, "remove it")
 
 
 def _variables(job: Mapping[str, Any], role: str) -> Iterator[str]:

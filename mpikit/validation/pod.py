@@ -126,7 +126,7 @@ def _expression_faults(rule: Object, key: str) -> Found:
     elif operator in ("In", "NotIn") and not values:
         yield fault(f"{key}.values", f"is empty, and {operator} needs one", "give a value")
     elif operator in ("Exists", "DoesNotExist") and values:
-        yield fault(f"{key}.values", f"must be empty with {operator}", "take it out")
+        yield fault(f"{key}.values", f"must be empty with {operator}", "remove it")
     elif operator in ("Gt", "Lt") and len(values) != 1:
         yield fault(f"{key}.values", f"must be one number with {operator}", "give one")
     yield from qualified_faults(rule["key"], f"{key}.key")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Pod Security admission would refuse of an MPIJob's pods, in its own words, with the field behind each word.
+"""What Pod Security admission would reject of an MPIJob's pods, in its own words, with the field behind each word.
 
 Source: k8s.io/pod-security-admission of Kubernetes 1.35, policy/check_*.go, with the versions of the standard.
 """

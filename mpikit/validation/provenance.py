@@ -18,8 +18,8 @@ _NON_ROOT = "as in values/restricted.yaml: set runAsUser: 1000, and an sshAuthMo
 
 
 def security_faults(manifest: Manifest, level: str, values: Values, version: Version = LATEST) -> list[Diagnostic]:
-    """One fault for each violation and values key; what both pods violate alike is told once."""
-    told: dict[tuple[str, str], Diagnostic] = {}
+    """One fault for each violation and values key; what both pods violate alike is reported once."""
+    seen: dict[tuple[str, str], Diagnostic] = {}
     (job,) = (document.data for document in manifest.of_kind("MPIJob"))
     for role in ROLES:
         template = at(job, "spec", "mpiReplicaSpecs", role, "template") or {}
@@ -27,8 +27,8 @@ def security_faults(manifest: Manifest, level: str, values: Values, version: Ver
             for key in dict.fromkeys(_causes(violation.fields, template, role.lower())):
                 message = f'violates PodSecurity "{level}": {violation.sentence}'
                 fault = Diagnostic(dotted(key), values.where(key) or manifest.source, message, values_fix(key))
-                told.setdefault((fault.key, violation.sentence), fault)
-    return list(told.values())
+                seen.setdefault((fault.key, violation.sentence), fault)
+    return list(seen.values())
 
 
 def _causes(fields: tuple[Key, ...], template: Mapping[str, Any], role: str) -> Iterator[Key]:

@@ -45,7 +45,7 @@ def pod_resource_faults(spec: Mapping[str, Any], key: str) -> Found:
         for name in amounts:
             if name not in _OF_PODS and not name.startswith(HUGE):
                 fix = f"{', '.join(_OF_PODS)}, or {HUGE}2Mi"
-                yield fault(f"{key}.resources.{field}.{name}", "is no resource of a pod as a whole", fix)
+                yield fault(f"{key}.resources.{field}.{name}", "is not a resource of a pod", fix)
     yield from resource_faults(resources, f"{key}.resources")
     own = [as_map(container.get("resources")) for _, container in numbered(spec.get("containers"))]
     most = [_amounts(one.get("limits")) for one in own]
@@ -79,13 +79,13 @@ def _exact(name: str) -> bool:
 
 def _amount_faults(name: str, amount: Fraction | None, written: Any, key: str) -> Found:
     if "/" not in name and name not in _STANDARD and not name.startswith(HUGE):
-        yield fault(key, "is no resource of a container", f"{', '.join(_STANDARD)}, {HUGE}2Mi, or domain/name")
+        yield fault(key, "is not a resource of a container", f"{', '.join(_STANDARD)}, {HUGE}2Mi, or domain/name")
     if amount is None:
         return  # the schema says so
     if amount < 0:
         yield fault(key, f"{written} is negative", "0 or more")
     if _exact(name) and not name.startswith(HUGE) and amount.denominator != 1:
-        yield fault(key, f"{written} must be a whole number", "cards are not divided")
+        yield fault(key, f"{written} must be a whole number", "request whole cards")
     page = _read(name.removeprefix(HUGE)) if name.startswith(HUGE) else None
     if page and amount % page:
         yield fault(key, f"{written} is not a multiple of the page of {name.removeprefix(HUGE)}", "round it")

@@ -147,13 +147,13 @@ def _map_faults(value: Mapping[Any, Any], schema: Schema, version: str, key: Key
             yield from schema_faults(item, fields[name], version, (*key, name))
         elif isinstance(rest, Mapping):
             if item is None:
-                yield fault(dotted((*key, name)), "is empty", "give a value, or take the line out")
+                yield fault(dotted((*key, name)), "is empty", "give a value, or remove the line")
             yield from schema_faults(item, rest, version, (*key, name))
         elif fields:
             yield fault(dotted((*key, name)), "no such field", _nearest(name, fields, key))
     for name in schema.get("required", ()):
         if value.get(name) is None:
-            yield fault(dotted((*key, name)), "is missing", "give it")
+            yield fault(dotted((*key, name)), "is missing", "add it")
 
 
 def _nearest(name: object, fields: Mapping[str, Any], key: Key) -> str:
@@ -167,10 +167,10 @@ def _list_faults(value: list[Any], schema: Schema, version: str, key: Key) -> Fo
     for number, item in enumerate(value):
         yield from schema_faults(item, schema.get("items", {}), version, (*key, number))
         if item is None:
-            yield fault(dotted((*key, number)), "is empty", "take the line out")
+            yield fault(dotted((*key, number)), "is empty", "remove the line")
         if names and isinstance(item, dict):
             mark = tuple(str(item.get(name)) for name in names)
             if mark in seen:
-                message = f"{', '.join(mark)} is there already, at [{seen[mark]}]"
+                message = f"{', '.join(mark)} is used twice, first at [{seen[mark]}]"
                 yield fault(dotted((*key, number)), message, f"give each its own {' and '.join(names)}")
             seen.setdefault(mark, number)

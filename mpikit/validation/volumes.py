@@ -60,7 +60,7 @@ def _host_path_faults(value: Any, key: str) -> Found:
     if isinstance(kind, str) and kind not in HOST_PATH_TYPES:
         yield fault(f"{key}.type", f"{kind!r} is not known", f"one of {', '.join(HOST_PATH_TYPES[1:])}")
     if isinstance(path, str) and ".." in path.split("/"):
-        yield fault(f"{key}.path", f"{path!r} holds ..", "write the path without ..")
+        yield fault(f"{key}.path", f"{path!r} contains ..", "write the path without ..")
 
 
 def _item_faults(item: Object, key: str) -> Found:

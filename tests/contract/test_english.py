@@ -31,7 +31,7 @@ BANNED = {
 }
 """Pattern -> what to write instead."""
 
-NOT_YET = {"vit/": 42, "mpikit/preflight/": 1, "mpikit/validation/resources.py": 2}
+NOT_YET: dict[str, int] = {}
 """Files and folders that are not converted yet, with the number of messages left: lower it, never raise it."""
 
 

@@ -68,7 +68,7 @@ def parse(text: str) -> RandAugment:
     for part in parts:
         found = re.fullmatch(r"([a-z]+)(\d+(?:\.\d+)?)", part)
         if not found or found[1] not in FIELDS:
-            raise ValueError(f"{part!r} is none of {', '.join(f'{key}<number>' for key in FIELDS)}")
+            raise ValueError(f"{part!r} is not one of {', '.join(f'{key}<number>' for key in FIELDS)}")
         values[FIELDS[found[1]]] = float(found[2])
     return RandAugment(
         magnitude=int(values.get("magnitude", STRONGEST)),

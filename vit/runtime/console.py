@@ -89,7 +89,7 @@ class Reporter(logging.Handler):
         if self.log is not None and _lost(stream) is not None and stream not in self.told_lost:
             self.told_lost.append(stream)
             name = "stdout" if stream is self.stdout else "stderr"
-            self.say(f"warning: {name} is no longer written ({_lost(stream)}); its lines are in this log")
+            self.say(f"warning: {name} cannot be written anymore ({_lost(stream)}); its lines are in this log")
 
     def _to_log(self, line: str) -> None:
         if self.log is None:
@@ -99,7 +99,7 @@ class Reporter(logging.Handler):
             self.log.flush()
         except OSError as error:  # a full disk: the next metric line or checkpoint ends the run with its name
             self.log = None
-            self.say(f"warning: this log is no longer written ({error.strerror})")
+            self.say(f"warning: this log cannot be written anymore ({error.strerror})")
 
     def _clear(self) -> None:
         if self.live_width:

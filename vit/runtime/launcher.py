@@ -102,8 +102,6 @@ def launch(
     logging.captureWarnings(True)
     if config.device in ("auto", "hpu"):  # from SynapseAI 1.18 on the import of torch itself reads this
         os.environ.setdefault(LAZY_MODE, "1")
-    # Its warnings name no cause and no fix, such as "hostname of the client socket cannot be retrieved" in a pod.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         return _run(work, config, ranks, reporter)
     except SystemExit:  # a library's: only the end of the run is a success

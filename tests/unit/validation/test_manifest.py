@@ -124,7 +124,7 @@ def secret_key(**reference: str) -> dict[str, Any]:
         (lambda job: container(job)["volumeMounts"].append({"name": "kit", "mountPath": "/kit"}), "/kit is mounted"),
         (lambda job: container(job)["volumeMounts"].append({"name": "kit", "mountPath": "/root/.ssh"}), "operator mou"),
         (lambda job: pod(job)["volumes"].append({"name": "ssh-auth", "emptyDir": {}}), "'ssh-auth' is a volume that"),
-        (lambda job: pod(job)["volumes"].append({"name": "kit", "emptyDir": {}}), "kit is there already"),
+        (lambda job: pod(job)["volumes"].append({"name": "kit", "emptyDir": {}}), "kit is used twice"),
         (
             lambda job: pod(job)["volumes"].append({"name": "v", "hostPath": {"path": "/a", "type": "Dir"}}),
             "'Dir' is not",
@@ -138,7 +138,7 @@ def secret_key(**reference: str) -> dict[str, Any]:
             "warning spec.mpiReplicaSpecs.Worker.template.spec.restart",
         ),
         (lambda job: resources(job)["limits"].update(cpu="many"), "limits.cpu: 'many' is not a valid quantity"),
-        (lambda job: resources(job)["limits"].update(gpu=1), "limits.gpu: is no resource of a container"),
+        (lambda job: resources(job)["limits"].update(gpu=1), "limits.gpu: is not a resource of a container"),
         (lambda job: resources(job)["requests"].update(cpu="1000"), "request 1000 is over its limit"),
         (lambda job: resources(job)["limits"].update({"hugepages-2Mi": "3Mi"}), "not a multiple of the page"),
         (

@@ -127,7 +127,7 @@ BAD: list[tuple[str, Object, list[str]]] = [
     (
         "launcher",
         resources({"habana.ai/gaudi": 1}),
-        ["warning launcher.resources.limits: the launcher holds cards that no rank uses"],
+        ["warning launcher.resources.limits: the launcher requests cards that no rank uses"],
     ),
 ]
 
@@ -233,7 +233,7 @@ def test_a_release_of_the_operator_lacks_the_fields_of_later_ones(operator: str,
     place(job, "policy").update(managedBy="kubeflow.org/mpi-operator", suspend=False, schedulingPolicy=scheduling)
     found = check_manifest(read_manifest(json.dumps(job), "a"), Target(operator=operator))
     assert [fault.message for fault in found] == [f"needs MPI Operator {since}, not {operator}" for since in told]
-    assert {fault.fix for fault in found} <= {"leave it out, or ask for a newer operator"}
+    assert {fault.fix for fault in found} <= {"remove it, or ask for a newer operator"}
 
 
 def test_a_field_that_is_not_there_needs_no_release() -> None:
@@ -449,7 +449,7 @@ def test_pod_security_is_told_at_the_first_field_with_the_others_named() -> None
     assert fault.message == (
         'violates PodSecurity "baseline": privileged (containers "a", "b" must not set securityContext.privileged=true)'
     )
-    assert fault.fix == f"change it, or use a namespace at a wider level; the same holds for {here.format(1)}"
+    assert fault.fix == f"change it, or use a namespace at a wider level; the same applies to {here.format(1)}"
 
 
 def test_each_level_has_its_own_violations_and_privileged_has_none() -> None:

@@ -217,9 +217,9 @@ BAD: list[tuple[str, Object, list[str]]] = [
     (
         "pod",
         {"containers": [container("a"), container("a")]},
-        ["pod.containers[1]: a is there already, at [0]", "pod.containers[1].name: 'a' is there already"],
+        ["pod.containers[1]: a is used twice, first at [0]", "pod.containers[1].name: 'a' is used twice"],
     ),
-    ("pod", {"initContainers": [container("worker")]}, ["worker.name: 'worker' is there already"]),
+    ("pod", {"initContainers": [container("worker")]}, ["worker.name: 'worker' is used twice"]),
     (
         "pod",
         {"initContainers": [container("i", **probe())]},
@@ -268,11 +268,11 @@ BAD: list[tuple[str, Object, list[str]]] = [
         )
         for key in (".", "..", "..a", "a/b")
     ),
-    ("worker", {"envFrom": [{}]}, ["worker.envFrom[0]: names no ConfigMap or Secret, or both"]),
+    ("worker", {"envFrom": [{}]}, ["worker.envFrom[0]: must name one ConfigMap or Secret"]),
     (
         "worker",
         {"envFrom": [{"secretRef": {"name": "a"}, "configMapRef": {"name": "a"}}]},
-        ["worker.envFrom[0]: names no ConfigMap or Secret, or both"],
+        ["worker.envFrom[0]: must name one ConfigMap or Secret"],
     ),
     ("worker", {"envFrom": [{"secretRef": {}}]}, ["worker.envFrom[0].secretRef.name: is empty"]),
     (
@@ -297,7 +297,7 @@ BAD: list[tuple[str, Object, list[str]]] = [
     (
         "worker",
         {"ports": [{"containerPort": 1, "name": "a"}, {"containerPort": 2, "name": "a"}]},
-        ["worker.ports[1].name: 'a' is there already"],
+        ["worker.ports[1].name: 'a' is used twice"],
     ),
     ("worker", {"livenessProbe": {}}, ["worker.livenessProbe: has no handler"]),
     ("worker", probe(exec={"command": ["a"]}), ["worker.livenessProbe: has several handlers"]),
@@ -307,12 +307,12 @@ BAD: list[tuple[str, Object, list[str]]] = [
     (
         "worker",
         probe(terminationGracePeriodSeconds=0),
-        ["worker.livenessProbe.terminationGracePeriodSeconds: is refused here"],
+        ["worker.livenessProbe.terminationGracePeriodSeconds: is not allowed here"],
     ),
     (
         "worker",
         probe("readinessProbe", terminationGracePeriodSeconds=1),
-        ["worker.readinessProbe.terminationGracePeriodSeconds: is refused here"],
+        ["worker.readinessProbe.terminationGracePeriodSeconds: is not allowed here"],
     ),
     (
         "worker",
@@ -347,7 +347,7 @@ BAD: list[tuple[str, Object, list[str]]] = [
         resources({"cpu": 1}, {"cpu": "1001m"}),
         ["worker.resources.requests.cpu: request 1001m is over its limit 1"],
     ),
-    ("worker", resources({"gpu": 1}), ["worker.resources.limits.gpu: is no resource of a container"]),
+    ("worker", resources({"gpu": 1}), ["worker.resources.limits.gpu: is not a resource of a container"]),
     (
         "worker",
         resources(None, {"habana.ai/gaudi": 2}),
@@ -385,7 +385,7 @@ BAD: list[tuple[str, Object, list[str]]] = [
     (
         "pod",
         resources({"habana.ai/gaudi": 1}),
-        ["pod.resources.limits.habana.ai/gaudi: is no resource of a pod as a whole"],
+        ["pod.resources.limits.habana.ai/gaudi: is not a resource of a pod"],
     ),
     ("pod", resources({"cpu": 1}, {"cpu": 2}), ["pod.resources.requests.cpu: request 2 is over its limit 1"]),
 ]
@@ -437,7 +437,7 @@ VOLUMES: list[tuple[Object, list[str]]] = [
         ],
     ),
     ({"hostPath": {"path": "/a", "type": "Dir"}}, ["pod.volumes[0].hostPath.type: 'Dir' is not known"]),
-    ({"hostPath": {"path": "/a/../b", "type": "File"}}, ["pod.volumes[0].hostPath.path: '/a/../b' holds .."]),
+    ({"hostPath": {"path": "/a/../b", "type": "File"}}, ["pod.volumes[0].hostPath.path: '/a/../b' contains .."]),
     (
         {"hostPath": {"path": "/a"}},
         ["warning pod.volumes[0].hostPath: has no type: a node without /a would give an empty folder"],
@@ -486,7 +486,7 @@ MOUNTS: list[tuple[list[Object], list[str]]] = [
     (
         mounts(("v", "/a"), ("v", "/a")),
         [
-            "worker.volumeMounts[1]: /a is there already, at [0]",
+            "worker.volumeMounts[1]: /a is used twice, first at [0]",
             "worker.volumeMounts[1].mountPath: /a is mounted twice",
         ],
     ),
@@ -521,7 +521,7 @@ def test_a_key_with_two_faults_is_told_once_and_the_next_key_is_told_too() -> No
 def test_an_effect_that_is_not_known_is_told_the_known_ones() -> None:
     job = changed("pod", **toleration(key="a", effect="b"), **terms({"operator": "Exists"}))
     assert [(fault.message, fault.fix) for fault in check_manifest(read_manifest(json.dumps(job), "a"))] == [
-        ("is missing", "give it"),
+        ("is missing", "add it"),
         ("'b' is not known", "one of NoSchedule, PreferNoSchedule, NoExecute"),
     ]
 

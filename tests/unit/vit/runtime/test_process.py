@@ -115,7 +115,7 @@ def test_a_run_without_readers_is_complete(images: Path, tmp_path: Path, command
     assert done.returncode == 0, done.stderr
     log = (tmp_path / "a/logs/001.log").read_text()
     assert log.splitlines()[-1].startswith("top-1 ")
-    assert "warning: stdout is no longer written (" in log
+    assert "warning: stdout cannot be written anymore (" in log
     with (tmp_path / "a/lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     closed = [path for path in (tmp_path / "a").rglob("*") if path.is_file() and b"vit.train:" in path.read_bytes()]
