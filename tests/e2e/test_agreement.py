@@ -148,6 +148,18 @@ def _events(server: Server, namespace: str, jobs: set[str]) -> list[Object]:
         time.sleep(1)
 
 
+def _event(server: Server, namespace: str, reason: str) -> Object:
+    """The first event with this reason; the operator may set a condition of the job before it sends one."""
+    deadline = time.monotonic() + VALIDATION_SECONDS
+    while True:
+        events: list[Object] = server("GET", f"/api/v1/namespaces/{namespace}/events")[1]["items"]
+        for event in events:
+            if event["reason"] == reason:
+                return event
+        assert time.monotonic() < deadline, f"no event {reason} among {[event['reason'] for event in events]}"
+        time.sleep(0.5)
+
+
 def _created(server: Server, job: Object, shut: str, open_: str) -> str:
     """Store a job, or tell why not; never one that the operator cannot read: it would see no other job any more."""
     path = f"/apis/{job.get('apiVersion', '')}/namespaces/{shut}/mpijobs?fieldValidation=Strict"
@@ -242,7 +254,7 @@ def test_an_object_with_a_name_that_the_operator_needs_stops_the_job(
     assert [fault.key for fault in found if fault.severity == "fault"] == ["metadata.name"]
     assert server("POST", f"/api/v1/namespaces/{shut}/{path}", other)[0] == 201
     assert server("POST", f"/apis/kubeflow.org/v2beta1/namespaces/{shut}/mpijobs", job)[0] == 201
-    (event,) = [one for one in _events(server, shut, {"j"}) if one["reason"] == "ErrResourceExists"][:1]
+    event = _event(server, shut, "ErrResourceExists")
     assert f'"{name}"' in event["message"]
 
 

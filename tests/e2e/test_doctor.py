@@ -148,7 +148,10 @@ def test_a_field_that_the_served_crd_lacks_is_a_fault(kube: Kube, simulated_name
         manifests[-1]["spec"]["runPolicy"]["bogus"] = 1
 
     told = only(examined(kube.kubeconfig, simulated_namespace, edit=edit), "crd")
-    assert "MPIJobs of this cluster have no field spec.runPolicy.bogus\ntake runPolicy.bogus: out of" in told
+    assert (
+        "MPIJobs of this cluster do not have the field spec.runPolicy.bogus\nremove runPolicy.bogus: from the values"
+        in told
+    )
 
 
 def test_a_field_that_an_older_operator_lacks_names_the_release_that_has_it() -> None:
@@ -339,7 +342,7 @@ def test_a_limit_range_that_a_worker_passes_is_a_fault(kube: Kube, simulated_nam
     kube.create(limit_range(simulated_namespace, cpu="50"))
     told = only(examined(kube.kubeconfig, simulated_namespace), "limits")
     assert "maximum cpu usage per Container is 50, but limit is 95" in told
-    assert f"kubectl -n {simulated_namespace} get limitranges; set resources:" in told
+    assert f"set resources: within it (kubectl -n {simulated_namespace} describe limitranges)" in told
 
 
 def limit_range(namespace: str, **most: str) -> Object:
@@ -532,7 +535,7 @@ def test_a_secret_that_is_there_is_found_without_its_content(kube: Kube, simulat
     kube("-n", simulated_namespace, "create", "secret", "generic", "token", "--from-literal=key=s3cret-word")
     checks = examined(kube.kubeconfig, simulated_namespace, env=TOKEN)
     assert not_ok(checks) == []
-    assert "there: Secret token" in [one.message for one in checks]
+    assert "found Secret token" in [one.message for one in checks]
     assert "s3cret" not in str(checks)
 
 

@@ -24,7 +24,9 @@ Process = Callable[..., "subprocess.CompletedProcess[str]"]
 def test_a_hostile_file_is_refused_in_a_line_that_says_what_it_is(generate: Command, tmp_path: Path, name: str) -> None:
     make, said = FILES[name]
     make(tmp_path / "values.yaml")
-    done = generate("-f", "cpu.yaml", "--set", "output=/tmp", "-f", str(tmp_path / "values.yaml"))
+    done = generate(
+        "-f", "cpu.yaml", "--set", "output=/tmp", "--set", "image=site/vit:1", "-f", str(tmp_path / "values.yaml")
+    )
     faults = [line for line in done.stderr.splitlines() if not line.startswith(("  fix: ", "warning: "))]
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
