@@ -58,7 +58,7 @@ FILES: dict[str, tuple[Maker, str]] = {
         _text("resources: {limits: {" + "".join(f"k{n}: x, " for n in range(9_000)) + "}}"),
         "not a valid quantity",
     ),
-    "3,000 equal variables": (_text("env:\n" + "- {name: A, value: b}\n" * 3_000), "is given 3000 times"),
+    "3,000 equal variables": (_text("env:\n" + "- {name: A, value: b}\n" * 3_000), "is set 3000 times"),
     "1 MB of traps": (_text("env: [" + "no, " * 9_000 + "]"), "reads no as the boolean"),
     "10,000 brackets deep": (_text("a: " + "[" * 10_000 + "]" * 10_000), "nest"),
     "10,000 braces deep": (_text("{a: " * 10_000 + "1" + "}" * 10_000), "nested deeper than 30"),
