@@ -46,16 +46,16 @@ PUBLISHED_NAMES = {"R50-ViT-B_16": "R50+ViT-B_16"}
 # What the exit code of a run means: vit/errors.py, and the shell's 128 + signal. A test compares both sides.
 EXIT_CODES: dict[int, str] = {
     2: "the trainer refused its configuration; its line above says what to change",
-    3: "another run holds this folder of output",
+    3: "another run uses this output folder",
     4: "a rank did not answer in time",
     5: "loss or gradient is not finite",
     6: "the run is incomplete: a rank or a node went away",
     7: "the output folder cannot be written or read",
     8: "the images are missing, too few or damaged",
-    9: "a server is out of reach, or refuses",
-    70: "a mistake of the trainer's own",
-    137: "a rank was killed by signal 9, most often for want of memory",
-    143: "stopped as asked; what was trained is saved, and a run of the same train.name goes on from there",
+    9: "a server cannot be reached, or rejects the request",
+    70: "a bug in the trainer",
+    137: "a rank was killed by signal 9, most often because memory ran out",
+    143: "stopped as asked; the state is saved, and a job with the same train.name continues from there",
 }
 
 _PROGRESS = re.compile(r"step=(\d+)/(\d+)((?: [a-z0-9_]+=\S+)*)")

@@ -48,7 +48,7 @@ class Done:
     start: int
     findings: Findings
     fault: TrainError | str | None
-    """What ended it early; a text is the traceback of a mistake of ours."""
+    """What ended it early; a text is the traceback of a bug."""
 
 
 class WatchedSource:
@@ -122,7 +122,7 @@ def _filled(batches: Batches, ring: Ring, slot: int, start: int, stop: int) -> D
         return Done(slot, start, batches.fill(ring.read_keys(slot, start, stop), images, labels), None)
     except DataError as error:
         return Done(slot, start, Findings(), error)
-    except Exception as error:  # without a name it is a mistake of ours: the rank shows it
+    except Exception as error:  # without a name it is a bug: the rank shows it
         return Done(slot, start, Findings(), name_failure(error) or traceback.format_exc())
 
 

@@ -79,7 +79,7 @@ def test_a_missing_dataset_is_found_before_a_rank_starts(job: Job, tmp_path: Pat
     done = job("train.dataset=imagefolder", f"dataset={tmp_path}/nowhere").to_its_end()
     assert done.returncode == 1
     assert "FAULT  dataset:" in done.stderr
-    assert "is no folder" in done.stderr
+    assert "is not a folder" in done.stderr
     assert "ranks on 2 nodes" not in done.stderr
 
 
