@@ -208,7 +208,7 @@ FAULTS: tuple[Fault, ...] = (
             name,
             "Rejected",
             "ValidationError",
-            r"refuses MPIJob \S+, for good: correct the fields",
+            r"rejects MPIJob \S+ and will not try again: correct the fields",
             change,
             message="Found validation errors",
         )
@@ -222,7 +222,7 @@ FAULTS: tuple[Fault, ...] = (
         setting("runPolicy.managedBy", "foo"),
     ),
     *(
-        Fault(name, "Rejected", "InvalidPod", r"pod template of MPIJob \S+ is wrong", change, message="is invalid")
+        Fault(name, "Rejected", "InvalidPod", r"pod template of MPIJob \S+ is not valid", change, message="is invalid")
         for name, change in INVALID.items()
     ),
     Fault(
@@ -398,7 +398,7 @@ FAULTS: tuple[Fault, ...] = (
         "log-lost-with-the-last-retry",
         "Failed",
         "BackoffLimitExceeded",
-        r"Pod \S+-launcher and its log are gone",
+        r"Pod \S+-launcher and its log were deleted",
         both(setting("mpiReplicaSpecs.Launcher.restartPolicy", "OnFailure"), launcher_runs("exit 1", backoffLimit=0)),
     ),
     Fault(
@@ -421,7 +421,7 @@ FAULTS: tuple[Fault, ...] = (
         "worker-deleted",
         "Failed",
         "BackoffLimitExceeded",
-        r"read the last lines .*a worker went away",
+        r"read the last lines .*a worker was lost",
         launcher_runs(UNTIL_WORKER_0_IS_ANOTHER, backoffLimit=0),
         after=delete_worker,
     ),
@@ -429,7 +429,7 @@ FAULTS: tuple[Fault, ...] = (
         "node-short-of-memory",
         "Evicted",
         "Evicted",
-        r"the node threw Pod \S+-worker-0 out",
+        r"Pod \S+-worker-0 was evicted",
         containers(["Launcher"], command=SLEEP),
         place="simulated",
         after=evict,
