@@ -23,7 +23,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlencode
-from urllib.request import getproxies
 
 import kubernetes.client
 import kubernetes.client.rest
@@ -35,7 +34,8 @@ from mpikit.errors import ClusterError, Conflict, Forbidden, Gone, NotFound, Sil
 from mpikit.kube.answers import Object, Strange, parse
 from mpikit.kube.connections import Broken, explained, incomplete, reason, stranger
 from mpikit.kube.deadlines import REQUEST_SECONDS, LimitedPool, SecureLimitedPool, Tries, cut_after
-from mpikit.kube.kubeconfig import NAMESPACE_FILE, choose, default_kubeconfig, has_file, is_here, own_errors
+from mpikit.kube.kubeconfig import NAMESPACE_FILE, choose, default_kubeconfig, has_file, own_errors
+from mpikit.kube.proxies import proxy_for, use
 from mpikit.text.redaction import keep_secret, redact
 
 logger = logging.getLogger(__name__)
@@ -270,7 +270,7 @@ class Cluster:
             )
         except (failures.HTTPError, OSError, ValueError) as error:
             logger.debug("%s %s%s: %s", call.method, call.path, query, reason(error))
-            raise explained(error, self.server, redact(self._configuration.proxy or "")) from error
+            raise explained(error, self.server, self._proxy) from error
         logger.debug("%s %s%s: %s in %.2f s", call.method, call.path, query, response.status, self.clock() - began)
         kind = response.headers.get("Content-Type", "").partition(";")[0]
         strange = ("text/html", "application/json") if call.accept == "*/*" else ("text/html",)  # a log is text/plain
@@ -366,13 +366,14 @@ class Cluster:
         """Read the credentials, as kubectl would, and open a pool of connections with them."""
         configuration = kubernetes.client.Configuration()
         named = self._kubeconfig or default_kubeconfig()
+        proxy_url = ""
         with self._logging_in(named):
             if has_file(named):
                 chosen = choose(named, self._context)
-                kubernetes.config.load_kube_config(
-                    named, context=chosen.context, client_configuration=configuration, persist_config=False
+                kubernetes.config.load_kube_config_from_dict(
+                    chosen.config, chosen.context, configuration, persist_config=False
                 )
-                self.namespace = chosen.namespace
+                self.namespace, proxy_url = chosen.namespace, chosen.proxy_url
             elif not self._kubeconfig and os.environ.get("KUBERNETES_SERVICE_HOST"):
                 kubernetes.config.load_incluster_config(client_configuration=configuration)
                 self.namespace = NAMESPACE_FILE.read_text().strip() if NAMESPACE_FILE.exists() else "default"
@@ -380,8 +381,8 @@ class Cluster:
                 raise Unreachable(f"kubeconfig {named} does not exist", "--kubeconfig FILE, or set KUBECONFIG=FILE")
             if not configuration.verify_ssl:
                 warnings.filterwarnings("ignore", category=failures.InsecureRequestWarning)
-            if configuration.proxy in getproxies().values() and is_here(configuration.host):
-                configuration.proxy = None
+            self._proxy = proxy_for(configuration.host, proxy_url)
+            use(self._proxy, configuration)
             self._configuration = configuration
             self._pool = kubernetes.client.rest.RESTClientObject(configuration).pool_manager
             if self._pool.pool_classes_by_scheme["http"] is urllib3.HTTPConnectionPool:  # SOCKS has its own

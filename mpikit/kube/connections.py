@@ -13,6 +13,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import urllib3.exceptions as failures
@@ -22,6 +23,7 @@ from mpikit.text.redaction import redact
 
 LONGEST_REASON = 200
 CORRECT = "correct server: in kubeconfig (kubectl config view --minify shows it)"
+PROXY_URL = "proxy-url in kubeconfig"
 # OpenSSL, x509_vfy.h: X509_V_ERR_*
 _NOT_YET_VALID, _EXPIRED, _WRONG_HOST, _WRONG_ADDRESS = 9, 10, 62, 64
 _NO_ROUTE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
@@ -35,9 +37,20 @@ class Broken(Exception):
         self.message, self.fix, self.sent, self.hopeless = redact(message), redact(fix), sent, hopeless
 
 
-def explained(error: Exception, server: str, proxy: str = "") -> Broken:
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """The address of a proxy, and the variable or field that sets it."""
+
+    url: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"{redact(self.url)} of {self.source}"
+
+
+def explained(error: Exception, server: str, proxy: Proxy | None = None) -> Broken:
     """Explain a failed try to the user."""
-    if isinstance(error, failures.ProxyError):
+    if isinstance(error, failures.ProxyError) and proxy is not None:
         return _proxy_failed(error, server, proxy)
     if isinstance(error, failures.SSLError):
         return _tls_failed(error, server)
@@ -52,6 +65,15 @@ def explained(error: Exception, server: str, proxy: str = "") -> Broken:
     if isinstance(inner, http.client.BadStatusLine) and not isinstance(inner, ConnectionError):  # RemoteDisconnected
         return stranger(server, "it does not speak HTTP")
     return incomplete(server, reason(error))
+
+
+def has_host(url: str) -> bool:
+    """Return whether an address has a scheme, a host, and a port that is a number."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.scheme and parts.hostname) and (parts.port or 0) >= 0
+    except ValueError:
+        return False
 
 
 def stranger(server: str, seen: str) -> Broken:
@@ -83,7 +105,7 @@ def _not_connected(error: Exception, server: str) -> tuple[str, str]:
     return f"{server} did not accept a connection in time", fix
 
 
-def _proxy_failed(error: failures.ProxyError, server: str, proxy: str) -> Broken:
+def _proxy_failed(error: failures.ProxyError, server: str, proxy: Proxy) -> Broken:
     cause = error.original_error
     words = reason(cause)
     host = urlsplit(server).hostname or server
@@ -93,7 +115,8 @@ def _proxy_failed(error: failures.ProxyError, server: str, proxy: str) -> Broken
         words = "its host name cannot be resolved"
     elif isinstance(cause, failures.TimeoutError) and not isinstance(cause, failures.NewConnectionError):
         words = "it did not answer in time"
-    fix = f"correct HTTPS_PROXY, or proxy-url in kubeconfig; NO_PROXY={host} connects without a proxy"
+    without = "remove it" if proxy.source == PROXY_URL else f"set NO_PROXY={host}"  # not heeded by proxy-url
+    fix = f"correct {proxy.source}, or {without}"
     return Broken(f"the proxy {proxy} cannot be used to reach {server}: {words}", fix, sent=False)
 
 

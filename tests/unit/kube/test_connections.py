@@ -20,7 +20,7 @@ from urllib3.connection import HTTPSConnection
 
 from mpikit.errors import NotFound, Timeout, Unreachable
 from mpikit.kube.api import MPIJOB, find
-from mpikit.kube.connections import explained
+from mpikit.kube.connections import Proxy, explained
 from mpikit.kube.deadlines import CONTACT_SECONDS, addresses_of
 from mpikit.lifecycle.wait import wait_for
 from tests.conftest import Command
@@ -262,8 +262,9 @@ def test_a_proxy_that_fails_is_named(world: World, generate: Command) -> None:
     world.server.shut()
     for words, proxy in proxies.items():
         done = generate("status", "job", *at(world, "https://api.example.com", **{"proxy-url": proxy}))
-        assert f"the proxy {proxy} cannot be used to reach https://api.example.com: {words}" in done.stderr
-        assert "NO_PROXY=api.example.com" in done.stderr
+        named = f"the proxy {proxy} of proxy-url in kubeconfig"
+        assert f"{named} cannot be used to reach https://api.example.com: {words}" in done.stderr
+        assert "fix: correct proxy-url in kubeconfig, or remove it" in done.stderr
 
 
 def test_a_name_lookup_that_hangs_ends_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,7 +334,7 @@ def not_connected(number: int) -> Exception:
     ],
 )
 def test_other_causes_are_told_apart(error: Exception, sentence: str, fix: str) -> None:
-    found = explained(error, "https://host:1", "http://proxy:2")
+    found = explained(error, "https://host:1", Proxy("http://proxy:2", "HTTPS_PROXY"))
     assert sentence in found.message
     assert fix in found.fix
 
