@@ -5,6 +5,7 @@ KitError                 1   the job, check or comparison says no
   ValuesError            2   values or usage: carries every fault at once
   TemplateError         70   a bug: a template that cannot be rendered
   ManifestError          1   a manifest that the operator or the cluster would reject
+  OutputError            1   standard output is closed, or its disk is full
   RunError               1   the job ran on this machine and failed
   JobError               1   the job on the cluster failed, or is in a state in which the command cannot act
   ClusterError           3   the cluster rejects the request
@@ -63,6 +64,10 @@ class TemplateError(KitError):
 
 class ManifestError(KitError):
     """A manifest that the operator or the cluster would reject."""
+
+
+class OutputError(KitError):
+    """A result that could not be written to standard output."""
 
 
 class RunError(KitError):

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 
 import click
@@ -17,7 +16,7 @@ from mpikit.cli.options import OUT_OPTION, VERSION_OPTION, Options, submit_optio
 from mpikit.cli.prepare import CHORES
 from mpikit.diagnostics import with_fix
 from mpikit.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NO, EXIT_VALUES, KitError
-from mpikit.text.terminal import COMMAND, command_line, show, talk
+from mpikit.text.terminal import COMMAND, command_line, discard, replace_closed_streams, show, talk
 
 
 @click.group(cls=Kit, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,6 +61,7 @@ for verb in (*OFFLINE, *CHORES, *VERBS, help_verb):
 def main() -> int:
     """Return the exit code of a command line; errors.py has the table."""
     gc.set_threshold(100_000)  # imports make many objects and no garbage: collecting them took 8 % of a render
+    replace_closed_streams()
     options = CommandContext()
     for command in (cli, *cli.commands.values()):
         command.help = (command.help or "").replace(COMMAND, command_line())
@@ -78,7 +78,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of stdout has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
         return EXIT_NO
     except Exception as error:
         text = f"internal error: {type(error).__name__}: {error}"

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from mpikit.text.terminal import COMMAND
+from mpikit.text.terminal import COMMAND, show
 
 GROUPS = {
     "Set up": ("init", "weights", "data", "schema"),
@@ -61,7 +61,24 @@ class SharedOption(click.Option):
         self.section = section
 
 
-class Verb(click.Command):
+class Helped(click.Command):
+    """A command whose --help reports output that cannot be written."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Return --help."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _show_help
+        return option
+
+
+def _show_help(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        show(context.get_help())
+        context.exit()
+
+
+class Verb(Helped):
     """A command whose own options come first in its help."""
 
     context_class = Context

@@ -6,12 +6,17 @@ Talk on stderr is always escaped. stdout is data: into a pipe or a file it keeps
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from mpikit.errors import OutputError
 from mpikit.text.redaction import redact
 
 # What a terminal obeys, reorders or hides: C0 without tab and newline, DEL, C1, marks and overrides of direction, line
@@ -69,9 +74,7 @@ def show_data(text: str) -> None:
     if sys.stdout.isatty():
         _write(sys.stdout, visible(text))
         return
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode())
-    sys.stdout.buffer.flush()
+    _write_bytes(text.encode())
 
 
 def show_log(line: bytes) -> None:
@@ -79,8 +82,7 @@ def show_log(line: bytes) -> None:
     if sys.stdout.isatty():
         _write(sys.stdout, f"{visible_log(line)}\n")
         return
-    sys.stdout.buffer.write(line + b"\n")
-    sys.stdout.buffer.flush()
+    _write_bytes(line + b"\n")
 
 
 class LiveLine:
@@ -129,8 +131,46 @@ def _write(stream: TextIO, text: str) -> None:
     """Write and flush; what the stream's encoding lacks is escaped too. Advice names the command that was called."""
     text = text.replace(f"{COMMAND} ", f"{command_line()} ")
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-    stream.flush()
+    with _writing(stream):
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+
+
+def _write_bytes(data: bytes) -> None:
+    with _writing(sys.stdout):
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+@contextlib.contextmanager
+def _writing(stream: TextIO) -> Iterator[None]:
+    """Raise OutputError if a result is lost. Lost talk is not an error; a reader that went away is the caller's."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard(stream)
+        if stream is sys.stderr:
+            return
+        if isinstance(error, io.UnsupportedOperation):
+            raise OutputError("standard output is closed", "leave out >&-, or write > FILE") from error
+        fix = "free some space there, or write > FILE on another disk"
+        raise OutputError(f"cannot write to standard output: {error.strerror}", fix) from error
+
+
+def discard(stream: TextIO) -> None:
+    """Drop what a stream cannot write, also at the end of the process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def replace_closed_streams() -> None:
+    """Open streams that the caller closed: no other file gets their numbers, and a lost result is an error."""
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY))  # each write fails
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -99,6 +99,34 @@ def test_a_reader_that_closes_early_is_no_fault_of_ours(generate_process: Proces
     assert "BrokenPipe" not in done.stderr
 
 
+LOST = {
+    "> /dev/full": "cannot write to standard output: No space left on device\n  fix: free some space there",
+    ">&-": "standard output is closed\n  fix: leave out >&-",
+}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("where", LOST)
+@pytest.mark.parametrize("verb", ["", "schema", "check -o json", "check --help", "--version", "help"])
+def test_a_result_that_is_lost_is_an_error(verb: str, where: str, values_root: Path) -> None:
+    options = f"--values-root {values_root} --set user=ada" if verb in ("", "check -o json") else ""
+    command = f"{sys.executable} {ROOT}/generate.py {verb} {options} {where}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert LOST[where] in done.stderr
+    assert not {"Traceback", "Exception", "internal"} & set(done.stderr.split())
+
+
+def test_talk_that_is_lost_is_no_error(values_root: Path, tmp_path: Path) -> None:
+    for where in ("2> /dev/full", "2>&-"):
+        command = f"{sys.executable} {ROOT}/generate.py --values-root {values_root} --set user=ada {where}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+        assert done.stdout.startswith("apiVersion: v1\n")
+    files = f"{sys.executable} {ROOT}/generate.py --values-root {values_root} --set user=ada --out {tmp_path}/o >&-"
+    subprocess.run(["bash", "-c", files], capture_output=True, check=True)
+    assert (tmp_path / "o" / "job.yaml").read_text().startswith("apiVersion: v1\n")
+
+
 def test_render_is_the_verb_of_no_verb(generate: Command) -> None:
     assert (
         generate("render", "--nodes", "2").stdout
