@@ -26,6 +26,8 @@ RESERVED_ENV = (
 )
 RESERVED_PREFIXES = ("OMPI_COMM_WORLD_", "PMIX_", "MPIKIT_")
 
+REFERENCE = re.compile(r"\$\([A-Za-z_][\w.-]*\)")  # what Kubernetes expands in env
+
 LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 LABEL_KEY = re.compile(rf"([a-z0-9][-a-z0-9.]{{0,252}}/)?{LABEL_VALUE.pattern}")
 
@@ -219,6 +221,9 @@ def _env_rules(job: Job) -> Found:
                 fix,
                 "warning",
             )
+        if reference := REFERENCE.search(item.value or ""):
+            message = f"{item.name} contains {reference[0]}, which is not expanded: $ stands for itself"
+            yield ("env", number, "value"), message, "write the value itself", "warning"
 
 
 def _label_rules(job: Job) -> Found:

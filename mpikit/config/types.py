@@ -20,6 +20,8 @@ DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 QUANTITY = re.compile(r"(\d+|\d+\.\d+|\.\d+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")  # those that people write
 _PLAIN_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+_VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\}|\([A-Za-z_]\w*\))")
+_PLACEHOLDER = re.compile(r"\{[A-Za-z_][\w.-]*\}")
 _PLAIN_PATH = re.compile(
     r"[A-Za-z0-9._/-]+"
 )  # AuthorizedKeysFile is split at blanks, and % starts a token (sshd_config)
@@ -84,6 +86,16 @@ def _text(value: str) -> str:
     return value
 
 
+def _expanded(value: str) -> str:
+    """Return a path in which nothing is left to expand: a folder of such a name is a mistake."""
+    if found := _VARIABLE.search(value):
+        fix = "write {user}" if found[0].strip("${()}") in ("USER", "LOGNAME") else "write the folder itself"
+        raise FieldError(f"{shown(value)} contains {found[0]}, and variables are not expanded", fix)
+    if found := _PLACEHOLDER.search(value):
+        raise FieldError(f"{found[0]} is not a known placeholder", "write {user} or {synapse}, or the folder itself")
+    return value
+
+
 def _absolute(value: str) -> str:
     if not value.startswith("/"):
         fix = "start it with /, such as /home/me/data; a claim is {pvc: NAME, subPath: FOLDER}"
@@ -91,7 +103,7 @@ def _absolute(value: str) -> str:
         raise FieldError(f"{shown(value)} is not an absolute path{more}", fix)
     if ".." in value.split("/"):
         raise FieldError(f"{shown(value)} contains .., which Kubernetes rejects", "write the path without ..")
-    return value.rstrip("/") or "/"
+    return _expanded(value).rstrip("/") or "/"
 
 
 def _plain(value: str) -> str:
@@ -105,7 +117,7 @@ def _plain(value: str) -> str:
 def _relative(value: str) -> str:
     if value.startswith("/") or ".." in value.split("/"):
         raise FieldError(f"{shown(value)} is not a path below the claim", "write it without a leading / and without ..")
-    return value
+    return _expanded(value)
 
 
 def _label(value: str) -> str:

@@ -16,6 +16,7 @@ from mpikit.config.values import Values
 from mpikit.diagnostics import Diagnostic, shortened
 from mpikit.text.nested import Key, dotted
 from mpikit.text.quoting import shown
+from mpikit.text.redaction import looks_secret
 
 # What the old 139-line YAML and other trainers call things that have another name here.
 OTHER_WORDS = {
@@ -141,6 +142,8 @@ def _kind(value: Any) -> str:
 def _fix_for(detail: Any) -> str:
     context = detail.get("ctx", {})
     error = context.get("error")
+    if form := _form(without_members(detail["loc"]), detail["input"], detail["type"]):
+        return f"write {form}"
     match detail["type"]:
         case "value_error" if isinstance(error, FieldError):
             return error.fix
@@ -158,6 +161,30 @@ def _fix_for(detail: Any) -> str:
             return f"one of {context['expected']}"
         case kind:
             return f"write {_KINDS[kind][1] if kind in _KINDS else 'a value as values/default.yaml explains it'}"
+
+
+def _form(loc: Key, given: Any, kind: str) -> str:
+    """Return env and imagePullSecrets in the form of Kubernetes, without secrets; "" for other values."""
+    names = [given] if isinstance(given, str) and len(loc) < 3 else []
+    match loc[0], kind:
+        case "env", "list_type" if isinstance(given, dict):
+            items = (f"{{name: {name}, value: {_value_of(name, value)}}}" for name, value in given.items())
+            return shortened(f"env: [{', '.join(items)}]", 200)
+        case "env", "model_type" if names and "=" in given:
+            name, _, value = given.partition("=")
+            return shortened(f"{{name: {name}, value: {_value_of(name, value)}}}", 200)
+        case "imagePullSecrets", "list_type" if names and given:
+            return f"imagePullSecrets: [{{name: {shortened(given, 80)}}}]"
+        case "imagePullSecrets", "model_type" | "dict_type" if names and given:
+            return f"{{name: {shortened(given, 80)}}}"
+    return ""
+
+
+def _value_of(name: Any, value: Any) -> str:
+    """Return the value of a variable in double quotes; only its name if it looks like a secret."""
+    if isinstance(value, (dict, list)) or looks_secret(str(name)):
+        return "VALUE"
+    return shown(str(value).lower() if isinstance(value, bool) else "" if value is None else str(value))
 
 
 def _nearest(loc: Key) -> str:
