@@ -67,7 +67,12 @@ def init(context: CommandContext, site: str | None, user: str | None) -> None:
 
 
 @click.command(cls=Verb)
-@click.option("--manifest", metavar="FILE", help="Check a rendered manifest instead of values. - is stdin.")
+@click.option(
+    "--manifest",
+    metavar="FILE",
+    multiple=True,
+    help="Check a manifest instead of values; repeat it for several files. - is stdin.",
+)
 @click.option(
     "-o",
     "--output",
@@ -82,7 +87,7 @@ def init(context: CommandContext, site: str | None, user: str | None) -> None:
 @render_options
 @click.pass_obj
 def check(
-    context: CommandContext, /, manifest: str | None, output: str, verbose: bool, strict: bool, **target: Any
+    context: CommandContext, /, manifest: tuple[str, ...], output: str, verbose: bool, strict: bool, **target: Any
 ) -> None:
     """Report every error in the values, or in a manifest, without a cluster.
 
@@ -90,13 +95,13 @@ def check(
         python generate.py check -v --nodes 2
     """
     from mpikit.text.input import read_text
-    from mpikit.text.manifest import read_manifest
+    from mpikit.text.manifest import joined, read_manifest
     from mpikit.validation.manifest import Target, check_manifest, needs
 
-    if manifest is None:
+    if not manifest:
         objects, found, lines, bad = *_check_values(context, Target(**target)), EXIT_VALUES
     else:
-        objects, lines, bad = read_manifest(read_text(manifest, manifest), manifest), [], EXIT_NO
+        objects, lines, bad = joined([read_manifest(read_text(name, name), name) for name in manifest]), [], EXIT_NO
         found = check_manifest(objects, Target(**target))
     if output == "json":
         show(json.dumps([fault.as_dict() for fault in found], indent=2))

@@ -62,10 +62,12 @@ def read_yaml(text: str, source: str, most: int = MAX_VALUES) -> Document:
     return first
 
 
-def read_all(text: str, source: str, most: int = MAX_STREAM_VALUES) -> list[Document]:
+def read_all(
+    text: str, source: str, most: int = MAX_STREAM_VALUES, builder: type[Builder] | None = None
+) -> list[Document]:
     """Return all documents in `text`, at least one; a text that is not YAML ends with a document that says so.
 
-    `most` bounds the values in it.
+    `most` bounds the values in it; `builder` is another reader than the strict one.
     """
     documents = [Document()]
     if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
@@ -74,8 +76,9 @@ def read_all(text: str, source: str, most: int = MAX_STREAM_VALUES) -> list[Docu
     documents[0].faults += _forbidden(text.removeprefix("\ufeff"), source)
     if documents[0].faults:
         return documents
+    events = yaml.parse(text, Loader=_Loader)
     try:
-        for number, document in enumerate(_Builder(yaml.parse(text, Loader=_Loader), source, most).documents()):
+        for number, document in enumerate((builder or Builder)(events, source, most).documents()):
             documents[number:] = [document]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -122,11 +125,11 @@ def _hint(text: str, mark: Any, problem: str) -> str:
     return "check the quotes, the colon and the indent of this line and of the one above"
 
 
-class _Skip(Exception):
+class SkipValue(Exception):
     """A value that is left out because its fault has been reported."""
 
 
-class _Builder:
+class Builder:
     """Builds plain data out of YAML events; events show anchors, tags and duplicate keys, which loaders hide."""
 
     def __init__(self, events: Iterator[Any], source: str, most: int) -> None:
@@ -143,7 +146,7 @@ class _Builder:
             yield self.document
             try:
                 self.document.data = self.value(next(self.events), ())
-            except _Skip:
+            except SkipValue:
                 self.document.data = None
             next(self.events)  # document end
 
@@ -151,15 +154,15 @@ class _Builder:
         self.document.faults.append(Diagnostic(dotted(key), _place(self.source, event.start_mark), message, fix))
 
     def value(self, event: Any, key: Key) -> Any:
-        """Return the value that starts with `event`, and consume all of its events. Raises _Skip if it has an error."""
+        """Return the value that starts with `event`, and consume its events. Raises SkipValue if it has an error."""
         if isinstance(event, yaml.AliasEvent):
             self.share(key, event, f"an alias (*{event.anchor})")
-            raise _Skip
+            raise SkipValue
         usable = self.check_node(event, key)
         self.document.origins[key] = self.origin(event)
         built = self.node(event, key)
         if not usable:
-            raise _Skip
+            raise SkipValue
         return built
 
     def check_node(self, event: Any, key: Key) -> bool:
@@ -211,7 +214,7 @@ class _Builder:
             first[name] = event.start_mark.line + 1
             try:
                 built[name] = self.value(next(self.events), inner)
-            except _Skip:
+            except SkipValue:
                 continue
             self.point_at(inner, event)
         return built
@@ -243,7 +246,7 @@ class _Builder:
         while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
             try:
                 built.append(self.value(event, (*key, len(built))))
-            except _Skip:
+            except SkipValue:
                 continue
         return built
 
@@ -262,4 +265,4 @@ class _Builder:
             return scalar(event)
         except Trap as trap:
             self.fault(key, event, trap.message, trap.fix)
-            raise _Skip from None
+            raise SkipValue from None

@@ -119,7 +119,8 @@ def _field_faults(written: Mapping[str, Any], job: Mapping[str, Any], target: Ta
     """What the schema, the operator and the API server refuse."""
     yield from schema_faults(written, MPIJOB, target.schema_version)
     if job.get("apiVersion") != "kubeflow.org/v2beta1":
-        yield fault("apiVersion", f"{job.get('apiVersion')!r} is not served", "set kubeflow.org/v2beta1")
+        said = f"{job['apiVersion']!r} is not served" if job.get("apiVersion") else "is missing"
+        yield fault("apiVersion", said, "set kubeflow.org/v2beta1")
     yield from metadata_faults(job.get("metadata"), "metadata")
     yield from operator_faults(job)
     yield from collision_faults(job)

@@ -81,6 +81,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "spec.mpiImplementation": ("OpenMPI", "Intel", "MPICH"),
     "spec.launcherCreationPolicy": ("AtStartup", "WaitForWorkersReady"),
 }
+_RANDOM = "xxxxx"  # stands for what the API server adds to a generateName
 RESTART_POLICIES = ("Never", "OnFailure")
 
 
@@ -123,15 +124,25 @@ def _not_negative(job: Mapping[str, Any], *path: str) -> Found:
 
 
 def _name_faults(job: Mapping[str, Any]) -> Found:
-    name = at(job, "metadata", "name")
+    name, key = at(job, "metadata", "name"), "metadata.name"
+    if not name and isinstance(at(job, "metadata", "generateName"), str):
+        key, prefix = "metadata.generateName", job["metadata"]["generateName"]
+        name = f"{prefix[: LABEL_MAX - len(_RANDOM)]}{_RANDOM}"
     workers = at(job, "spec", "mpiReplicaSpecs", "Worker", "replicas")
     last = workers - 1 if isinstance(workers, int) and workers > 0 else 0
     label = f"{name}-worker-{last}"
     if not isinstance(name, str):
-        yield fault("metadata.name", f"{name!r} is not text", "give a name in quotes")
-    elif not DNS_LABEL.fullmatch(label) or len(label) > LABEL_MAX:
+        yield fault(key, "is missing or not text", "give a name in quotes")
+    elif not DNS_LABEL.fullmatch(name):
+        yield fault(
+            key, f"{name!r} is not a DNS-1035 label", "start with a-z, go on with a-z, 0-9 and -, end without -"
+        )
+    elif len(label) > LABEL_MAX:
         message = f"the worker's name {label!r} is not a DNS-1035 label of at most {LABEL_MAX} characters"
-        yield fault("metadata.name", message, "use a-z, then a-z, 0-9 and -, and fewer characters")
+        yield fault(key, message, "use a-z, then a-z, 0-9 and -, and fewer characters")
+    elif key == "metadata.generateName":
+        message = "kubectl apply does not take generateName; kubectl create does"
+        yield warning(key, message, "kubectl create -f FILE, or give metadata.name")
 
 
 def _replica_faults(job: Mapping[str, Any], role: str) -> Found:

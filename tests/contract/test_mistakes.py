@@ -42,6 +42,8 @@ FILES = {  # what the command lines below name
     "values.yaml": "nodes: 2\n",
     "job.yaml": "apiVersion: v1\nkind: Pod\n",
     "twice.yaml": "nodes: 1\nnodes: 2\n",
+    "chart.yaml": "kind: MPIJob\nspec:\n  slotsPerWorker: {{ .Values.slots }}\n",
+    "list.yaml": "kind: List\nitems: [{kind: MPIJob, spec: {slotPerWorker: 1}}]\n",
 }
 
 COMMAND_LINES = {
@@ -57,6 +59,10 @@ COMMAND_LINES = {
     "a file after a command": Mistake("check values.yaml", 2, "unexpected extra argument", "check -f values.yaml"),
     "--manifest on a values file": Mistake("check --manifest {here}/values.yaml", 1, "contains no MPIJob", "generate.py check -f"),
     "--manifest on another object": Mistake("check --manifest {here}/job.yaml", 1, "contains no MPIJob", "give a manifest of kind MPIJob"),
+    "--manifest on a template": Mistake("check --manifest {here}/chart.yaml", 1, "chart.yaml:3:19: this is a template: render it first", "helm template"),
+    "--manifest on a list": Mistake("check --manifest {here}/list.yaml", 1, "list.yaml:2:31: spec.slotPerWorker: no such field", "did you mean"),
+    "the last of several --manifest": Mistake("check --manifest {here}/list.yaml --manifest {here}/job.yaml --manifest {here}/chart.yaml", 1, "this is a template", "helm"),
+    "the first of several --manifest": Mistake("check --manifest {here}/list.yaml --manifest {here}/job.yaml", 1, "spec.slotPerWorker: no such field", "did you mean"),
     "--manifest on nothing": Mistake("check --manifest {here}/none", 2, "no such file", "give a file"),
     "--out on a file": Mistake("--out {here}/values.yaml", 1, "is not a folder", "--out DIR"),
     "--out on the system": Mistake("--out /etc/job", 2, "belongs to the system", "give a separate folder"),

@@ -83,6 +83,24 @@ def test_a_name_of_54_characters_is_the_longest(render_job: Callable[..., Render
     assert changed(render_job("nodes=2"), lambda job: job["metadata"].update(name="a" * 54)) == []
 
 
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({"generateName": "nccl-"}, ["warning metadata.generateName: kubectl apply does not take generateName"]),
+        ({"generateName": "9-"}, ["fault metadata.generateName: '9-xxxxx' is not"]),
+        ({"name": "probe-"}, ["fault metadata.name: 'probe-' is not a DNS-1035 label"]),
+        ({"name": "a-b.c"}, ["fault metadata.name: 'a-b.c' is not a DNS-1035 label"]),
+        ({}, ["fault metadata.name: is missing"]),
+    ],
+)
+def test_a_name_is_one_that_the_server_takes(
+    render_job: Callable[..., Rendered], metadata: dict[str, str], said: list[str]
+) -> None:
+    found = changed(render_job("nodes=2"), lambda job: job.update(metadata=metadata))
+    assert len(found) == len(said)
+    assert all(one.startswith(start) for one, start in zip(found, said, strict=True)), found
+
+
 def test_a_stream_without_a_job_says_so() -> None:
     assert "contains no MPIJob" in str(check_manifest(read_manifest("kind: Pod\n", "pod.yaml"))[0])
 
