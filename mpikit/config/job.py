@@ -15,6 +15,7 @@ from mpikit.config.types import (
     Batch,
     Count,
     Gib,
+    Image,
     Kube,
     Label,
     Name,
@@ -76,7 +77,7 @@ class Job(Kube):
     """SynapseAI release, which picks the image on Gaudi."""
     os: Text = "ubuntu22.04"
     """Operating system of the SynapseAI image."""
-    image: Text | None = None
+    image: Image | None = None
     """Image of both pods, instead of the one that `synapse` picks."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     """When the nodes ask the registry for the image; unset: Kubernetes' own rule."""

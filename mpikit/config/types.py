@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from mpikit.text.image import image_fault
 from mpikit.text.quoting import shown, unquotable, unquotable_key
 from mpikit.text.yaml_scalars import INT64_MAX
 
@@ -93,6 +94,12 @@ def _expanded(value: str) -> str:
         raise FieldError(f"{shown(value)} contains {found[0]}, and variables are not expanded", fix)
     if found := _PLACEHOLDER.search(value):
         raise FieldError(f"{found[0]} is not a known placeholder", "write {user} or {synapse}, or the folder itself")
+    return value
+
+
+def _image(value: str) -> str:
+    if bad := image_fault(value):
+        raise FieldError(f"{shown(value)} is not a valid image reference: it {bad[0]}", bad[1])
     return value
 
 
@@ -209,6 +216,7 @@ Share = Annotated[float, BeforeValidator(_plain_number), Field(ge=0, le=1)]
 UpToOne = Annotated[float, BeforeValidator(_plain_number), Field(gt=0, le=1)]
 Gib = Annotated[float, BeforeValidator(_plain_number), Field(ge=0, le=1 << 30)]
 Text = Annotated[str, AfterValidator(_text)]
+Image = Annotated[Text, AfterValidator(_image)]
 Name = Annotated[str, AfterValidator(_text), AfterValidator(_key)]
 AnyText = Annotated[str, AfterValidator(_carried)]
 AbsolutePath = Annotated[str, AfterValidator(_text), AfterValidator(_absolute)]

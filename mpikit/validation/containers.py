@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from mpikit.diagnostics import Found, fault
+from mpikit.text.image import image_fault
 from mpikit.text.nested import Object, as_map, at, is_int, numbered
+from mpikit.text.quoting import shown
 from mpikit.validation.field_checks import (
     PORT_MAX,
     PORT_NAME_MAX,
@@ -67,8 +69,9 @@ def _container_faults(container: Object, key: str, volumes: set[Any]) -> Found:
     image = container.get("image")
     if not image:
         yield fault(f"{key}.image", "is missing", "give the container an image")
-    elif isinstance(image, str) and image != image.strip():
-        yield fault(f"{key}.image", f"{image!r} begins or ends with a space", "take the space out")
+    elif isinstance(image, str) and (bad := image_fault(image)):
+        reason, fix = bad
+        yield fault(f"{key}.image", f"{shown(image)} is not a valid image reference: it {reason}", fix)
     yield from choice_faults(container, _CHOICES, key)
     for number, variable in numbered(container.get("env")):
         yield from _variable_faults(variable, f"{key}.env[{number}]")

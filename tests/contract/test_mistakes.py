@@ -76,6 +76,8 @@ COMMAND_LINES = {
     "more cards than a node has": Mistake("--cards 16", 2, "are more than a node", "set cards: 8 and more nodes"),
     "an option of another command": Mistake("schema --nodes 2", 2, "No such option: --nodes", "leave it out: schema does not use it"),
     "an unknown option": Mistake("--turbo", 2, "No such option: --turbo", "--help lists the options"),
+    "an image with a scheme": Mistake("--set image=docker://reg.example/n:2", 2, "is not a valid image reference: it starts with docker://", "write reg.example/n:2"),
+    "an image with a placeholder": Mistake("--set 'image=<registry>/n:2'", 2, "contains the placeholder character <", "REGISTRY/NAME:TAG"),
     "--set without a value": Mistake("--set train.num_steps", 2, "is not KEY=VALUE", "--set key.path=value"),
     "--set with a typo": Mistake("--set train.num_step=5", 2, "train.num_step: no such key", "did you mean train.num_steps?"),
     "--set of another section's key": Mistake("--set num_steps=5", 2, "num_steps: no such key", "write train.num_steps"),

@@ -39,6 +39,7 @@ KNOWN = {
     "did you mean spec.mpiReplicaSpecs.": "the CRD takes any name beside Launcher, and the operator ignores it",
     "kubeflow.org/mpi-operator, kueue": "an unknown managedBy is stored, and then nothing ever happens",
     ".serviceAccountName: ": "no account can have that name; the server only says that it does not find it",
+    "is not a valid image reference": "the server takes it, and the kubelet says InvalidImageName",
     ".claimName: ": "no claim can have that name; the server takes it, and the pod waits for ever",
     ": is empty (give a value, or take the line out)": "a quantity of null is 0 to the server, which nobody means",
 }

@@ -48,7 +48,7 @@ _OPEN: tuple[Place, ...] = (
 )
 # Places that take nearly every text, so that it comes out in the manifest.
 _FREE: tuple[Place, ...] = (
-    *((name,) for name in ("python", "image", "site", "dataset", "output", "pretrained", "mydir")),
+    *((name,) for name in ("python", "site", "dataset", "output", "pretrained", "mydir")),
     *(("train", "name"), ("annotations", KEY), ("env", 0, "value"), ("runPolicy", "schedulingPolicy", "queue")),
     *((role, part, KEY) for role in ("launcher", "worker") for part in ("annotations", "nodeSelector", "podSpec")),
     *((name, "subPath") for name in ("dataset", "output")),

@@ -72,7 +72,7 @@ train: {seed: 3, optimizer: sgd, dropout: 0.1, autocast: false, train_batch_size
 HOSTILE = """
 dataset: "/data/a b'$(touch x)\\"é`id`;\\\\ # : - *"
 python: "/opt/a b'$(touch x)\\"é/python"
-image: "im'age$(x):1"
+image: "image:1"
 env: [{name: A, value: "line 1\\nline 2 $(HOME) $HOME 'q' \\"q\\" \\\\ é 👩"}]
 labels: {"on": "no", "null": "x"}
 annotations: {a: "1e3", b: "0600", c: " ", d: "x: y", e: "2024-01-01"}
