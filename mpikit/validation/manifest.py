@@ -13,6 +13,7 @@ from mpikit.text.manifest import Manifest
 from mpikit.text.nested import at, dotted
 from mpikit.text.strict_yaml import Document
 from mpikit.validation.lint import sense_faults
+from mpikit.validation.misplaced import field_faults, version_faults_of
 from mpikit.validation.mpijob import (
     MPIJOB,
     ROLES,
@@ -117,10 +118,8 @@ def _job_faults(written: Mapping[str, Any], scripts: list[str], target: Target) 
 
 def _field_faults(written: Mapping[str, Any], job: Mapping[str, Any], target: Target) -> Found:
     """What the schema, the operator and the API server refuse."""
-    yield from schema_faults(written, MPIJOB, target.schema_version)
-    if job.get("apiVersion") != "kubeflow.org/v2beta1":
-        said = f"{job['apiVersion']!r} is not served" if job.get("apiVersion") else "is missing"
-        yield fault("apiVersion", said, "set kubeflow.org/v2beta1")
+    yield from field_faults(written, target.schema_version)
+    yield from version_faults_of(job)
     yield from metadata_faults(job.get("metadata"), "metadata")
     yield from operator_faults(job)
     yield from collision_faults(job)

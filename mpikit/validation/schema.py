@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mpikit.diagnostics import Diagnostic, Found, fault
@@ -29,6 +29,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 _WORDS = {"object": "a map", "array": "a list", "string": "a text in quotes", "boolean": "true or false"}
 _QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?")  # the CRD's pattern
+PLACE_DEPTH = 9  # down to the fields of a container's resources
 _BITS = {"int32": 31, "int64": 63}  # the integers of Go, which cannot hold more
 
 
@@ -159,6 +160,18 @@ def _map_faults(value: Mapping[Any, Any], schema: Schema, version: str, key: Key
 def _nearest(name: object, fields: Mapping[str, Any], key: Key) -> str:
     near = difflib.get_close_matches(str(name), fields, n=1)
     return f"did you mean {dotted((*key, near[0]))}?" if near else f"known here: {', '.join(fields)}"
+
+
+def places(schema: Schema, version: str, depth: int = PLACE_DEPTH) -> Iterator[Key]:
+    """Yield the path of every field below a schema; the items of a list are [0]."""
+    schema = _resolved(schema, version)
+    if depth == 0:
+        return
+    if items := schema.get("items"):
+        yield from ((0, *path) for path in places(items, version, depth - 1))
+    for name, below in schema.get("properties", {}).items():
+        yield (name,)
+        yield from ((name, *path) for path in places(below, version, depth - 1))
 
 
 def _list_faults(value: list[Any], schema: Schema, version: str, key: Key) -> Found:

@@ -233,7 +233,7 @@ BAD: list[tuple[str, Object, list[str]]] = [
     ("worker", {"name": "a_b"}, ["worker.name: 'a_b' is not a valid DNS label"]),
     ("worker", {"name": "a" * 64}, [f"worker.name: '{'a' * 64}' is not a valid DNS label"]),
     ("worker", {"image": ""}, ["worker.image: is missing"]),
-    ("worker", {"image": "a "}, ['worker.image: "a " is not a valid image reference']),
+    ("worker", {"image": "a "}, ['worker.image: "a " is not a valid image reference: it contains a space']),
     ("worker", {"imagePullPolicy": "never"}, ["worker.imagePullPolicy: 'never' is not known"]),
     ("worker", {"terminationMessagePolicy": "Log"}, ["worker.terminationMessagePolicy: 'Log' is not known"]),
     ("worker", env({"name": "A=B", "value": "c"}), ["worker.env[0].name: 'A=B' is not a valid variable name"]),
