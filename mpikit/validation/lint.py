@@ -12,6 +12,14 @@ from mpikit.diagnostics import Found, fault, warning
 from mpikit.text.nested import Object, as_map, at, numbered
 from mpikit.validation.mpijob import ROLES
 
+# Device files by their names; other names below /dev can be folders, so there is no advice about them.
+_CHAR_DEVICE = re.compile(
+    r"/dev/(gdrdrv|fuse|kmsg|kvm|null|zero|full|u?random|tty\w*|nvidia\d+|nvidia(ctl|-uvm|-uvm-tools|-modeset)|kfd|hpu\d+"
+    r"|knem|xpmem|accel\d+|hl\d+|hl_controlD\d+|efa\d+|net/tun|dri/(card|renderD)\d+|vfio/(vfio|\d+)"
+    r"|infiniband/(uverbs|umad|issm|rdma_cm|ucm)\d*|accel/accel\w+)"
+)
+_BLOCK_DEVICE = re.compile(r"(sd|vd|xvd)[a-z]+\d*|nvme\d+n\d+(p\d+)?|loop\d+|dm-\d+|md\d+")
+_OTHERS = (("DirectoryOrCreate", "what is written"), ("File", "a file"))
 _FOLDERS = ("persistentVolumeClaim", "hostPath", "nfs")  # volumes with somebody's data
 
 
@@ -66,9 +74,36 @@ def _volume_sense(pod: Object, key: str) -> Found:
         here = f"{key}.volumes[{number}]"
         if volume.get("name") not in mounted:
             yield warning(here, f"no container mounts the volume {volume.get('name')!r}", "mount it, or remove it")
-        if isinstance(volume.get("hostPath"), dict) and not volume["hostPath"].get("type"):
-            message = f"has no type: a node without {volume['hostPath'].get('path')} would give an empty folder"
-            yield warning(f"{here}.hostPath", message, "type: Directory, or DirectoryOrCreate for what is written")
+        if isinstance(volume.get("hostPath"), dict):
+            yield from _host_path_sense(volume["hostPath"], f"{here}.hostPath")
+
+
+def _host_path_sense(source: Object, key: str) -> Found:
+    """A type that the kubelet would refuse, or none where one guards against an empty folder."""
+    path, kind = str(source.get("path")), source.get("type")
+    wanted = host_path_types(path)
+    if not kind and wanted:
+        fix = f"type: {wanted[0]}" + "".join(f", or {other} for {use}" for other, use in _OTHERS if other in wanted[1:])
+        yield warning(key, f"has no type: a node without {path} would give an empty folder", fix)
+    elif kind and len(wanted) == 1 and kind != wanted[0]:
+        message = f"{path} is not of type {kind}: the kubelet would reject the pod"
+        yield warning(f"{key}.type", message, f"type: {wanted[0]}")
+
+
+def host_path_types(path: str) -> tuple[str, ...]:
+    """Return the types that a path on a node can have, by its name; none where no advice is safe."""
+    name = path.rstrip("/").rpartition("/")[2]
+    if name.endswith(".sock"):
+        return ("Socket",)
+    if path.startswith("/dev/") and path.count("/") == 2 and _BLOCK_DEVICE.fullmatch(name):
+        return ("BlockDevice",)
+    if path.startswith("/dev/") and _CHAR_DEVICE.fullmatch(path):
+        return ("CharDevice",)
+    if re.fullmatch(r"/(dev|proc|sys)(/.*)?", path):
+        return ()
+    if "." in name.lstrip("."):
+        return ("Directory", "DirectoryOrCreate", "File")
+    return ("Directory", "DirectoryOrCreate")
 
 
 def _slots_and_cards(job: Mapping[str, Any]) -> Found:
