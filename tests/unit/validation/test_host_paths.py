@@ -24,20 +24,10 @@ def advice(path: str, kind: str = "") -> list[str]:
     return [one.fix for one in check_manifest(read_manifest(json.dumps(job), "m")) if "hostPath" in one.key]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/dev",
-        "/dev/shm",
-        "/dev/infiniband",
-        "/dev/infiniband/",
-        "/dev/dri",
-        "/dev/vfio",
-        "/dev/hugepages",
-        "/dev/nvidia-caps",
-    ]
-    + ["/dev/site0", "/dev/dri/by-path", "/sys", "/proc/driver/nvidia"],
-)
+FOLDERS = "/dev /dev/shm /dev/infiniband /dev/infiniband/ /dev/dri /dev/vfio /dev/hugepages /dev/nvidia-caps /dev/site0"
+
+
+@pytest.mark.parametrize("path", [*FOLDERS.split(), "/dev/dri/by-path", "/sys", "/proc/driver/nvidia"])
 def test_a_folder_of_the_kernel_gets_no_advice(path: str) -> None:
     assert advice(path) == []
 
