@@ -35,7 +35,7 @@ def words_for(values: list[str], output: Path, **more: object) -> list[str]:
 def started(kube: Kube, namespace: str, values: list[str], output: Path, **more: object) -> RunningJob:
     """A job that has trained some steps."""
     job = submit(kube, namespace, words_for(values, output, **more))
-    wait_for("the first steps", lambda: json_lines(output / "run" / "metrics.jsonl") or fail_early(job), 90)
+    wait_for("the first steps", lambda: json_lines(output / "run" / "metrics.jsonl") or fail_early(job), 240)
     return job
 
 
