@@ -137,7 +137,7 @@ class Workers:
         methods = multiprocessing.get_context(context)
         if context == "forkserver":
             _prepare_server(methods)
-        with _named_start(layout.num_workers):
+        with _named_start(layout.num_workers), _held_signals():
             self.ring = Ring(layout)
             taken, self.tickets = methods.Pipe(duplex=False)
             atexit.register(self.close)  # runs before multiprocessing's exit handler, which would wait without end
@@ -187,7 +187,7 @@ class Workers:
         process.join(LAST_WORDS_SECONDS)
         code = process.exitcode
         how = f"exit code {code}" if code is None or code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
-        fix = "look for its message above this one; the file may be what it cannot stand"
+        fix = "read its message above this line; the file may crash the decoder"
         if code == -signal.SIGKILL:
             fix = "give the pod more memory or lower --num_workers; or find out who killed it"
         return DataError(self._in_hand(number), f"the process that decoded it died ({how})", fix)
@@ -223,6 +223,16 @@ def _prepare_server(context: Any) -> None:
     """Make the process that forks the others import torch once for all, but never the card's software."""
     os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"  # the rank has torch already: it is for processes of ours
     context.set_forkserver_preload([__name__])
+
+
+@contextlib.contextmanager
+def _held_signals() -> Iterator[None]:
+    """Hold back stop signals: a process inherits this at its start, so none can end it before it ignores them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
