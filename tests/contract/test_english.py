@@ -8,8 +8,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 
 BANNED = {
@@ -30,9 +28,6 @@ BANNED = {
     r"<class '": "name the type in words",
 }
 """Pattern -> what to write instead."""
-
-NOT_YET: dict[str, int] = {}
-"""Files and folders that are not converted yet, with the number of messages left: lower it, never raise it."""
 
 
 def texts(source: str) -> Iterator[tuple[int, str]]:
@@ -61,20 +56,9 @@ def files() -> list[Path]:
     return sorted(path.relative_to(ROOT) for path in paths)
 
 
-def room_of(path: Path) -> str:
-    """The entry of NOT_YET for a file, or its own name."""
-    return next((room for room in NOT_YET if path.as_posix().startswith(room)), path.as_posix())
-
-
 def test_messages_use_the_words_of_the_style_guide() -> None:
-    found = {path: findings((ROOT / path).read_text()) for path in files() if room_of(path) not in NOT_YET}
+    found = {path: findings((ROOT / path).read_text()) for path in files()}
     assert [f"{path}:{one}" for path, lines in found.items() for one in lines] == []
-
-
-@pytest.mark.parametrize("room", NOT_YET)
-def test_a_room_that_is_not_converted_yet_gets_no_more_of_them(room: str) -> None:
-    lines = [one for path in files() if room_of(path) == room for one in findings((ROOT / path).read_text())]
-    assert len(lines) <= NOT_YET[room], lines
 
 
 def test_the_patterns_find_what_they_are_for() -> None:
