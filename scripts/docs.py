@@ -91,7 +91,7 @@ def value_sections() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
 
 
 def value_rows(text: str) -> Iterator[tuple[str, str, str]]:
-    """The keys of a part of default.yaml; a key without a comment of its own belongs to the one above it."""
+    """Return the keys of a part of default.yaml; a key without a comment belongs to the one above it."""
     meaning, parent = "", ""
     for line in text.splitlines():
         comment = re.match(r" *# ?(.*)", line)
@@ -154,7 +154,7 @@ def written(records: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def command_part(context: click.Context, common: list[tuple[str, str]]) -> str:
-    """The section of a command: usage, text, example, options of its own, and names of those that it shares."""
+    """Return the section of a command: usage, text, example, its own options, and the names of shared ones."""
     own = [record for record in options(context) if record not in common]
     names = [re.sub(r" [A-Z].*", "", name) for name, _ in options(context) if (name, _) in common]
     usage = " ".join(context.command.collect_usage_pieces(context))

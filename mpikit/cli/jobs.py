@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -355,38 +356,41 @@ def doctor(context: CommandContext, output: str, probe: bool) -> None:
         python generate.py doctor --probe
     """
     from mpikit.preflight.check import as_dict
-    from mpikit.preflight.doctor import examine
-    from mpikit.validation.manifest import check_manifest
 
     found: list[Diagnostic] = []
-
-    def tell(check: Diagnostic) -> None:
+    for check in _examined(context, probe):
         found.append(check)
         if output == "text":
             show_painted(check_text(check))
-
-    session: Session | None = None
-    try:
-        job, manifest = context.load().job, context.manifest
-        faults = [*context.load().warnings, *check_manifest(manifest)]
-    except ValuesError as error:
-        faults = list(error.faults)
-    else:
-        context.load().require_user()
-        session = Session(context)
-    for fault in faults:
-        where = f"{fault.where}: " if fault.where else ""
-        tell(replace(fault, key="values", where="", message=f"{where}{fault.key}: {fault.message}"))
-    if session:
-        if not faults:
-            tell(passed("values", f"{job.job_name}: {job.nodes} nodes x {job.cards} {job.device}"))
-        for check in examine(session.cluster, job, manifest.objects, session.namespace, probe=probe):
-            tell(check)
     if output != "text":
         show_result(output, [as_dict(check) for check in found], str, ())
     num_faults = sum(check.severity == "fault" for check in found)
     if num_faults:
         raise JobError(f"{counted(num_faults, 'error')}: this job cannot run as it is")
+
+
+def _examined(context: CommandContext, probe: bool) -> Iterator[Diagnostic]:
+    """Yield the checks of the values and, if they make a job, those of the cluster."""
+    from mpikit.preflight.doctor import examine
+    from mpikit.validation.manifest import check_manifest
+
+    try:
+        job, manifest = context.load().job, context.manifest
+        faults = [*context.load().warnings, *check_manifest(manifest)]
+    except ValuesError as error:
+        yield from map(_of_values, error.faults)
+        return
+    context.load().require_user()
+    session = Session(context)
+    yield from map(_of_values, faults)
+    if not faults:
+        yield passed("values", f"{job.job_name}: {counted(job.nodes, 'node')} x {job.cards} {job.device}")
+    yield from examine(session.cluster, job, manifest.objects, session.namespace, probe=probe)
+
+
+def _of_values(fault: Diagnostic) -> Diagnostic:
+    where = f"{fault.where}: " if fault.where else ""
+    return replace(fault, key="values", where="", message=f"{where}{fault.key}: {fault.message}")
 
 
 VERBS = (submit, status, list_verb, logs, wait, delete, diff, doctor)

@@ -22,7 +22,7 @@ from mpikit.text.quoting import shown
 from mpikit.text.strict_yaml import MAX_DEPTH, Document, Origin, read_yaml
 from mpikit.text.yaml_scalars import Trap, finite, integer
 
-LOGIN = "login name"  # the source of the default user
+LOGIN, PLACEHOLDER = "login name", "placeholder"  # the sources of the default user
 DEFAULT_FILE = "default.yaml"
 DEFAULT_LAYER, USER_LAYER = f"values/{DEFAULT_FILE}", f"values/{USER_FILE}"  # their names in messages
 
@@ -77,7 +77,9 @@ def _tilde(key: Key, origin: Origin) -> Diagnostic:
 
 def login_layer(login: str) -> Layer:
     """Return the layer of the login name, as a valid user name; the origin keeps the login itself."""
-    return Layer(LOGIN, Document({"user": identity_of(login).name}, {("user",): Origin(LOGIN, raw=login)}))
+    identity = identity_of(login)
+    source = PLACEHOLDER if identity.placeholder else LOGIN
+    return Layer(source, Document({"user": identity.name}, {("user",): Origin(source, raw=login)}))
 
 
 def stdin_layer() -> Layer:

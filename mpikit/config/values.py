@@ -20,6 +20,7 @@ from mpikit.config.identity import Identity, identity_of
 from mpikit.config.layers import (
     DEFAULT_FILE,
     LOGIN,
+    PLACEHOLDER,
     USER_LAYER,
     Layer,
     file_layer,
@@ -83,7 +84,7 @@ class Values:
     def identity(self) -> Identity | None:
         """The login name, if it stands in for a `user` that is not set."""
         origin = self.origins.get(("user",))
-        return identity_of(origin.raw) if origin and origin.source == LOGIN else None
+        return identity_of(origin.raw) if origin and origin.source in (LOGIN, PLACEHOLDER) else None
 
     @property
     def guess(self) -> tuple[Identity, set[str]] | None:

@@ -230,7 +230,7 @@ def test_missing_packages_are_one_line_that_can_be_typed() -> None:
 
 @pytest.fixture
 def checkout() -> Iterator[Path]:
-    """A copy of the project that its user cannot write; below pytest's own folders nobody but root can read."""
+    """A copy of the project that its user cannot write; below pytest's own folders only root can read."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 
@@ -242,13 +242,13 @@ def test_a_checkout_that_cannot_be_written_works(checkout: Path) -> None:
         shutil.copy(ROOT / name, checkout)
     for folder, _, _ in os.walk(checkout):
         Path(folder).chmod(0o555)
-    nobody = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 and shutil.which("setpriv") else []
-    if process([*nobody, sys.executable, "-c", ""]).returncode:
+    stranger = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 and shutil.which("setpriv") else []
+    if process([*stranger, sys.executable, "-c", ""]).returncode:
         pytest.skip("another user cannot run this Python")
-    done = process([*nobody, sys.executable, str(checkout / "generate.py")], HOME="/nonexistent")
+    done = process([*stranger, sys.executable, str(checkout / "generate.py")], HOME="/nonexistent")
     assert done.returncode == 0, done.stderr
     init = process(
-        [*nobody, sys.executable, str(checkout / "generate.py"), "init", "--user", "ada"], HOME="/nonexistent"
+        [*stranger, sys.executable, str(checkout / "generate.py"), "init", "--user", "ada"], HOME="/nonexistent"
     )
     assert init.returncode == 1
     assert "fix: make the folder writable" in init.stderr
