@@ -85,7 +85,7 @@ def find_go() -> str:
     named = os.environ.get("MPIKIT_GO", "go")
     go = shutil.which(named) or (str(GO_DEFAULT) if named == "go" and GO_DEFAULT.exists() else None)
     if go is None:
-        raise missing("there is no Go here to build Kubernetes with", "install Go 1.25 or newer")
+        raise missing("there is no Go here to build Kubernetes with", "install Go 1.26 or newer")
     return go
 
 

@@ -34,7 +34,7 @@ class File:
 
 
 OPERATOR = "github.com/kubeflow/mpi-operator"
-OPERATORS = ("0.8.0", "0.7.0", "0.6.0")  # the first is the one in build/main
+OPERATORS = ("0.8.2", "0.8.0", "0.7.0", "0.6.0")  # the first is the one in build/main
 
 PROGRAMS = (
     Program("kube-apiserver", "main", "k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver"),
