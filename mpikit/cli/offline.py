@@ -12,7 +12,7 @@ import click
 from mpikit.cli.context import CommandContext, login
 from mpikit.cli.help import Verb
 from mpikit.cli.options import OUT_OPTION, init_options, render_options, schema_options, target_options
-from mpikit.cli.view import all_values, headline, notes, once_more, show_manifest
+from mpikit.cli.view import all_values, headline, notes, once_more, placement, show_manifest
 from mpikit.diagnostics import Diagnostic
 from mpikit.errors import EXIT_NO, EXIT_VALUES, ValuesError
 from mpikit.text.terminal import show, talk
@@ -126,7 +126,7 @@ def _check_values(context: CommandContext, target: Target) -> tuple[Manifest, li
     values = loaded.values
     talk(*values.notes)
     lines = [
-        headline(loaded.job),
+        "\n".join(filter(None, [headline(loaded.job), placement(loaded.job)])),
         *all_values(values),
         *notes(loaded.job, values),
     ]

@@ -132,6 +132,17 @@ def headline(job: Job) -> str:
     return f"{job.job_name}: {nodes} = {ranks}; global batch {job.real_global_batch} = {parts}"
 
 
+def placement(job: Job) -> str:
+    """Return what keeps two workers off one node; empty for a single worker."""
+    return {
+        "single": "",
+        "whole": f"one worker per node: its {job.cards} cards are all that a node has",
+        "required": "one worker per node: worker.onePerNode is true",
+        "preferred": "one worker per node where possible; worker.onePerNode: true requires it",
+        "own": "workers are spread as worker.podSpec.topologySpreadConstraints says",
+    }[job.placement]
+
+
 def notes(job: Job, values: Values) -> Iterator[str]:
     """Yield the choices that the user should know of."""
     from mpikit.config.layers import USER_LAYER

@@ -31,6 +31,11 @@ from mpikit.trainer import PUBLISHED_NAMES
 
 SMOKE_STEPS = 20  # enough to see data, cards, all-reduce and a checkpoint at work, a minute's charge
 
+Placement = Literal["single", "whole", "required", "preferred", "own"]
+"""One worker; cards of a whole node each; one a node; one a node where possible; as the user's podSpec says."""
+
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"  # terms of an affinity
+
 FOLDERS = ("mydir", "scratch", "dataset", "pretrained", "output")  # the order of the upstream file
 
 
@@ -70,7 +75,7 @@ class Job(Kube):
     device: Literal["gaudi", "gaudi2", "gaudi3", "nvidia", "cpu"]
     """Kind of accelerator."""
     nodes: Count
-    """Nodes, one worker pod each (spec.mpiReplicaSpecs.Worker.replicas)."""
+    """Worker pods (spec.mpiReplicaSpecs.Worker.replicas), each on its own node where possible."""
     cards: Count
     """Accelerators per node, one MPI rank each (spec.slotsPerWorker)."""
     synapse: Text | None = None
@@ -196,6 +201,17 @@ class Job(Kube):
     def micro_batch(self) -> int:
         """Images that a rank holds at a time: rank_batch / gradient_accumulation_steps."""
         return self.rank_batch // self.train.gradient_accumulation_steps
+
+    @property
+    def placement(self) -> Placement:
+        """What decides how many workers of the job share a node."""
+        if self.nodes == 1:
+            return "single"
+        if self.worker.one_per_node:
+            return "required"
+        if self.hardware.resource and self.cards == self.hardware.most_cards:
+            return "whole"
+        return "own" if "topologySpreadConstraints" in self.worker.pod_spec else "preferred"
 
     @property
     def release(self) -> str | None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from mpikit.config.job import Job
+from mpikit.config.job import REQUIRED, Job
 from mpikit.config.types import ENV_NAME, LABEL_MAX
 from mpikit.devices import OLDEST_SYNAPSE, SYNAPSE, release_named, version_key
 from mpikit.text.nested import Key
@@ -266,6 +266,17 @@ def _pod_rules(job: Job) -> Found:
                 yield (role, "volumeMounts", number), message, "mount it at another path", "fault"
 
 
+def _placement_rules(job: Job) -> Found:
+    """What worker.onePerNode adds a term to must have the types of Kubernetes."""
+    anti = job.worker.affinity.get("podAntiAffinity") if job.placement == "required" else None
+    required = anti.get(REQUIRED) if isinstance(anti, dict) else None
+    if anti is not None and not isinstance(anti, dict):
+        yield ("worker", "affinity", "podAntiAffinity"), "is not a map", "write its fields below it", "fault"
+    elif required is not None and not isinstance(required, list):
+        key = ("worker", "affinity", "podAntiAffinity", REQUIRED)
+        yield key, "is not a list", "write each term as a list item: - topologyKey: ...", "fault"
+
+
 def _user_rules(job: Job) -> Found:
     if not job.run_as_user:
         return
@@ -294,5 +305,5 @@ def _train_rules(job: Job) -> Found:
 
 RULES: tuple[Callable[[Job], Found], ...] = (
     *(_synapse_rules, _card_rules, _name_rules, _batch_rules, _folder_rules, _resource_rules, _env_rules),
-    *(_label_rules, _pod_rules, _user_rules, _train_rules),
+    *(_label_rules, _pod_rules, _placement_rules, _user_rules, _train_rules),
 )

@@ -218,7 +218,10 @@ class Launcher(Pod):
 
 
 class Worker(Pod):
-    """The pods in which the ranks run, one a node."""
+    """The pods in which the ranks run."""
+
+    one_per_node: bool = False
+    """Never start two workers of the job on one node; false: only where other nodes are full."""
 
 
 class Host(Kube):

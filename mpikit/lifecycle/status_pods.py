@@ -100,6 +100,12 @@ def _place_advice(pod: Pod, job: MPIJob, message: str) -> str:
         return f"wait until other jobs end, or submit MPIJob {job.name} with less: {less}; {doctor}"
     if "untolerated taint" in message:
         return f"set {role}.tolerations of MPIJob {job.name} for the taint named above; {doctor}"
+    if "pod anti-affinity rules" in message:
+        fewer = "with fewer nodes, or with worker.onePerNode: false so that workers share nodes"
+        return f"wait for a node without such a pod, or submit MPIJob {job.name} {fewer}; {doctor}"
+    if "pod topology spread constraints" in message:
+        key = f"{role}.podSpec.topologySpreadConstraints"
+        return f"set whenUnsatisfiable: ScheduleAnyway in {key} of MPIJob {job.name}; {doctor}"
     if "affinity/selector" in message:
         return f"correct {role}.nodeSelector of MPIJob {job.name}: no free node has these labels; {doctor}"
     if "persistentvolumeclaim" in message:

@@ -67,6 +67,9 @@ def workers_check(job: Job, nodes: Sequence[Node], worker: Object, held: Usage |
         fix = f"set nodes: {sum(ever.values())} or fewer" + (
             ", or wait for those nodes (kubectl get nodes)" if away else ""
         )
+        if job.placement == "required":
+            message += "; worker.onePerNode is true"
+            fix += ", or set worker.onePerNode: false if workers may share a node"
         return fault("nodes", message, fix)
     if held is None:
         message = (
@@ -77,10 +80,22 @@ def workers_check(job: Job, nodes: Sequence[Node], worker: Object, held: Usage |
     message = f"{free} of {len(ever)} nodes have {what} now" + (f", for {sum(now.values())} workers" if several else "")
     message += f", {job.nodes} {'is' if job.nodes == 1 else 'are'} needed"
     if sum(now.values()) >= job.nodes:
-        return passed("nodes", message + away)
+        return passed("nodes", message + _sharing(job, free) + away)
     fix = f"wait, set nodes: {sum(now.values())}, or delete jobs" if sum(now.values()) else "wait, or delete jobs"
     fix += " (python generate.py list): workers that fit start and keep their cards while the others wait"
     return warning("nodes", f"{message}; full: {_full(nodes, now, worker['spec'], held)}{away}", fix)
+
+
+def _sharing(job: Job, free: int) -> str:
+    """Return whether workers of the job share a node, where that is not clear from their cards."""
+    match job.placement:
+        case "required":
+            return "; one worker per node"
+        case "preferred" if free < job.nodes:
+            return "; workers share nodes, which worker.onePerNode: true prevents"
+        case "preferred":
+            return "; one worker per node where possible"
+    return ""
 
 
 def _asked(template: Object) -> str:

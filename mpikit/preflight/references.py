@@ -11,16 +11,20 @@ from mpikit.errors import Forbidden
 from mpikit.kube.answers import Object
 from mpikit.kube.api import CLAIM, CONFIG_MAP, SECRET, Kind, exists, find
 from mpikit.kube.client import Cluster
-from mpikit.text.nested import at
+from mpikit.kube.resources import JOB_NAME, JOB_ROLE
+from mpikit.text.nested import as_map, at
 from mpikit.validation.mpijob import ROLES
 
 STORAGE_CLASS = Kind("StorageClass", "storageclasses", "/apis/storage.k8s.io/v1", namespaced=False)
 
 
 def template_of(manifests: Iterable[Object], role: str) -> Object:
-    """The pod template of a role in the MPIJob."""
-    specs = [at(item, "spec", "mpiReplicaSpecs", role, "template") for item in manifests if item["kind"] == "MPIJob"]
-    return dict(specs[0])
+    """The pod template of a role in the MPIJob, with the labels by which the operator marks its pods."""
+    job = next(item for item in manifests if item["kind"] == "MPIJob")
+    template = at(job, "spec", "mpiReplicaSpecs", role, "template")
+    metadata = as_map(template.get("metadata"))
+    own = {JOB_NAME: job["metadata"]["name"], JOB_ROLE: role.lower()}
+    return {**template, "metadata": {**metadata, "labels": as_map(metadata.get("labels")) | own}}
 
 
 def check_references(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> Found:

@@ -20,7 +20,8 @@ def mpijob(manifest: str) -> Any:
     job = next(one for one in yaml.safe_load_all(manifest) if one["kind"] == "MPIJob")
     for replica in job["spec"]["mpiReplicaSpecs"].values():
         spec = replica["template"]["spec"]
-        spec.pop("automountServiceAccountToken", None)
+        for added in ("automountServiceAccountToken", "topologySpreadConstraints"):
+            spec.pop(added, None)
         spec["volumes"] = [one for one in spec.get("volumes", ()) if one["name"] != "kit"]
     return job
 

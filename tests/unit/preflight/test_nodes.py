@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from mpikit.config.job import Job
+from mpikit.config.job import REQUIRED, Job
 from mpikit.preflight.nodes import workers_check
+from mpikit.preflight.scheduling import HOSTNAME, usage
 from tests.unit.preflight.test_scheduling import CARD, node, template
 
 TAINT = {"key": "site", "value": "ml", "effect": "NoSchedule"}
@@ -54,6 +55,29 @@ CASES: dict[str, tuple[Any, Any, str, str]] = {
         "wait for it, or ask the cluster's administrator: kubectl describe node n0",
     ),
 }
+
+
+ANTI = {"podAntiAffinity": {REQUIRED: [{"topologyKey": HOSTNAME, "labelSelector": {"matchLabels": {"a": "b"}}}]}}
+ALONE = template({"a": "b"}, {"affinity": ANTI}, cpu="1")
+
+
+@pytest.mark.parametrize(
+    ("settings", "worker", "num_nodes", "severity", "said"),
+    [
+        (("cards=4",), template(cpu="1"), 2, "ok", "2 are needed; one worker per node where possible"),
+        (("cards=4",), template(cpu="1"), 1, "ok", "; workers share nodes, which worker.onePerNode: true prevents"),
+        (("cards=4", "worker.onePerNode=true"), ALONE, 2, "ok", "2 are needed; one worker per node"),
+        (("cards=4", "worker.onePerNode=true"), ALONE, 1, "fault", "2 are needed; worker.onePerNode is true"),
+        (("cards=8",), template(cards="8"), 2, "ok", "2 are needed"),
+    ],
+)
+def test_whether_workers_share_a_node_is_told(
+    make_job: Callable[..., Job], settings: tuple[str, ...], worker: Any, num_nodes: int, severity: str, said: str
+) -> None:
+    nodes = [node(f"n{number}") for number in range(num_nodes)]
+    found = workers_check(make_job("nodes=2", *settings), nodes, worker, usage([], str), "n")
+    assert (found.severity, found.message[-len(said) :]) == (severity, said)
+    assert ("worker.onePerNode: false" in found.fix) is (severity == "fault")
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
 
-from mpikit.config.job import Job
+from mpikit.config.job import REQUIRED, Job
 from mpikit.config.prepare import weights_task
+from mpikit.errors import ValuesError
 from mpikit.render.context import PodContext, ScriptContext, image_of, launcher_pod, task_pod, worker_pod
 
 MakeJob = Callable[..., Job]
@@ -50,6 +52,56 @@ def test_threads_follow_the_cores_else_the_cpu_limit(make_job: MakeJob) -> None:
     assert ScriptContext(make_job()).num_threads == 6
     assert ScriptContext(make_job("host=null")).num_threads == 95 // 8
     assert ScriptContext(make_job("host=null", "resources.limits.cpu=1500m", "cards=1")).num_threads == 1
+
+
+SPREAD = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
+WORKERS = {"training.kubeflow.org/job-name": "j", "training.kubeflow.org/job-role": "worker"}
+RACK = {"topologyKey": "rack", "labelSelector": {}}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("nodes=1", "cards=4"),  # nothing to spread
+        ("nodes=2", "cards=8"),  # a Gaudi node has no ninth card
+    ],
+)
+def test_workers_that_cannot_share_a_node_need_no_rule(make_job: MakeJob, settings: tuple[str, ...]) -> None:
+    worker = pods_of(make_job(*settings))[1]
+    assert (worker.affinity, set(worker.more_fields)) == ({}, {"automountServiceAccountToken"})
+
+
+def test_other_workers_prefer_a_node_without_one_of_their_job(make_job: MakeJob) -> None:
+    launcher, worker, task = pods_of(make_job("nodes=2", "cards=4", "name=j"))
+    assert worker.more_fields["topologySpreadConstraints"] == [{**SPREAD, "labelSelector": {"matchLabels": WORKERS}}]
+    assert all("topologySpreadConstraints" not in pod.more_fields for pod in (launcher, task))
+
+
+def test_a_spread_of_the_user_takes_the_place_of_ours(make_job: MakeJob) -> None:
+    worker = pods_of(make_job("nodes=2", "cards=4", "worker.podSpec.topologySpreadConstraints=[]"))[1]
+    assert worker.more_fields["topologySpreadConstraints"] == []
+
+
+@pytest.mark.parametrize("cards", [4, 8])
+def test_one_per_node_is_required_beside_the_affinity_of_the_user(make_job: MakeJob, cards: int) -> None:
+    own = f"worker.affinity={json.dumps({'podAntiAffinity': {REQUIRED: [RACK]}, 'nodeAffinity': {}})}"
+    _, worker, _ = pods_of(make_job("nodes=2", f"cards={cards}", "name=j", "worker.onePerNode=true", own))
+    term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": WORKERS}}
+    assert worker.affinity == {"podAntiAffinity": {REQUIRED: [RACK, term]}, "nodeAffinity": {}}
+    assert "topologySpreadConstraints" not in worker.more_fields
+
+
+@pytest.mark.parametrize(
+    ("affinity", "key"),
+    [
+        ({"podAntiAffinity": ["a"]}, "podAntiAffinity"),
+        ({"podAntiAffinity": {REQUIRED: {}}}, f"podAntiAffinity.{REQUIRED}"),
+    ],
+)
+def test_an_affinity_that_takes_no_term_is_an_error(make_job: MakeJob, affinity: object, key: str) -> None:
+    with pytest.raises(ValuesError) as caught:
+        make_job("nodes=2", "worker.onePerNode=true", f"worker.affinity={json.dumps(affinity)}")
+    assert [fault.key for fault in caught.value.faults] == [f"worker.affinity.{key}"]
 
 
 @pytest.mark.parametrize(("model", "seconds"), [("tiny", 46), ("ViT-B_16", 58), ("ViT-H_14", 140)])

@@ -53,6 +53,7 @@ launcher:
   tolerations: [{key: k, operator: Exists}]
   podSpec: {priorityClassName: high}
 worker:
+  onePerNode: true
   nodeSelector: {gpu: "yes"}
   affinity:
     nodeAffinity:
