@@ -4,21 +4,28 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from mpikit.devices import version_key
 from mpikit.diagnostics import Diagnostic, Found, fault, passed, warning
 from mpikit.errors import ClusterError, Forbidden, NotFound
 from mpikit.kube.answers import Object
-from mpikit.kube.api import CRD, DEPLOYMENT, LEASE, MPIJOB, Kind, find_all, read
+from mpikit.kube.api import CRD, DEPLOYMENT, JOB, LEASE, MPIJOB, Kind, find_all, read
 from mpikit.kube.client import Call, Cluster
 from mpikit.kube.resources import MPIJob, time_of
-from mpikit.text.nested import at
-from mpikit.validation.mpijob import FIRST, SINCE
+from mpikit.text.nested import at, numbered
+from mpikit.validation.releases import FIRST, NEWEST, SINCE
 
 LIVELY_SECONDS = 60  # the operator renews its Lease every 5 s and loses it after 15 s
 WORK_SECONDS = 3600  # an operator that worked within the hour most likely runs
+_IMAGE = re.compile(r"mpi-operator:v?(\d+\.\d+\.\d+)(?![\w.])")
+# Source: pull requests 787 and 810 of kubeflow/mpi-operator. All releases before 0.8.2 have both.
+_FAULTS = "a job that is over can become Running again, and a launcher that ends can be started a second time"
+_UPGRADE = f"deploy/v2beta1/mpi-operator.yaml of https://github.com/kubeflow/mpi-operator/tree/v{NEWEST}"
+_OWNER = f"{MPIJOB.group}/v2beta1"
 SKEW_SECONDS = 60  # beyond this, ages and since-times of objects mislead
 OPERATOR = "mpi-operator"  # its namespace, its Lease and its label app, as its manifest has them
 INSTALL = (
@@ -58,7 +65,7 @@ def clock_check(theirs: datetime, ours: datetime) -> Found:
 
 
 def check_operator(cluster: Cluster, namespace: str) -> Found:
-    """Check that the MPI Operator is installed and runs."""
+    """Check that the MPI Operator is installed, runs, and is not a release with known faults."""
     try:
         served = [
             str(one["version"]) for one in cluster.json(Call("GET", f"/apis/{MPIJOB.group}")).get("versions") or ()
@@ -71,19 +78,56 @@ def check_operator(cluster: Cluster, namespace: str) -> Found:
         )
         yield fault("operator", f"the MPI Operator is not installed: no {MPIJOB.group}/v2beta1{others}", INSTALL)
         return
+    deployments = _visible(cluster, DEPLOYMENT, labels=f"app={OPERATOR}")
+    yield _running(cluster, namespace, deployments)
+    yield from release_check(_release(deployments or ()), _launcher_jobs(cluster, namespace))
+
+
+def _running(cluster: Cluster, namespace: str, deployments: Sequence[Object] | None) -> Diagnostic:
     leases = _visible(cluster, LEASE, fields=f"metadata.name={OPERATOR}")
     if leases:
-        yield lease_check(leases, cluster.now())
-        return
-    deployments = _visible(cluster, DEPLOYMENT, labels=f"app={OPERATOR}")
+        return lease_check(leases, cluster.now())
     ready = [one for one in deployments or () if at(one, "status", "readyReplicas")]
     if ready:
-        yield passed("operator", f"Deployment {_place(ready[0])} is ready")
-    elif leases is None or deployments is None:
-        yield _at_work(cluster, namespace)
-    else:
-        message = f"the MPI Operator is installed but does not run: no Lease {OPERATOR} and no ready Deployment"
-        yield fault("operator", message, f"ask the cluster's administrator to start it: {_restart(deployments)}")
+        return passed("operator", f"Deployment {_place(ready[0])} is ready")
+    if leases is None or deployments is None:
+        return _at_work(cluster, namespace)
+    message = f"the MPI Operator is installed but does not run: no Lease {OPERATOR} and no ready Deployment"
+    return fault("operator", message, f"ask the cluster's administrator to start it: {_restart(deployments)}")
+
+
+def _release(deployments: Sequence[Object]) -> str:
+    """Return the release in the tag of the operator's image; empty if the tag is another word."""
+    for item in deployments:
+        for _, container in numbered(at(item, "spec", "template", "spec", "containers")):
+            if found := _IMAGE.search(str(container.get("image"))):
+                return found[1]
+    return ""
+
+
+def _launcher_jobs(cluster: Cluster, namespace: str) -> list[Object]:
+    """Return the batch Jobs of the namespace that belong to an MPIJob, the newest last."""
+    found: list[Object] = []
+    with contextlib.suppress(ClusterError):
+        found = [item for item in find_all(cluster, JOB, namespace) if _of_mpijob(item)]
+    return sorted(found, key=lambda item: str(at(item, "metadata", "creationTimestamp")))
+
+
+def _of_mpijob(item: Object) -> bool:
+    owners = [owner for _, owner in numbered(at(item, "metadata", "ownerReferences"))]
+    return any(owner.get("kind") == MPIJOB.name and owner.get("apiVersion") == _OWNER for owner in owners)
+
+
+def release_check(release: str, launcher_jobs: Sequence[Object]) -> Found:
+    """Warn of a release with known faults; without a release, by what its newest launcher Job lacks."""
+    if release and version_key(release) >= version_key(NEWEST):
+        return
+    policy = at(launcher_jobs[-1], "spec", "podReplacementPolicy") if launcher_jobs else None
+    if not release and policy in (None, "Failed"):  # 0.8.2 sets Failed; before Kubernetes 1.29 the field is not there
+        return
+    older = f"MPI Operator {release}" if release else "the MPI Operator"
+    message = f"{older} is older than {NEWEST}: {_FAULTS}"
+    yield warning("operator", message, f"ask the cluster's administrator for MPI Operator {NEWEST}: {_UPGRADE}")
 
 
 def _visible(cluster: Cluster, kind: Kind, labels: str = "", fields: str = "") -> list[Object] | None:

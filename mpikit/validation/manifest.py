@@ -21,11 +21,11 @@ from mpikit.validation.mpijob import (
     collision_faults,
     name_collisions,
     operator_faults,
-    version_faults,
 )
 from mpikit.validation.pod import metadata_faults, template_faults
 from mpikit.validation.pod_security import Level, violations
 from mpikit.validation.references import presumed
+from mpikit.validation.releases import version_faults
 from mpikit.validation.schema import has_kind, reference, schema_faults, versions, well_typed
 
 
@@ -124,7 +124,7 @@ def _field_faults(written: Mapping[str, Any], job: Mapping[str, Any], target: Ta
     yield from operator_faults(job)
     yield from collision_faults(job)
     if target.operator:
-        yield from version_faults(job, target.operator)
+        yield from version_faults(job, target.operator, target.schema_version)
     for role in ROLES:
         template = at(job, "spec", "mpiReplicaSpecs", role, "template")
         yield from template_faults(template, _template(role), VOLUMES[role])

@@ -11,9 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mpikit.config.types import DNS_LABEL, LABEL_MAX
-from mpikit.devices import version_key
 from mpikit.diagnostics import Found, fault, warning
-from mpikit.errors import one_fault
 from mpikit.text.nested import as_map, at, numbered
 from mpikit.validation.schema import Schema, metadata_reference, reference
 
@@ -66,15 +64,6 @@ MPIJOB: Schema = _object(
     "spec",
 )
 
-FIRST = "0.3"  # the first release with v2beta1
-# Fields that came later, the newest first. Source: types.go of each release.
-SINCE: dict[str, str] = {
-    "spec.runPolicy.managedBy": "0.6",
-    "spec.launcherCreationPolicy": "0.5",
-    "spec.runLauncherAsWorker": "0.5",
-    "spec.runPolicy.suspend": "0.4",
-    "spec.runPolicy.schedulingPolicy": "0.4",
-}
 CHOICES: dict[str, tuple[str, ...]] = {
     "spec.runPolicy.cleanPodPolicy": ("None", "Running", "All"),
     "spec.runPolicy.managedBy": ("kubeflow.org/mpi-operator", "kueue.x-k8s.io/multikueue"),
@@ -91,18 +80,6 @@ def operator_faults(job: Mapping[str, Any]) -> Found:
     yield from _name_faults(job)
     for role in ("Launcher", "Worker"):
         yield from _replica_faults(job, role)
-
-
-def version_faults(job: Mapping[str, Any], operator: str) -> Found:
-    """Fields that this release of the operator does not have yet: its CRD drops them without a word."""
-    release = version_key(operator.removeprefix("v"))[:2]
-    if release < version_key(FIRST):
-        raise one_fault(
-            "--operator-version", f"{operator!r} is not a release with MPIJob v2beta1", "give one such as 0.6"
-        )
-    for key, since in SINCE.items():
-        if at(job, *key.split(".")) is not None and release < version_key(since):
-            yield fault(key, f"needs MPI Operator {since}, not {operator}", "remove it, or ask for a newer operator")
 
 
 def _spec_faults(job: Mapping[str, Any]) -> Found:

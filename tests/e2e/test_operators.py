@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 from jobs import ROOT, generate, settings, submit
 from kube import Kube, Object, wait_for
+from test_doctor import examined
 from testcluster.build import find_go
 from testcluster.pins import OPERATOR, OPERATORS, version_of
+
+from mpikit.preflight.operator import release_check
 
 CLUSTER = str(ROOT / "scripts" / "cluster")
 VALUES = ("default", "voyager", "gaudi2", "nvidia", "cpu")
@@ -66,7 +69,7 @@ def test_this_operators_crd_accepts_a_values_file_strictly(kube: Kube, namespace
 
 
 @pytest.fixture(params=OPERATORS)
-def older(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Kube, list[str]]]:
+def older(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Kube, list[str], str]]:
     """A cluster of its own under this operator's controller, and the values of its real node."""
     if request.config.getoption("--operators") != "all":
         pytest.skip("takes a cluster for each operator; scripts/test --cluster --operators all runs it")
@@ -77,14 +80,17 @@ def older(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Kube
 
     call("up", "--site", "voyager", "--user", "ada", "--operator", str(request.param))
     try:
-        yield Kube(shutil.which("kubectl") or "kubectl", call("kubeconfig")), ["-f", call("values")]
+        yield Kube(shutil.which("kubectl") or "kubectl", call("kubeconfig")), ["-f", call("values")], str(request.param)
     finally:
         call("down")
 
 
-def test_this_operators_controller_runs_a_42_node_job_and_ends_a_real_one(older: tuple[Kube, list[str]]) -> None:
-    """Judged by that operator's controller: Running on simulated Voyager, Succeeded on the real node."""
-    kube, values = older
+def test_this_operators_controller_runs_a_42_node_job_and_ends_a_real_one(older: tuple[Kube, list[str], str]) -> None:
+    """Judged by that operator's controller: Running on simulated Voyager, Succeeded on the real node.
+
+    `doctor` recommends the newest one, by the image's tag and by the launcher's Job alike.
+    """
+    kube, values, operator = older
     began = time.monotonic()
     large = submit(kube, "ada-restricted", ["--nodes", "42", *settings(user="ada", globalBatch=672)])
     large.wait_running()
@@ -92,6 +98,11 @@ def test_this_operators_controller_runs_a_42_node_job_and_ends_a_real_one(older:
     real = submit(kube, "default", ["-f", "values/cpu.yaml", *values, "--nodes", "2", *settings(user="ada")])
     assert real.wait_end(120) == "Succeeded", real.story()
     wait_for("the workers to go", lambda: not real.pods("worker"), 60)
+    told = [one.message for one in examined(kube.kubeconfig, "default") if one.key == "operator" and one.fix]
+    old = f"MPI Operator {operator} is older than {OPERATORS[0]}"
+    assert [message.partition(":")[0] for message in told] == ([] if operator == OPERATORS[0] else [old])
+    jobs = kube.all("default", "jobs")
+    assert bool(list(release_check("", jobs))) is bool(told), jobs
     print(f"42 nodes Running after {running:.1f} s; 2 real nodes over after {time.monotonic() - began - running:.1f} s")
 
 

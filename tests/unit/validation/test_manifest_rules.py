@@ -223,10 +223,10 @@ def test_without_workers_the_name_has_room_for_the_first_one() -> None:
     [
         ("0.3", ["0.6", "0.5", "0.5", "0.4", "0.4"]),
         ("v0.4.0", ["0.6", "0.5", "0.5"]),
-        ("0.5.9", ["0.6"]),
+        ("0.5.0", ["0.6"]),
         ("0.6.0", []),
-        ("0.10", []),
-        ("1", []),
+        ("v0.8", []),
+        ("0.8.2", []),
     ],
 )
 def test_a_release_of_the_operator_lacks_the_fields_of_later_ones(operator: str, told: list[str]) -> None:
@@ -242,18 +242,75 @@ def test_a_field_that_is_not_there_needs_no_release() -> None:
     assert check_manifest(read_manifest(json.dumps(JOB), "a"), Target(operator="0.3")) == []
 
 
-@pytest.mark.parametrize("operator", ["0.2", "newest", "v"])
-def test_a_release_of_the_operator_without_v2beta1_is_told(operator: str) -> None:
+@pytest.mark.parametrize(
+    ("operator", "near"),
+    [
+        ("0.2", "0.3.0"),
+        ("0.5.9", "0.5.0"),
+        ("v0.6.1", "0.6.0"),
+        ("0,7", "0.7.0"),
+        ("0.8.1", "0.8.2"),  # was never published
+        ("0.10", "0.8.2"),
+        ("1", "0.8.2"),
+        ("newest", "0.8.2"),
+        ("v", "0.8.2"),
+        ("0.6.0-rc1", "0.6.0"),
+        ("9" * 5000, "0.8.2"),
+    ],
+)
+def test_a_release_of_the_operator_that_is_not_known_gets_the_nearest_one(operator: str, near: str) -> None:
     with pytest.raises(ValuesError) as caught:
         check_manifest(read_manifest(json.dumps(JOB), "a"), Target(operator=operator))
     (fault,) = caught.value.faults
-    message = f"{operator!r} is not a release with MPIJob v2beta1"
-    assert (fault.where, fault.key, fault.message, fault.fix) == (
-        "",
-        "--operator-version",
-        message,
-        "give one such as 0.6",
-    )
+    assert (fault.where, fault.key) == ("", "--operator-version")
+    assert fault.message == f"{operator!r} is not a release of the MPI Operator with MPIJob v2beta1"
+    assert fault.fix == f"--operator-version {near} (known: 0.3.0, 0.4.0, 0.5.0, 0.6.0, 0.7.0, 0.8.0, 0.8.2)"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "operator", "told"),
+    [
+        ("mpiImplementation", "MPICH", "0.4", ["spec.mpiImplementation: MPICH needs MPI Operator 0.5, not 0.4"]),
+        ("mpiImplementation", "MPICH", "0.5", []),
+        ("mpiImplementation", "Intel", "0.3", []),
+        ("slotsPerWorker", 0, "0.3", ["spec.slotsPerWorker: 0 needs MPI Operator 0.4, not 0.3"]),
+        ("slotsPerWorker", 0, "0.4", []),
+        ("slotsPerWorker", 1, "0.3", []),
+    ],
+)
+def test_a_release_of_the_operator_lacks_values_of_later_ones(
+    field: str, value: object, operator: str, told: list[str]
+) -> None:
+    job = changed("spec", **{field: value})
+    found = check_manifest(read_manifest(json.dumps(job), "a"), Target(operator=operator))
+    assert [f"{one.key}: {one.message}" for one in found] == told
+
+
+RULES = [{"action": "Restart", "exitCodes": {"operator": "In", "values": [3]}}]
+
+
+@pytest.mark.parametrize(
+    ("operator", "kubernetes", "field", "value", "since"),
+    [
+        ("0.6", "1.35", "containers[0].restartPolicyRules", RULES, "0.7.0"),  # KEP-5307, Kubernetes 1.34
+        ("0.7", "1.35", "containers[0].restartPolicyRules", RULES, None),
+        ("0.3", "1.35", "containers[0].restartPolicyRules", RULES, None),  # its CRD keeps every field
+        ("0.4", "1.35", "resourceClaims", [], "0.5.0"),  # Kubernetes 1.26
+        ("0.5", "1.35", "resourceClaims", [], None),
+        ("0.6", "1.31", "hostUsers", True, None),
+    ],
+)
+def test_a_pod_field_that_the_crd_of_a_release_drops_is_an_error(
+    operator: str, kubernetes: str, field: str, value: object, since: str | None
+) -> None:
+    job = changed("Worker")
+    pod = job["spec"]["mpiReplicaSpecs"]["Worker"]["template"]["spec"]
+    place, _, name = field.rpartition(".")
+    (pod["containers"][0] if place else pod).update({name: value, "restartPolicy": "Never"})
+    found = check_manifest(read_manifest(json.dumps(job), "a"), Target(kubernetes, operator))
+    told = [one for one in found if one.severity == "fault"]
+    assert [one.key for one in told] == ([f"spec.mpiReplicaSpecs.Worker.template.spec.{field}"] if since else [])
+    assert [one.fix for one in told] == ([f"remove it, or ask for MPI Operator {since}"] if since else [])
 
 
 @pytest.mark.parametrize("version", ["1.24", "1.99", "new", "1"])
