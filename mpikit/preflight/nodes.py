@@ -62,7 +62,8 @@ def workers_check(job: Job, nodes: Sequence[Node], worker: Object, held: Usage |
         reason, fix = _closest(nodes, worker["spec"], lasting, job, "worker", namespace)
         return fault("nodes", f"no node can ever run a worker ({_asked(worker)}): {reason}", fix)
     if sum(ever.values()) < job.nodes:
-        places = f"{sum(ever.values())} workers on {len(ever)} nodes" if several else f"{len(ever)} nodes"
+        places = f"{len(ever)} node{'s' if len(ever) > 1 else ''}"
+        places = f"{sum(ever.values())} workers on {places}" if several else places
         message = f"{places} can ever have {what}, {job.nodes} are needed{away}"
         fix = f"set nodes: {sum(ever.values())} or fewer" + (
             ", or wait for those nodes (kubectl get nodes)" if away else ""
