@@ -49,7 +49,7 @@ def examine(cluster: Cluster, job: Job, manifests: Sequence[Object], namespace: 
     yield from _guarded(cluster, "nodes", check_nodes(cluster, job, trial.templates, namespace))
     if any(check.severity == "fault" for check in space):
         return
-    yield from _guarded(cluster, "references", check_references(cluster, manifests, namespace))
+    yield from _guarded(cluster, "references", check_references(cluster, job, manifests, namespace))
     yield from check_paths(cluster, job, trial.templates["Worker"], namespace, probe=probe, allowed=trial.allowed)
 
 

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from mpikit.config.job import Job
 from mpikit.diagnostics import Found, fault, passed, warning
 from mpikit.errors import Forbidden
 from mpikit.kube.answers import Object
 from mpikit.kube.api import CLAIM, CONFIG_MAP, SECRET, Kind, exists, find
 from mpikit.kube.client import Cluster
 from mpikit.kube.resources import JOB_NAME, JOB_ROLE
-from mpikit.text.nested import as_map, at
+from mpikit.text.nested import as_map, at, numbered
 from mpikit.validation.mpijob import ROLES
 
 STORAGE_CLASS = Kind("StorageClass", "storageclasses", "/apis/storage.k8s.io/v1", namespaced=False)
@@ -27,7 +29,7 @@ def template_of(manifests: Iterable[Object], role: str) -> Object:
     return {**template, "metadata": {**metadata, "labels": as_map(metadata.get("labels")) | own}}
 
 
-def check_references(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> Found:
+def check_references(cluster: Cluster, job: Job, manifests: Sequence[Object], namespace: str) -> Found:
     """Check that the Secrets, ConfigMaps and claims that the pods name exist; their content is not read."""
     brought = {item["metadata"]["name"] for item in manifests if item["kind"] == "ConfigMap"}
     specs = [template_of(manifests, role)["spec"] for role in ROLES]
@@ -39,7 +41,7 @@ def check_references(cluster: Cluster, manifests: Sequence[Object], namespace: s
         try:
             if exists(cluster, kind, namespace, name):
                 found.append(f"{kind.name} {name}")
-                yield from check_claim(cluster, namespace, name) if kind is CLAIM else ()
+                yield from check_claim(cluster, namespace, name, Use.of(job, manifests, name)) if kind is CLAIM else ()
                 continue
         except Forbidden:
             hidden.append(f"{kind.name} {name}")
@@ -88,22 +90,79 @@ def _named(spec: Mapping[str, Any]) -> Iterator[tuple[str, Kind, str]]:
 _ENV_SOURCES = {"secretKeyRef": SECRET, "secretRef": SECRET, "configMapKeyRef": CONFIG_MAP, "configMapRef": CONFIG_MAP}
 
 
+_CLAIM = "persistentVolumeClaim"
 _VOLUME_SOURCES = {
     "secret": (SECRET, "secretName"),
     "configMap": (CONFIG_MAP, "name"),
-    "persistentVolumeClaim": (CLAIM, "claimName"),
+    _CLAIM: (CLAIM, "claimName"),
 }
 
 
-def check_claim(cluster: Cluster, namespace: str, name: str) -> Found:
+def check_claim(cluster: Cluster, namespace: str, name: str, use: Use) -> Found:
     """Report an existing claim that pods cannot mount."""
     claim = find(cluster, CLAIM, namespace, name) or {}
     phase = at(claim, "status", "phase")
     if phase == "Bound" or (phase == "Pending" and _binds_later(cluster, at(claim, "spec", "storageClassName"))):
+        modes = at(claim, "status", "accessModes") or at(claim, "spec", "accessModes") or ()
+        yield from access_check(name, [str(mode) for mode in modes], use)
         return
     message = f"PersistentVolumeClaim {name} is {phase}: pods that mount it do not start"
     fix = f"kubectl -n {namespace} describe pvc {name} shows what it waits for; correct its storage class or size"
     yield fault("references", message, fix)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How the pods of a job use a claim."""
+
+    num_pods: int
+    """Pods that mount it."""
+    nodes: Literal["one", "maybe several", "several"]
+    """How many nodes these pods run on."""
+    writes: bool
+    """Whether a pod mounts it for writing."""
+
+    @classmethod
+    def of(cls, job: Job, manifests: Iterable[Object], name: str) -> Use:
+        """Return what the pod templates of the job say about the claim."""
+        specs = {role: template_of(manifests, role)["spec"] for role in ROLES}
+        mounts = {role: [*_claim_mounts(spec, name)] for role, spec in specs.items()}
+        workers = job.nodes if mounts["Worker"] else 0
+        num_pods = workers + bool(mounts["Launcher"])
+        apart = workers > 1 and job.placement in ("whole", "required")
+        writes = any(mount.get("readOnly") is not True for role in ROLES for mount in mounts[role])
+        return cls(num_pods, "several" if apart else "maybe several" if num_pods > 1 else "one", writes)
+
+
+def _claim_mounts(spec: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the mounts of a claim in all containers of a pod."""
+    claims = [volume for _, volume in numbered(spec.get("volumes")) if at(volume, _CLAIM, "claimName") == name]
+    mounted = {volume["name"]: at(volume, _CLAIM, "readOnly") is True for volume in claims}
+    for container in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
+        for _, mount in numbered(container.get("volumeMounts")):
+            if mount.get("name") in mounted:
+                yield {**mount, "readOnly": mounted[mount["name"]] or mount.get("readOnly")}
+
+
+def access_check(name: str, modes: Sequence[str], use: Use) -> Found:
+    """Report a claim whose access modes do not allow what the pods do with it."""
+    if not modes or "ReadWriteMany" in modes or use.num_pods == 0 or ("ReadOnlyMany" in modes and not use.writes):
+        return
+    mode = next((one for one in modes if one != "ReadOnlyMany"), modes[0])
+    claim = f"PersistentVolumeClaim {name}"
+    wanted = "ReadWriteMany" if use.writes else "ReadOnlyMany or ReadWriteMany"
+    fix = f"use a claim with {wanted} (kubectl get pvc shows ACCESS MODES)"
+    pods = f"{use.num_pods} pods of the job mount it"
+    if mode == "ReadOnlyMany":
+        yield fault("references", f"{claim} is ReadOnlyMany, but the job writes to it", fix)
+    elif "ReadWriteOnce" not in modes and use.num_pods > 1:
+        yield fault("references", f"{claim} is {mode}: one pod can mount it, and {pods}", fix)
+    elif use.nodes == "several":
+        yield fault("references", f"{claim} is {mode}: one node can mount it, and {pods} on several nodes", fix)
+    elif use.nodes == "maybe several":
+        message = f"{claim} is {mode}: one node can mount it, and {pods}, so all must run on one node"
+        pin = "or set kubernetes.io/hostname: NODE in worker.nodeSelector and launcher.nodeSelector"
+        yield warning("references", message, f"{fix}, {pin}")
 
 
 def _binds_later(cluster: Cluster, storage_class: str | None) -> bool:

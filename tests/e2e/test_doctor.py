@@ -539,9 +539,9 @@ def test_a_secret_that_is_there_is_found_without_its_content(kube: Kube, simulat
     assert "s3cret" not in str(checks)
 
 
-def claim(kube: Kube, namespace: str, storage_class: str) -> None:
+def claim(kube: Kube, namespace: str, storage_class: str, mode: str = "ReadWriteMany") -> None:
     spec = {
-        "accessModes": ["ReadWriteMany"],
+        "accessModes": [mode],
         "storageClassName": storage_class,
         "resources": {"requests": {"storage": "1Gi"}},
     }
@@ -558,7 +558,9 @@ def test_a_claim_that_is_not_bound_is_told(kube: Kube, simulated_namespace: str)
     assert f"kubectl -n {simulated_namespace} describe pvc data" in told
 
 
-def test_a_claim_that_waits_for_its_first_pod_is_ok(kube: Kube, simulated_namespace: str) -> None:
+@pytest.fixture
+def late(kube: Kube, simulated_namespace: str) -> Iterator[str]:
+    """A storage class whose claims wait for their first pod."""
     name = f"late-{simulated_namespace}"
     kube.create(
         {
@@ -569,11 +571,24 @@ def test_a_claim_that_waits_for_its_first_pod_is_ok(kube: Kube, simulated_namesp
             "volumeBindingMode": "WaitForFirstConsumer",
         }
     )
-    try:
-        claim(kube, simulated_namespace, name)
-        assert not_ok(examined(kube.kubeconfig, simulated_namespace, dataset='{"pvc": "data"}')) == []
-    finally:
-        kube("delete", "storageclass", name)
+    yield name
+    kube("delete", "storageclass", name)
+
+
+def test_a_claim_that_waits_for_its_first_pod_is_ok(kube: Kube, simulated_namespace: str, late: str) -> None:
+    claim(kube, simulated_namespace, late)
+    assert not_ok(examined(kube.kubeconfig, simulated_namespace, dataset='{"pvc": "data"}')) == []
+
+
+@pytest.mark.parametrize(("nodes", "result"), [(2, "fault"), (1, "warning")])
+def test_a_claim_for_one_node_is_told_if_several_pods_write_to_it(
+    kube: Kube, simulated_namespace: str, late: str, nodes: int, result: str
+) -> None:
+    claim(kube, simulated_namespace, late, "ReadWriteOnce")
+    checks = examined(kube.kubeconfig, simulated_namespace, output='{"pvc": "data"}', **several(nodes))
+    told = only(checks, "references", result)
+    assert f"PersistentVolumeClaim data is ReadWriteOnce: one node can mount it, and {nodes + 1} pods" in told
+    assert "use a claim with ReadWriteMany" in told
 
 
 def test_a_missing_priority_class_is_told(kube: Kube, simulated_namespace: str) -> None:
