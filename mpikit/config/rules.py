@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from mpikit.config.job import REQUIRED, Job
-from mpikit.config.types import ENV_NAME, LABEL_MAX
+from mpikit.config.types import ENV_NAME, LABEL_MAX, unexpanded
 from mpikit.devices import OLDEST_SYNAPSE, SYNAPSE, release_named, version_key
 from mpikit.text.nested import Key
 from mpikit.text.quoting import shown
@@ -30,6 +30,8 @@ REFERENCE = re.compile(r"\$\([A-Za-z_][\w.-]*\)")  # what Kubernetes expands in 
 
 LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 LABEL_KEY = re.compile(rf"([a-z0-9][-a-z0-9.]{{0,252}}/)?{LABEL_VALUE.pattern}")
+
+PATH_FIELDS = ("path", "mountPath", "subPath")  # of a volume's source and of a mount
 
 ROOT_HOME = "/root"  # mode 0700 in every image: nothing that is mounted below it can be read without root
 
@@ -266,6 +268,33 @@ def _pod_rules(job: Job) -> Found:
                 yield (role, "volumeMounts", number), message, "mount it at another path", "fault"
 
 
+def _path_rules(job: Job) -> Found:
+    """Paths of volumes and mounts are printed as they are: neither the kit nor Kubernetes replaces anything there."""
+    for role, pod in (("launcher", job.launcher), ("worker", job.worker)):
+        for field, tree in (("volumes", pod.volumes), ("volumeMounts", pod.volume_mounts), ("podSpec", pod.pod_spec)):
+            for key, path in _paths(tree, (role, field)):
+                if found := unexpanded(path):
+                    message = f"{shown(path)} contains {found}, which is not replaced here"
+                    yield key, message, _path_fix(job, key, path, found), "fault"
+
+
+def _paths(tree: Any, key: Key) -> Iterator[tuple[Key, str]]:
+    """Yield every path of a volume or mount in a tree of Kubernetes fields."""
+    items = enumerate(tree) if isinstance(tree, list) else tree.items() if isinstance(tree, dict) else ()
+    for name, item in items:
+        if name in PATH_FIELDS and isinstance(item, str):
+            yield (*key, name), item
+        elif name != "httpGet":  # the path of a URL
+            yield from _paths(item, (*key, name))
+
+
+def _path_fix(job: Job, key: Key, path: str, found: str) -> str:
+    if key[-1] == "subPath" and found.startswith("$("):
+        return f"write subPathExpr: {path}, in which Kubernetes expands variables of the container"
+    value = {"user": job.user, "USER": job.user, "LOGNAME": job.user, "synapse": job.synapse}.get(found.strip("${()}"))
+    return f"write {path.replace(found, value)}" if value else "write the path itself"
+
+
 def _placement_rules(job: Job) -> Found:
     """What worker.onePerNode adds a term to must have the types of Kubernetes."""
     anti = job.worker.affinity.get("podAntiAffinity") if job.placement == "required" else None
@@ -305,5 +334,5 @@ def _train_rules(job: Job) -> Found:
 
 RULES: tuple[Callable[[Job], Found], ...] = (
     *(_synapse_rules, _card_rules, _name_rules, _batch_rules, _folder_rules, _resource_rules, _env_rules),
-    *(_label_rules, _pod_rules, _placement_rules, _user_rules, _train_rules),
+    *(_label_rules, _pod_rules, _path_rules, _placement_rules, _user_rules, _train_rules),
 )

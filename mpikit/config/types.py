@@ -87,6 +87,12 @@ def _text(value: str) -> str:
     return value
 
 
+def unexpanded(value: str) -> str:
+    """Return the first variable or placeholder in a path; empty if there is none."""
+    found = _VARIABLE.search(value) or _PLACEHOLDER.search(value)
+    return found[0] if found else ""
+
+
 def _expanded(value: str) -> str:
     """Return a path in which nothing is left to expand: a folder of such a name is a mistake."""
     if found := _VARIABLE.search(value):
