@@ -72,9 +72,9 @@ def _volume_sense(pod: Object, key: str) -> Found:
     mounted |= {device.get("name") for one in containers for _, device in numbered(one.get("volumeDevices"))}
     for number, volume in numbered(pod.get("volumes")):
         here = f"{key}.volumes[{number}]"
-        if volume.get("name") not in mounted:
+        if volume.get("name") and volume["name"] not in mounted:
             yield warning(here, f"no container mounts the volume {volume.get('name')!r}", "mount it, or remove it")
-        if isinstance(volume.get("hostPath"), dict):
+        if at(volume, "hostPath", "path"):
             yield from _host_path_sense(volume["hostPath"], f"{here}.hostPath")
 
 

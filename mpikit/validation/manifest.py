@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,7 +27,10 @@ from mpikit.validation.pod import metadata_faults, template_faults
 from mpikit.validation.pod_security import Level, violations
 from mpikit.validation.references import presumed
 from mpikit.validation.releases import version_faults
-from mpikit.validation.schema import has_kind, reference, schema_faults, versions, well_typed
+from mpikit.validation.schema import USED_TWICE, has_kind, reference, schema_faults, versions, well_typed
+
+_PART = re.compile(r"(\.[^.\[\]]+|\[\d+\])$")  # the last part of a key
+_MOUNT_NAME = re.compile(r"(.*)\.(?:initContainers|containers)\[\d+\]\.volumeMounts\[\d+\]\.name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ def check_manifest(manifest: Manifest, target: Target | None = None) -> list[Dia
             found = _job_faults(document.data, scripts, target)
         else:
             found = _one_a_key(_object_faults(document, jobs, target), set())
+        found = _unrelated(found, [one.key for one in document.faults if one.key])
         faults += [replace(one, where=manifest.where(document, one.key)) for one in found]
     return faults
 
@@ -80,6 +85,20 @@ def _one_a_key(found: Found, reported: set[str]) -> Found:
         if one.key not in reported or one.severity != "fault":
             yield one
         reported.add(one.key)
+
+
+def _unrelated(found: Found, known: list[str]) -> Found:
+    """Leave out what follows from a value that is reported already, since it cannot be used."""
+    for one in found:
+        if not any(_follows(one.key, key) for key in known):
+            yield one
+
+
+def _follows(key: str, known: str) -> bool:
+    """Whether a fault is at or below a known one, says that its map is empty, or that a mount lacks its volume."""
+    mount = _MOUNT_NAME.fullmatch(key)
+    below = key == known or key.startswith((f"{known}.", f"{known}["))
+    return below or key == _PART.sub("", known) or bool(mount and known.startswith(f"{mount[1]}.volumes"))
 
 
 def _scripts(document: Document) -> list[str]:
@@ -118,7 +137,12 @@ def _job_faults(written: Mapping[str, Any], scripts: list[str], target: Target) 
 
 def _field_faults(written: Mapping[str, Any], job: Mapping[str, Any], target: Target) -> Found:
     """What the schema, the operator and the API server refuse."""
-    yield from field_faults(written, target.schema_version)
+    found = list(field_faults(written, target.schema_version))
+    yield from found
+    yield from _unrelated(_rule_faults(job, target), [one.key for one in found if USED_TWICE not in one.message])
+
+
+def _rule_faults(job: Mapping[str, Any], target: Target) -> Found:
     yield from version_faults_of(job)
     yield from metadata_faults(job.get("metadata"), "metadata")
     yield from operator_faults(job)

@@ -68,9 +68,11 @@ def _spec_faults(spec: Object, key: str, added_volumes: Sequence[str]) -> Found:
     if is_int(deadline) and not 1 <= deadline <= ID_MAX:
         yield fault(f"{key}.activeDeadlineSeconds", f"{deadline} is out of range", "1 or more")
     for number, alias in numbered(spec.get("hostAliases")):
-        if not is_address(alias.get("ip")):
+        if not is_address(alias.get("ip") or ""):
             yield fault(
-                f"{key}.hostAliases[{number}].ip", f"{alias.get('ip')!r} is not a valid IP address", "such as 10.0.0.1"
+                f"{key}.hostAliases[{number}].ip",
+                f"{alias.get('ip') or ''!r} is not a valid IP address",
+                "such as 10.0.0.1",
             )
         for place, name in enumerate(alias.get("hostnames") or ()):
             yield from needed_name_faults(name, f"{key}.hostAliases[{number}].hostnames[{place}]")

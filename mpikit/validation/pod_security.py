@@ -75,7 +75,7 @@ def violations(pod: Mapping[str, Any], level: str, version: Version = LATEST) ->
     spec = _map(pod.get("spec"))
     whole = _Part(("spec",), "pod", spec)
     containers = [
-        _Part(("spec", kind, number), str(item.get("name", "")), item)
+        _Part(("spec", kind, number), str(item.get("name") or ""), item)
         for kind in _CONTAINERS
         for number, item in enumerate(_maps(spec.get(kind)))
     ]
@@ -147,7 +147,7 @@ def _volumes(pod: _Part, bad: Callable[[str], bool]) -> list[tuple[Key, str, str
     for number, volume in enumerate(_maps(pod.data.get("volumes"))):
         kind = next((name for name, source in volume.items() if name != "name" and source is not None), "emptyDir")
         if bad(kind):
-            found.append(((*pod.key, "volumes", number), str(volume.get("name")), kind))
+            found.append(((*pod.key, "volumes", number), str(volume.get("name") or ""), kind))
     return found
 
 
@@ -258,7 +258,7 @@ def _seccomp_set(pod: _Part, containers: list[_Part]) -> Iterator[Violation]:
 
 
 def _sysctls(allowed: set[str], pod: _Part, _: list[_Part]) -> Iterator[Violation]:
-    names = [str(one.get("name")) for one in _maps(pod.security.get("sysctls"))]
+    names = [str(one.get("name") or "") for one in _maps(pod.security.get("sysctls"))]
     bad = {pod.field("sysctls", number): name for number, name in enumerate(names) if name not in allowed}
     if bad:
         yield Violation(f"forbidden sysctls ({', '.join(bad.values())})", tuple(bad))

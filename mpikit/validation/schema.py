@@ -28,6 +28,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "number": (int,),  # of a quantity; an MPIJob's CRD takes no 1.5 that is not in quotes
 }
 _WORDS = {"object": "a map", "array": "a list", "string": "a text in quotes", "boolean": "true or false"}
+USED_TWICE = "is used twice"
 _QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?")  # the CRD's pattern
 PLACE_DEPTH = 9  # down to the fields of a container's resources
 _BITS = {"int32": 31, "int64": 63}  # the integers of Go, which cannot hold more
@@ -88,8 +89,12 @@ def schema_faults(value: Any, schema: Schema, version: str, key: Key = ()) -> Fo
         yield fault(dotted(key), f"{value!r} is not a valid quantity", "write it like 95, 500m, 4Gi or 95000Mi")
     elif "enum" in schema and value not in schema["enum"]:
         yield fault(dotted(key), f"{value!r} is not known", f"one of {', '.join(map(str, schema['enum']))}")
-    elif isinstance(value, int) and abs(value) >= 1 << _BITS.get(schema.get("format", ""), 63):
+    elif isinstance(value, int) and not -(1 << _bits(schema)) <= value < 1 << _bits(schema):
         yield fault(dotted(key), f"{value} is too large for the field", "give a smaller number")
+
+
+def _bits(schema: Schema) -> int:
+    return _BITS.get(schema.get("format", ""), 63)
 
 
 def well_typed(value: Any, schema: Schema, version: str) -> Any:
@@ -100,7 +105,8 @@ def well_typed(value: Any, schema: Schema, version: str) -> Any:
         return None
     if isinstance(value, list):
         found = [well_typed(item, schema.get("items", {}), version) for item in value]
-        return [{} if item is None else item for item in found] if _holds_maps(schema, version) else found
+        empty: Any = {} if _item_types(schema, version) == ["object"] else ""
+        return [empty if item is None else item for item in found]
     if not isinstance(value, dict):
         return value
     fields, rest = schema.get("properties", {}), schema.get("additionalProperties")
@@ -109,8 +115,8 @@ def well_typed(value: Any, schema: Schema, version: str) -> Any:
     return {name: item for name, item in pairs if item is not None}
 
 
-def _holds_maps(schema: Schema, version: str) -> bool:
-    return _types(_resolved(schema.get("items", {}), version)) == ["object"]
+def _item_types(schema: Schema, version: str) -> list[str]:
+    return _types(_resolved(schema.get("items", {}), version))
 
 
 def _resolved(schema: Schema, version: str) -> Schema:
@@ -137,8 +143,19 @@ def _is(value: Any, name: str) -> bool:
 
 def _wrong_type(value: Any, wanted: list[str], key: Key) -> Diagnostic:
     words = " or ".join(dict.fromkeys(_WORDS.get(name, "a whole number") for name in wanted))
-    shown = "a map" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
-    return fault(dotted(key), f"is {shown}, not {words}", f"write {words}")
+    return fault(dotted(key), f"is {_shown(value)}, not {words}", f"write {words}")
+
+
+def _shown(value: Any) -> str:
+    """Return a value as YAML has it."""
+    match value:
+        case dict():
+            return "a map"
+        case list():
+            return "a list"
+        case bool():
+            return str(value).lower()
+    return repr(value)
 
 
 def _map_faults(value: Mapping[Any, Any], schema: Schema, version: str, key: Key) -> Found:
@@ -184,6 +201,6 @@ def _list_faults(value: list[Any], schema: Schema, version: str, key: Key) -> Fo
         if names and isinstance(item, dict):
             mark = tuple(str(item.get(name)) for name in names)
             if mark in seen:
-                message = f"{', '.join(mark)} is used twice, first at [{seen[mark]}]"
+                message = f"{', '.join(mark)} {USED_TWICE}, first at [{seen[mark]}]"
                 yield fault(dotted((*key, number)), message, f"give each its own {' and '.join(names)}")
             seen.setdefault(mark, number)

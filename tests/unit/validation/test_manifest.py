@@ -67,7 +67,7 @@ def test_what_we_render_has_no_fault(render_job: Callable[..., Rendered]) -> Non
         (lambda job: job["metadata"].update(name="9bad"), "fault metadata.name"),
         (lambda job: job["metadata"].update(name="a.b"), "fault metadata.name"),
         (lambda job: job["metadata"].update(name="a" * 55), "fault metadata.name"),
-        (lambda job: job["metadata"].update(name=True), "fault metadata.name: is True, not a text in quotes"),
+        (lambda job: job["metadata"].update(name=True), "fault metadata.name: is true, not a text in quotes"),
         (lambda job: job.update(apiVersion="kubeflow.org/v1"), "fault apiVersion"),
         (lambda job: resources(job)["requests"].update({"habana.ai/gaudi": 4}), "must be equal"),
         (lambda job: resources(job).update(limits=["a"]), "has no limit"),

@@ -50,8 +50,8 @@ BAD: list[tuple[str, Object, list[str]]] = [
     ("job", {"apiVersion": "kubeflow.org/v1"}, ["apiVersion: 'kubeflow.org/v1' is not served"]),
     ("spec", {"slotsPerWorker": -1}, ["spec.slotsPerWorker: -1 is not a whole number of 0 or more"]),
     ("spec", {"slotsPerWorker": 1 << 31}, ["spec.slotsPerWorker: 2147483648 is too large for the field"]),
-    ("spec", {"slotsPerWorker": -(1 << 31)}, ["spec.slotsPerWorker: -2147483648 is too large for the field"]),
-    ("spec", {"slotsPerWorker": True}, ["spec.slotsPerWorker: is True, not a whole number"]),
+    ("spec", {"slotsPerWorker": -(1 << 31) - 1}, ["spec.slotsPerWorker: -2147483649 is too large for the field"]),
+    ("spec", {"slotsPerWorker": True}, ["spec.slotsPerWorker: is true, not a whole number"]),
     ("spec", {"slotsPerWorker": 1.5}, ["spec.slotsPerWorker: is 1.5, not a whole number"]),
     ("spec", {"sshAuthMountPath": ["a"]}, ["spec.sshAuthMountPath: is a list, not a text in quotes"]),
     ("spec", {"mpiImplementation": "openmpi"}, ["spec.mpiImplementation: 'openmpi' is not known to the operator"]),
@@ -580,7 +580,8 @@ def test_a_stream_without_a_job_says_so_and_one_that_cannot_be_read_says_why() -
 def test_a_job_that_is_read_in_part_is_looked_at_nevertheless() -> None:
     (first, *others) = check_manifest(read_manifest(TEXT.replace("replicas: 1\n", "replicas: .inf\n"), "m.yaml"))
     assert first.message == ".inf is not a finite number"
-    assert "0: at least one worker is needed" in [fault.message for fault in others]
+    assert others
+    assert first.key not in [fault.key for fault in others], "what follows from it is not told"
 
 
 def test_a_key_has_one_fault_but_all_its_warnings_and_violations() -> None:

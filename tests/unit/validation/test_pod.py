@@ -338,7 +338,7 @@ BAD: list[tuple[str, Object, list[str]]] = [
     (
         "worker",
         resources({"cpu": True}),
-        ["worker.resources.limits.cpu: is True, not a text in quotes or a whole number"],
+        ["worker.resources.limits.cpu: is true, not a text in quotes or a whole number"],
     ),
     ("worker", resources({"cpu": "-1"}), ["worker.resources.limits.cpu: -1 is negative"]),
     ("worker", resources(None, {"memory": -1}), ["worker.resources.requests.memory: -1 is negative"]),
