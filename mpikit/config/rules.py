@@ -13,7 +13,7 @@ from mpikit.devices import OLDEST_SYNAPSE, SYNAPSE, release_named, version_key
 from mpikit.text.nested import Key
 from mpikit.text.quoting import shown
 from mpikit.text.redaction import looks_secret
-from mpikit.text.units import quantity
+from mpikit.text.units import BYTES, quantity, without_unit
 from mpikit.trainer import PATCHES
 
 MISSING = "is missing"
@@ -188,6 +188,17 @@ def _resource_rules(job: Job) -> Found:
                 yield from _hugepages_rules(key, name, limit, resources.requests.get(name, limit))
 
 
+def _unit_rules(job: Job) -> Found:
+    """Bytes without a unit: 64 is meant as 64Gi or 64Mi, and Kubernetes takes 64 bytes."""
+    written: dict[Key, str] = {("shmSize",): job.shm_size}
+    for section, resources in ((("resources",), job.resources), (("launcher", "resources"), job.launcher.resources)):
+        for field, amounts in (("limits", resources.limits), ("requests", resources.requests)):
+            written |= {(*section, field, name): amounts[name] for name in BYTES if name in amounts}
+    for key, value in written.items():
+        if said := without_unit(value):
+            yield key, *said, "fault"
+
+
 def _hugepages_rules(key: Key, name: str, limit: str, request: str) -> Found:
     page = name.removeprefix("hugepages-")
     if not re.fullmatch(r"[1-9]\d*(Ki|Mi|Gi)", page):
@@ -333,6 +344,6 @@ def _train_rules(job: Job) -> Found:
 
 
 RULES: tuple[Callable[[Job], Found], ...] = (
-    *(_synapse_rules, _card_rules, _name_rules, _batch_rules, _folder_rules, _resource_rules, _env_rules),
-    *(_label_rules, _pod_rules, _path_rules, _placement_rules, _user_rules, _train_rules),
+    *(_synapse_rules, _card_rules, _name_rules, _batch_rules, _folder_rules, _resource_rules, _unit_rules),
+    *(_env_rules, _label_rules, _pod_rules, _path_rules, _placement_rules, _user_rules, _train_rules),
 )

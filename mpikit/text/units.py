@@ -24,6 +24,18 @@ def quantity(text: object) -> Fraction:
     return number * Fraction(1024 if suffix.endswith("i") else 1000) ** _POWERS[suffix[0]]
 
 
+BYTES = ("memory", "ephemeral-storage")  # resources that are counted in bytes
+
+
+def without_unit(written: object) -> tuple[str, str] | None:
+    """Return what a number of bytes below 1 MiB means, and what to write, if it has no unit or m (milli); else None."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(m?)", str(written))
+    if not found or not 0 < (amount := quantity(written)) < 1 << 20:
+        return None
+    said = f"{written} is {float(amount):g} bytes" + (": m is milli" if found[2] else ", since it has no unit")
+    return said, f"write {found[1]}Mi"
+
+
 LONGEST_NAME = 63 - len("-worker-999")  # a pod's name is a DNS label
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)([smhd]))+")

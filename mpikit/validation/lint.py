@@ -9,8 +9,9 @@ from typing import Any
 
 from mpikit.devices import CARD_RESOURCES, cards_of
 from mpikit.diagnostics import Found, fault, warning
-from mpikit.text.nested import Object, as_map, at, numbered
-from mpikit.validation.mpijob import ROLES
+from mpikit.text.nested import Object, as_map, at, is_int, numbered
+from mpikit.validation.launch import Scripts, launch_faults, ranks_in_launcher, slots_of
+from mpikit.validation.mpijob import ROLES, pod_of
 
 # Device files by their names; other names below /dev can be folders, so there is no advice about them.
 _CHAR_DEVICE = re.compile(
@@ -23,23 +24,76 @@ _OTHERS = (("DirectoryOrCreate", "what is written"), ("File", "a file"))
 _FOLDERS = ("persistentVolumeClaim", "hostPath", "nfs")  # volumes with somebody's data
 
 
-def sense_faults(job: Mapping[str, Any], scripts: list[str]) -> Found:
+# A shell's variable, and the names that such a text means: $path is rather a part of a password.
+_SHELL_VARIABLE = re.compile(r"(?<!\$)\$(\{[A-Za-z_]\w*\}|[A-Z][A-Z0-9_]+)")
+_LIVE = ("resourceVersion", "uid", "creationTimestamp", "generation", "managedFields")  # of an object that was read
+_VOLCANO = "scheduling.volcano.sh/queue-name"
+
+
+def sense_faults(job: Mapping[str, Any], scripts: Scripts) -> Found:
     """Cards and mounts that nothing uses, folders that may be missing, numbers that disagree."""
-    if not _ranks_in_launcher(job):
+    yield from _live_fields(job)
+    yield from _policy_sense(job)
+    if not ranks_in_launcher(job):
         yield from _launcher_cards(job)
         yield from _launcher_mounts(job)
     for role in ROLES:
-        yield from _volume_sense(pod_of(job, role), f"spec.mpiReplicaSpecs.{role}.template.spec")
+        pod, key = pod_of(job, role), f"spec.mpiReplicaSpecs.{role}.template.spec"
+        yield from _volume_sense(pod, key)
+        yield from _shell_variables(pod, key)
     yield from _slots_and_cards(job)
-    yield from _ranks_and_slots(job, scripts)
+    yield from launch_faults(job, scripts)
+    yield from _kit_ranks(job, scripts)
 
 
-def pod_of(job: Mapping[str, Any], role: str) -> Object:
-    return as_map(at(job, "spec", "mpiReplicaSpecs", role, "template", "spec"))
+def _live_fields(job: Mapping[str, Any]) -> Found:
+    """Report the fields of `kubectl get -o yaml`, which only the server sets."""
+    metadata = as_map(job.get("metadata"))
+    given = [f"metadata.{name}" for name in _LIVE if metadata.get(name)] + ["status"] * bool(job.get("status"))
+    if not given:
+        return
+    message, fix = "was copied from an object on a cluster", f"remove {', '.join(given)}"
+    if re.fullmatch(r"0*[1-9]\d*", str(metadata.get("resourceVersion", ""))):
+        yield fault(given[0], f"{message}: the API server rejects it for a new object", fix)
+    else:
+        yield warning(given[0], message, fix)
 
 
-def _ranks_in_launcher(job: Mapping[str, Any]) -> bool:
-    return at(job, "spec", "runLauncherAsWorker") is True
+def _policy_sense(job: Mapping[str, Any]) -> Found:
+    """Report a gang that never fits, and a log that is deleted."""
+    policy = as_map(at(job, "spec", "runPolicy"))
+    if is_int(seconds := policy.get("ttlSecondsAfterFinished")) and seconds >= 0:
+        message = f"deletes the launcher and its log {seconds} s after the end, and not the MPIJob"
+        yield warning("spec.runPolicy.ttlSecondsAfterFinished", message, "remove it to keep the log")
+    workers = at(job, "spec", "mpiReplicaSpecs", "Worker", "replicas")
+    gang = "schedulingPolicy" in policy or _VOLCANO in as_map(at(job, "metadata", "annotations"))
+    if not is_int(workers) or workers < 1 or not gang:
+        return
+    given = at(policy, "schedulingPolicy", "minAvailable")
+    least = given if is_int(given) else workers + 1  # the operator's default
+    key = "spec.runPolicy.schedulingPolicy" + (".minAvailable" if is_int(given) else "")
+    waits = at(job, "spec", "launcherCreationPolicy") not in (None, "", "AtStartup")
+    if least > workers + 1:
+        message = f"{least} pods must fit at once, but the job has {workers + 1}: a gang scheduler would start none"
+        yield warning(key, message, f"set minAvailable: {workers + 1}")
+    elif least == workers + 1 and waits:
+        message = (
+            f"a gang scheduler waits for {least} pods, but the launcher is created only when the {workers} workers run"
+        )
+        yield warning(key, message, f"set minAvailable: {workers}, or launcherCreationPolicy: AtStartup")
+
+
+def _shell_variables(pod: Object, key: str) -> Found:
+    """Report $NAME in values of variables: Kubernetes expands $(NAME) only."""
+    for kind in ("initContainers", "containers"):
+        for place, container in numbered(pod.get(kind)):
+            for number, variable in numbered(container.get("env")):
+                value = variable.get("value")
+                found = _SHELL_VARIABLE.search(value) if isinstance(value, str) and "\n" not in value else None
+                if found:
+                    message = f"{variable.get('name')} contains {found[0]}, which is not expanded"
+                    fix = "write the value itself, or set it in a shell; $(NAME) is one defined above it in env"
+                    yield warning(f"{key}.{kind}[{place}].env[{number}].value", message, fix)
 
 
 def _launcher_cards(job: Mapping[str, Any]) -> Found:
@@ -107,21 +161,22 @@ def host_path_types(path: str) -> tuple[str, ...]:
 
 
 def _slots_and_cards(job: Mapping[str, Any]) -> Found:
-    slots, worker = at(job, "spec", "slotsPerWorker"), pod_of(job, "Worker")
+    slots, worker = slots_of(job), pod_of(job, "Worker")
     limits = as_map(at(worker, "containers", 0, "resources", "limits"))
     for name in CARD_RESOURCES:
         if name in limits and str(limits[name]) != str(slots):
-            message = f"{slots} slots, but {limits[name]} of {name} in a worker"
+            message = f"{slots} slot{'s' * (slots != 1)}, but {limits[name]} of {name} in a worker"
             yield warning("spec.slotsPerWorker", message, "give both the same number")
 
 
-def _ranks_and_slots(job: Mapping[str, Any], scripts: list[str]) -> Found:
-    """mpirun's -np against the places that the operator's hostfile has."""
+def _kit_ranks(job: Mapping[str, Any], scripts: Scripts) -> Found:
+    """mpirun's -np in this kit's own script, which counts on every slot."""
     slots, replicas = at(job, "spec", "slotsPerWorker"), at(job, "spec", "mpiReplicaSpecs", "Worker", "replicas")
-    if not isinstance(slots, int) or not isinstance(replicas, int):
+    own = at(job, "metadata", "labels", "app.kubernetes.io/managed-by") == "mpikit"
+    if not own or not isinstance(slots, int) or not isinstance(replicas, int):
         return
-    nodes = replicas + _ranks_in_launcher(job)
-    for script in scripts:
+    nodes = replicas + ranks_in_launcher(job)
+    for script in [text for texts in scripts.values() for text in texts]:
         for ranks in re.findall(r"^\s*mpirun .*-np (\d+)", script, re.MULTILINE):
             if int(ranks) != slots * nodes:
                 message = f"mpirun -np {ranks} in the ConfigMap, but {nodes} workers x {slots} slots"

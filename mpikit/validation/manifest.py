@@ -13,6 +13,7 @@ from mpikit.diagnostics import Diagnostic, Found, fault
 from mpikit.text.manifest import Manifest
 from mpikit.text.nested import at, dotted
 from mpikit.text.strict_yaml import Document
+from mpikit.validation.launch import Scripts
 from mpikit.validation.lint import sense_faults
 from mpikit.validation.misplaced import field_faults, version_faults_of
 from mpikit.validation.mpijob import (
@@ -68,7 +69,7 @@ def check_manifest(manifest: Manifest, target: Target | None = None) -> list[Dia
         if not any(at(document.data, "kind") for document in manifest.documents):
             fix = f"check values with -f: python generate.py check -f {manifest.source}"
         return [Diagnostic("", manifest.source, "contains no MPIJob", fix)]
-    scripts = [text for document in manifest.of_kind("ConfigMap") for text in _scripts(document)]
+    scripts = {at(one.data, "metadata", "name"): _texts(one) for one in manifest.of_kind("ConfigMap")}
     for document in manifest.documents:
         if document in jobs:
             found = _job_faults(document.data, scripts, target)
@@ -101,7 +102,7 @@ def _follows(key: str, known: str) -> bool:
     return below or key == _PART.sub("", known) or bool(mount and known.startswith(f"{mount[1]}.volumes"))
 
 
-def _scripts(document: Document) -> list[str]:
+def _texts(document: Document) -> list[str]:
     data = document.data.get("data")
     return [text for text in data.values() if isinstance(text, str)] if isinstance(data, dict) else []
 
@@ -124,7 +125,7 @@ def _object_faults(document: Document, jobs: list[Document], target: Target) -> 
         yield from metadata_faults(written.get("metadata"), "metadata")
 
 
-def _job_faults(written: Mapping[str, Any], scripts: list[str], target: Target) -> Found:
+def _job_faults(written: Mapping[str, Any], scripts: Scripts, target: Target) -> Found:
     job = well_typed(written, MPIJOB, target.schema_version)
     reported: set[str] = set()
     yield from _one_a_key(_field_faults(written, job, target), reported)

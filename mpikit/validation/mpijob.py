@@ -12,7 +12,8 @@ from typing import Any
 
 from mpikit.config.types import DNS_LABEL, LABEL_MAX
 from mpikit.diagnostics import Found, fault, warning
-from mpikit.text.nested import as_map, at, numbered
+from mpikit.errors import one_fault
+from mpikit.text.nested import Object, as_map, at, numbered
 from mpikit.validation.schema import Schema, metadata_reference, reference
 
 _TEXT: Schema = {"type": "string"}
@@ -148,6 +149,11 @@ def _replica_faults(job: Mapping[str, Any], role: str) -> Found:
 
 
 ROLES = ("Launcher", "Worker")
+
+
+def pod_of(job: Mapping[str, Any], role: str) -> Object:
+    """Return the PodSpec of a role; empty if there is none."""
+    return as_map(at(job, "spec", "mpiReplicaSpecs", role, "template", "spec"))
 
 
 DEFAULT_SSH_PATH = "/root/.ssh"

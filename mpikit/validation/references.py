@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mpikit.text.nested import Object, as_map, at, numbered
-from mpikit.validation.lint import pod_of
-from mpikit.validation.mpijob import ROLES
+from mpikit.validation.mpijob import ROLES, pod_of
 
 _REFERENCES = {"serviceAccountName": "ServiceAccount", "priorityClassName": "PriorityClass"}
 

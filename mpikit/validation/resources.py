@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from mpikit.diagnostics import Found, fault
+from mpikit.diagnostics import Found, fault, warning
 from mpikit.text.nested import as_map, at, numbered
-from mpikit.text.units import quantity
+from mpikit.text.units import BYTES, quantity, without_unit
 
 _STANDARD = ("cpu", "memory", "ephemeral-storage")  # resources without a domain that a container may ask for
 _OF_PODS = ("cpu", "memory")  # that a pod as a whole may ask for, since Kubernetes 1.34
@@ -32,9 +32,18 @@ def resource_faults(resources: Any, key: str) -> Found:
         elif request is not None and limit is not None and request > limit:
             shown = f"request {resources['requests'][name]} is over its limit {resources['limits'][name]}"
             yield fault(f"{key}.requests.{name}", shown, "lower the request, or raise the limit")
+    for name in BYTES:
+        yield from _unit_faults(name, {field: at(resources, field, name) for field in ("limits", "requests")}, key)
     names = {*limits, *requests}
     if any(name.startswith(HUGE) for name in names) and not names & {"cpu", "memory"}:
         yield fault(key, "huge pages need cpu or memory beside them", "ask for cpu or memory too")
+
+
+def _unit_faults(name: str, written: Mapping[str, Any], key: str) -> Found:
+    """Report bytes without a unit, once if limit and request are the same."""
+    for field, value in written.items():
+        if value is not None and (said := without_unit(value)) and (field == "limits" or value != written["limits"]):
+            yield warning(f"{key}.{field}.{name}", *said)
 
 
 def pod_resource_faults(spec: Mapping[str, Any], key: str) -> Found:

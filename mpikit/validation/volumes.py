@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpikit.diagnostics import Found, fault
+from mpikit.diagnostics import Found, fault, warning
 from mpikit.text.nested import Object, at, numbered
+from mpikit.text.units import without_unit
 from mpikit.validation.field_checks import below_faults, mode_faults, object_name_faults, own_name
 
 # A volume's source: the fields that name what is mounted, and that must not be empty.
@@ -53,6 +54,8 @@ def _source_faults(source: str, value: Any, key: str) -> Found:
             yield fault(f"{key}.path", f"{value['path']!r} must begin with /", "write the whole path")
         case "emptyDir" if str(at(value, "sizeLimit") or "").startswith("-"):
             yield fault(f"{key}.sizeLimit", f"{value['sizeLimit']} is negative", "0 or more")
+        case "emptyDir" if said := without_unit(at(value, "sizeLimit")):
+            yield warning(f"{key}.sizeLimit", *said)
 
 
 def _host_path_faults(value: Any, key: str) -> Found:

@@ -25,7 +25,7 @@ def test_the_small_job_has_no_fault() -> None:
 
 
 GOOD: dict[str, tuple[str, Object]] = {
-    "policies": ("policy", {"cleanPodPolicy": "All", "ttlSecondsAfterFinished": 0, "activeDeadlineSeconds": 0}),
+    "policies": ("policy", {"cleanPodPolicy": "All", "activeDeadlineSeconds": 0}),
     "a big deadline": ("policy", {"activeDeadlineSeconds": 1 << 40, "backoffLimit": 0, "suspend": True}),
     "a manager": ("policy", {"managedBy": "kueue.x-k8s.io/multikueue"}),
     "a gang": ("policy", {"schedulingPolicy": {"minAvailable": 4, "minResources": {"cpu": 1, "memory": "1.5Gi"}}}),
@@ -44,6 +44,7 @@ def test_what_is_right_is_not_complained_of(case: str) -> None:
     assert said(changed(where, **fields)) == []
 
 
+SSHD = {"containers": [container("worker", command=["/usr/sbin/sshd", "-De", "-p", "2200"])]}
 # Where, the fields that are set there, and all that is said.
 BAD: list[tuple[str, Object, list[str]]] = [
     # The MPIJob
@@ -108,12 +109,12 @@ BAD: list[tuple[str, Object, list[str]]] = [
     ("launcherPod", {"subdomain": "a"}, ["warning launcherPod.subdomain: is overridden by the operator"]),
     (
         "pod",
-        {"hostNetwork": True, "dnsPolicy": "Default"},
+        {"hostNetwork": True, "dnsPolicy": "Default", **SSHD},
         [
             "warning pod.dnsPolicy: 'Default' is overridden by the operator: ClusterFirstWithHostNet, since hostNetwork is true"
         ],
     ),
-    ("pod", {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}, []),
+    ("pod", {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet", **SSHD}, []),
     (
         "template",
         {"metadata": {"labels": {"training.kubeflow.org/job-name": "a"}}},
@@ -393,6 +394,7 @@ def test_a_volume_that_is_used_as_a_device_or_by_an_init_container_is_used() -> 
 @pytest.mark.parametrize(("as_worker", "ranks"), [(False, 6), (True, 8)])
 def test_mpirun_must_start_as_many_ranks_as_there_are_places(as_worker: bool, ranks: int) -> None:
     job = changed("spec", runLauncherAsWorker=as_worker)
+    job["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "mpikit"}
     for number in (ranks - 1, ranks, ranks + 1):
         script = {"a": f"  exec mpirun -x A -np {number} b\n  mpirun -x A -np {number} b\n", "b": 1}
         message = f"Worker.replicas: mpirun -np {number} in the ConfigMap, but {ranks // 2} workers x 2 slots"

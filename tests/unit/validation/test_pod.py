@@ -69,12 +69,12 @@ GOOD: dict[str, tuple[str, Object]] = {
     "a hook": ("worker", {"lifecycle": {"preStop": {"exec": {"command": ["a"]}}, "postStart": None}}),
     "a sleep": ("worker", {"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}),
     "a sidecar": ("pod", {"initContainers": [container("s", restartPolicy="Always", **probe())]}),
-    "amounts": ("worker", resources({"cpu": "1.5", "memory": "1Gi"}, {"cpu": "1500m", "ephemeral-storage": "1"})),
-    "amounts of a pod": ("pod", resources({"cpu": 2, "hugepages-2Mi": "2Mi"}, {"cpu": 2, "memory": 1})),
+    "amounts": ("worker", resources({"cpu": "1.5", "memory": "1Gi"}, {"cpu": "1500m", "ephemeral-storage": "1Mi"})),
+    "amounts of a pod": ("pod", resources({"cpu": 2, "hugepages-2Mi": "2Mi"}, {"cpu": 2, "memory": 1 << 20})),
     "the longest names": ("worker", {"name": "a" * 63, **port(1, name="a" * 15)}),
     "the longest label": ("template", {"metadata": {"labels": {"a." * 126 + "b/" + "c" * 63: "d" * 63}}}),
     "the longest name of an object": ("pod", {"nodeName": "a" * 253}),
-    "small amounts": ("worker", resources({"cpu": 0, "memory": "1m"}, {"cpu": "-0"})),
+    "small amounts": ("worker", resources({"cpu": "1m", "memory": 0}, {"cpu": "-0"})),
     "huge pages": ("worker", resources({"hugepages-2Mi": "4Mi", "cpu": 1}, {"hugepages-2Mi": "4Mi"})),
     "cards": ("worker", resources({"habana.ai/gaudi": 2}, {"habana.ai/gaudi": "2"})),
     "a resource of Kubernetes": ("worker", resources(None, {"x.kubernetes.io/y": "1.5"})),
@@ -369,7 +369,7 @@ BAD: list[tuple[str, Object, list[str]]] = [
     ("worker", resources({"hugepages-2Mi": "2Mi"}), ["worker.resources: huge pages need cpu or memory beside them"]),
     (
         "worker",
-        resources({"hugepages-2Mi": "3Mi", "memory": 1}),
+        resources({"hugepages-2Mi": "3Mi", "memory": "1Gi"}),
         ["worker.resources.limits.hugepages-2Mi: 3Mi is not a multiple of the page of 2Mi"],
     ),
     (
@@ -415,7 +415,7 @@ def test_containers_must_fit_into_what_the_pod_as_a_whole_asks_for(limit: Any, r
 
 
 def test_a_pod_without_containers_asks_for_what_it_likes() -> None:
-    told = said(changed("pod", containers=[], **resources({"cpu": 1}, {"memory": 1})))
+    told = said(changed("pod", containers=[], **resources({"cpu": 1}, {"memory": "1Gi"})))
     assert told == ["pod.containers: is empty"]
 
 
