@@ -188,6 +188,11 @@ class Job(Kube):
         return self.nodes * self.cards
 
     @property
+    def host_network(self) -> bool:
+        """Whether the workers use the network of their node (worker.podSpec.hostNetwork)."""
+        return self.worker.pod_spec.get("hostNetwork") is True
+
+    @property
     def rank_batch(self) -> int:
         """Images of one rank in one optimizer step: train.train_batch_size, else globalBatch / ranks."""
         return self.train.train_batch_size or self.global_batch // self.num_ranks

@@ -30,6 +30,8 @@ OTHER_WORDS = {
     "data_path": "dataset",
     "output_dir": "output",
     "pretrained_dir": "pretrained",
+    "hostnetwork": "worker: {podSpec: {hostNetwork: true}}",
+    "hostpid": "worker: {podSpec: {hostPID: true}}",
 }
 _SECTIONS: tuple[Key, ...] = ((), ("train",), ("launcher",), ("worker",), ("runPolicy",))
 FREE_KEYS = {"labels", "annotations", "nodeSelector", "limits", "requests"}

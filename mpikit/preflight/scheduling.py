@@ -2,8 +2,8 @@
 """Compare what a pod needs with what the nodes have. Pure arithmetic.
 
 Sources: the scheduler's plugins NodeResourcesFit, NodeAffinity, TaintToleration and NodeUnschedulable. Not
-considered: affinity between pods (but one worker a node), topology spread, host ports, volumes that only some nodes
-reach, preemption.
+considered: affinity between pods (but one worker a node), topology spread, host ports of other jobs, volumes that only
+some nodes reach, preemption.
 """
 
 from __future__ import annotations
@@ -156,7 +156,10 @@ def holds(rule: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 
 def _one_a_node(spec: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Whether pods of these labels keep each other off a node."""
+    """Whether pods of these labels keep each other off a node, by an anti-affinity or a port of the node."""
+    ports = [port for one in spec.get("containers") or () for port in one.get("ports") or ()]
+    if any(port.get("hostPort") or (spec.get("hostNetwork") and port.get("containerPort")) for port in ports):
+        return True
     terms = at(spec, "affinity", "podAntiAffinity", "requiredDuringSchedulingIgnoredDuringExecution") or ()
     return any(term.get("topologyKey") == HOSTNAME and _selects(term.get("labelSelector"), labels) for term in terms)
 

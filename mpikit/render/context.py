@@ -23,7 +23,8 @@ GRACE_SECONDS_PER_GIB = 20  # shared storage on a bad day: 50 MiB/s
 # To run without root, and so at the "restricted" Pod Security level. Source: the Pod Security Standards; the rest was
 # measured in pods with Debian's OpenSSH 9.2.
 SSH_PORT = 22
-NONROOT_SSH_PORT = 2222  # below 1024 a port needs NET_BIND_SERVICE, which "restricted" removes by default
+# Below 1024 a port needs NET_BIND_SERVICE, which "restricted" removes by default; and 22 of a node is that of its sshd.
+OWN_SSH_PORT = 2222
 HOSTNAME = "kubernetes.io/hostname"  # the label of a node that no other node has
 CONTAINER_SECURITY: dict[str, Any] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
@@ -83,6 +84,8 @@ class PodContext:
     """Size of an emptyDir at /dev/shm; None leaves the container runtime's."""
     ready_port: int | None = None
     """Port whose opening makes the pod ready."""
+    host_port: int | None = None
+    """Port of the node that the pod needs: the scheduler gives no node two such pods."""
     stop_command: tuple[str, ...] = ()
     """Command of the preStop hook."""
     working_dir: str | None = None
@@ -124,7 +127,12 @@ class ScriptContext:
     @property
     def ssh_port(self) -> int:
         """Port of the workers' sshd."""
-        return NONROOT_SSH_PORT if self.job.run_as_user else SSH_PORT
+        return self.own_ssh_port or SSH_PORT
+
+    @property
+    def own_ssh_port(self) -> int | None:
+        """OWN_SSH_PORT without root or in the network of the node; None leaves the port to ssh and sshd."""
+        return OWN_SSH_PORT if self.job.run_as_user or self.job.host_network else None
 
     @property
     def checkpoint_gib(self) -> float:
@@ -263,6 +271,7 @@ def worker_pod(job: Job, kit_name: str, sums: str | None) -> PodContext:
         more_fields=_spread(job) | pod_fields(job, job.worker),
         shm_size=None if job.host_ipc else job.shm_size,
         ready_port=script.ssh_port,
+        host_port=script.ssh_port if job.host_network else None,
         stop_command=(*command, "stop"),
     )
 

@@ -184,7 +184,11 @@ def _is_key(item: Object) -> bool:
 
 def _port_faults(job: Mapping[str, Any]) -> Found:
     """Report workers in the network of their node with an sshd on port 22, where the node's own sshd listens."""
-    if pod_of(job, "Worker").get("hostNetwork") is not True:
+    worker = pod_of(job, "Worker")
+    container = as_map(at(worker, "containers", 0))
+    declared = [port.get("containerPort") for _, port in numbered(container.get("ports"))]
+    declared.append(at(container, "readinessProbe", "tcpSocket", "port"))
+    if worker.get("hostNetwork") is not True or any(is_int(port) and port != SSH_PORT for port in declared):
         return
     texts = [text for role in ROLES for text in _texts(pod_of(job, role))]
     ports = {int(number) for text in texts for number in _OTHER_PORT.findall(text)}

@@ -12,7 +12,6 @@ from typing import Any
 
 from mpikit.config.types import DNS_LABEL, LABEL_MAX
 from mpikit.diagnostics import Found, fault, warning
-from mpikit.errors import one_fault
 from mpikit.text.nested import Object, as_map, at, numbered
 from mpikit.validation.schema import Schema, metadata_reference, reference
 

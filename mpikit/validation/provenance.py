@@ -44,6 +44,8 @@ def values_key(field: Key, template: Mapping[str, Any], role: str) -> Key:
         case ("spec", "volumes", int(number), *_):
             name = str(at(template, "spec", "volumes", number, "name"))
             return (name,) if name in _FOLDERS else (role, "volumes")
+        case ("spec", "containers", _, "ports", *_):
+            return (role, "podSpec", "hostNetwork")  # sshd then has a port of the node
         case ("spec", "containers", *_):
             return ("runAsUser",)  # the kit's own container takes no securityContext from the values but by this
         case ("spec", "securityContext", name, *_) if at(template, "spec", "securityContext", name) is None:
@@ -63,6 +65,8 @@ def values_fix(key: Key) -> str:
             return _NON_ROOT
         case (_, "volumes"):
             return f"take the volume out of {dotted(key)}, or put a claim in its place"
+        case (_, "podSpec", "hostNetwork"):
+            return "remove it: the pods then use the network of the cluster"
         case (_, "podSpec", *_):
             return f"take what the sentence names out of {dotted(key)}"
         case _:

@@ -210,6 +210,20 @@ def test_workers_that_repel_each_other_get_a_node_each() -> None:
     assert rooms([node("a")], template({"job": "k"}, {"affinity": rule}, cards="2"), {}, {}) == {"a": 4}
 
 
+@pytest.mark.parametrize(
+    ("port", "network", "most"),
+    [
+        ({"containerPort": 2, "hostPort": 2}, False, 1),
+        ({"containerPort": 9}, True, 1),
+        ({"containerPort": 9}, False, 4),
+    ],
+)
+def test_a_port_of_the_node_leaves_room_for_one_worker(port: Object, network: bool, most: int) -> None:
+    worker = template({}, {"hostNetwork": network}, cards="2")
+    worker["spec"]["containers"][0]["ports"] = [port]
+    assert rooms([node("a")], worker, {}, {}) == {"a": most}
+
+
 def test_pods_hold_their_node_until_they_have_ended() -> None:
     pods = [pod("a", cards="8"), pod("b", phase="Succeeded", cards="8"), pod("", cards="8")]
     held = usage(pods, lambda one: str(one["metadata"]["namespace"]))

@@ -119,7 +119,15 @@ def test_only_a_worker_has_cards_a_port_to_wait_for_and_a_hook_to_stop(make_job:
     pods = pods_of(make_job("nodes=2"))
     assert [pod.resources["limits"].get("habana.ai/gaudi") for pod in pods] == [None, 8, None]
     assert [pod.ready_port for pod in pods] == [None, 22, None]
+    assert [pod.host_port for pod in pods] == [None, None, None]
     assert [bool(pod.stop_command) for pod in pods] == [False, True, False]
+
+
+def test_workers_in_the_network_of_their_node_leave_port_22_to_it(make_job: Callable[..., Job]) -> None:
+    job = make_job('worker.podSpec={"hostNetwork": true}')
+    assert [pod.host_port for pod in pods_of(job)] == [None, 2222, None]
+    assert [pod.ready_port for pod in pods_of(job)] == [None, 2222, None]
+    assert ScriptContext(make_job('launcher.podSpec={"hostNetwork": true}')).own_ssh_port is None
 
 
 def test_a_pod_without_root_has_a_name_for_its_user_and_a_port_above_1024(make_job: MakeJob) -> None:
