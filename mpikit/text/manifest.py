@@ -13,7 +13,9 @@ from mpikit.text.kubectl_yaml import read_as_kubectl
 from mpikit.text.nested import Key, at, dotted
 from mpikit.text.strict_yaml import Document, Origin
 
-_MARK = re.compile(r"\{\{-?\s*[^{}\s][^{}]*\}\}|\{%-?\s*\w[^%]*%\}")  # {{ x }}, {% if x %}
+# {{ x }}, {% if x %}, ${X}, $X; and not $(X), which Kubernetes expands
+_MARK = re.compile(r"\{\{-?\s*[^{}\s][^{}]*\}\}|\{%-?\s*\w[^%]*%\}|\$\{[A-Za-z_]\w*[^}\n]*\}|\$[A-Z][A-Z0-9_]+\b")
+_JOB_TEXT = re.compile(r"""^\s*["']?kind["']?:\s*["']?MPIJob\b""", re.MULTILINE)
 _UNREAD = ("not YAML", "a key that is not text")
 _FREE = ("command", "args", "data", "stringData", "binaryData", "annotations", "env")  # text of other programs
 RENDERED = "the rendered manifest"  # the source of a manifest that this kit has rendered
@@ -50,13 +52,13 @@ class Manifest:
 def read_manifest(text: str, source: str = RENDERED) -> Manifest:
     """Parse a stream of manifests as kubectl does; what cannot be read is left out and is among its faults."""
     documents = tuple(part for one in read_as_kubectl(text, source) for part in _unpacked(one))
-    place = _template_mark(text, documents)
-    if place is None:
+    found = _template_mark(text, documents)
+    if found is None:
         return Manifest(source, documents)
+    place, mark = found
     where = f"{source}:{text.count(chr(10), 0, place) + 1}:{place - text.rfind(chr(10), 0, place)}"
-    fix = "helm template RELEASE CHART | python generate.py check --manifest -"
-    message = "this is a template: render it first"
-    return Manifest(source, (Document(faults=[Diagnostic("", where, message, fix)]),))
+    fault = Diagnostic("", where, "this is a template: render it first", _rendering(mark, source))
+    return Manifest(source, (Document(faults=[fault]),))
 
 
 def joined(manifests: list[Manifest]) -> Manifest:
@@ -79,21 +81,52 @@ def _unpacked(document: Document) -> Iterator[Document]:
         yield from _unpacked(Document(item, origins))
 
 
-def _template_mark(text: str, documents: tuple[Document, ...]) -> int | None:
-    """Return where a Helm or Jinja template has its first mark; None for a manifest.
+def _template_mark(text: str, documents: tuple[Document, ...]) -> tuple[int, str] | None:
+    """Return where a template has its first mark, and the mark; None for a manifest.
 
     Programs in a manifest's command, env, annotations or ConfigMap may contain such marks.
     """
-    mark = _MARK.search(text)
-    if mark is None:
-        return None
+    found = next((mark for one in documents if (mark := _mark_in(one.data))), "")
     unread = any(one.message.startswith(_UNREAD) for document in documents for one in document.faults)
-    return mark.start() if unread or any(_has_mark(one.data) for one in documents) else None
+    if not found and unread and (match := _MARK.search(text)):
+        found = match[0]
+    return (max(text.find(found), 0), found) if found else None
 
 
-def _has_mark(value: Any) -> bool:
+def _mark_in(value: Any) -> str:
+    """Return the first mark of a template in a value, "" if there is none."""
     if isinstance(value, dict):
-        return any(_MARK.search(name) or (name not in _FREE and _has_mark(one)) for name, one in value.items())
+        named = (_mark_in(name) or ("" if name in _FREE else _mark_in(one)) for name, one in value.items())
+        return next(filter(None, named), "")
     if isinstance(value, list):
-        return any(map(_has_mark, value))
-    return isinstance(value, str) and bool(_MARK.search(value))
+        return next(filter(None, map(_mark_in, value)), "")
+    mark = _MARK.search(value) if isinstance(value, str) else None
+    return mark[0] if mark else ""
+
+
+def _rendering(mark: str, source: str) -> str:
+    """Return how to render a template, by its mark."""
+    check = "python generate.py check --manifest -"
+    if mark.startswith("$"):
+        return f"envsubst < {source} | {check}"
+    if re.search(r"\.(Values|Release|Chart)|include|toYaml", mark):
+        return f"helm template RELEASE CHART | {check}"
+    return f"render it with its own tool, such as helm template, and pipe the result to {check}"
+
+
+def inner_jobs(manifest: Manifest, document: Document) -> Iterator[tuple[str, Manifest]]:
+    """Yield each MPIJob within another object, with its key: a map, or a text such as a ConfigMap has."""
+    yield from _inner(manifest.source, document, document.data, ())
+
+
+def _inner(source: str, document: Document, value: Any, key: Key) -> Iterator[tuple[str, Manifest]]:
+    if isinstance(value, dict) and key and value.get("kind") == "MPIJob":
+        origins = {path[len(key) :]: origin for path, origin in document.origins.items() if path[: len(key)] == key}
+        yield dotted(key), Manifest(source, (Document(value, origins),))
+    elif isinstance(value, (dict, list)):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _inner(source, document, item, (*key, name))
+    elif isinstance(value, str) and _JOB_TEXT.search(value):
+        inner = read_manifest(value, f"{source}, {dotted(key)}")
+        if inner.faults or inner.of_kind("MPIJob"):
+            yield dotted(key), inner

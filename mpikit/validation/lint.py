@@ -52,11 +52,9 @@ def _live_fields(job: Mapping[str, Any]) -> Found:
     given = [f"metadata.{name}" for name in _LIVE if metadata.get(name)] + ["status"] * bool(job.get("status"))
     if not given:
         return
-    message, fix = "was copied from an object on a cluster", f"remove {', '.join(given)}"
-    if re.fullmatch(r"0*[1-9]\d*", str(metadata.get("resourceVersion", ""))):
-        yield fault(given[0], f"{message}: the API server rejects it for a new object", fix)
-    else:
-        yield warning(given[0], message, fix)
+    fails = metadata.get("resourceVersion") or metadata.get("uid")  # the server takes both for a new object
+    message = "was copied from an object on a cluster" + (": kubectl apply fails if the object exists" if fails else "")
+    yield warning(given[0], message, f"remove {', '.join(given)}")
 
 
 def _policy_sense(job: Mapping[str, Any]) -> Found:

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mpikit.devices import version_key
-from mpikit.diagnostics import Diagnostic, Found, fault
-from mpikit.text.manifest import Manifest
+from mpikit.diagnostics import Diagnostic, Found, fault, warning
+from mpikit.text.manifest import Manifest, inner_jobs
 from mpikit.text.nested import at, dotted
 from mpikit.text.strict_yaml import Document
 from mpikit.validation.launch import Scripts
@@ -62,8 +62,9 @@ class Target:
 def check_manifest(manifest: Manifest, target: Target | None = None) -> list[Diagnostic]:
     """Every fault of the objects in a stream of manifests, and whether there is an MPIJob at all."""
     target = target or Target()
-    faults = manifest.faults
     jobs = manifest.of_kind("MPIJob")
+    wrapped = [one for document in manifest.documents if document not in jobs for one in _wrapped(manifest, document)]
+    faults = manifest.faults + [one for note, inner in wrapped for one in (note, *check_manifest(inner, target))]
     if not jobs and not faults:
         fix = "give a manifest of kind MPIJob"
         if not any(at(document.data, "kind") for document in manifest.documents):
@@ -78,6 +79,15 @@ def check_manifest(manifest: Manifest, target: Target | None = None) -> list[Dia
         found = _unrelated(found, [one.key for one in document.faults if one.key])
         faults += [replace(one, where=manifest.where(document, one.key)) for one in found]
     return faults
+
+
+def _wrapped(manifest: Manifest, document: Document) -> Iterator[tuple[Diagnostic, Manifest]]:
+    """Yield each MPIJob within another object, with a note that says so."""
+    for key, inner in inner_jobs(manifest, document):
+        kind = at(document.data, "kind") or "object around it"
+        message = f"contains an MPIJob: kubectl apply creates the {kind}, not the job"
+        note = warning(key, message, f"apply the MPIJob itself, unless a controller of the {kind} does")
+        yield replace(note, where=manifest.where(document, key)), inner
 
 
 def _one_a_key(found: Found, reported: set[str]) -> Found:

@@ -78,7 +78,7 @@ def operator_faults(job: Mapping[str, Any]) -> Found:
     """what the operator would reject with one ValidationError event."""
     yield from _spec_faults(job)
     yield from _name_faults(job)
-    for role in ("Launcher", "Worker"):
+    for role in ROLES if at(job, "spec", "mpiReplicaSpecs") is not None else ():
         yield from _replica_faults(job, role)
 
 

@@ -24,7 +24,7 @@ from mpikit.validation.field_checks import (
     object_name_faults,
     qualified_faults,
 )
-from mpikit.validation.resources import pod_resource_faults
+from mpikit.validation.resources import claim_faults, pod_resource_faults
 from mpikit.validation.volumes import volumes_faults
 
 ANNOTATIONS_MAX = 256 << 10
@@ -84,6 +84,7 @@ def _spec_faults(spec: Object, key: str, added_volumes: Sequence[str]) -> Found:
     yield from _affinity_faults(spec.get("affinity"), f"{key}.affinity")
     yield from context_faults(spec.get("securityContext"), f"{key}.securityContext")
     yield from pod_resource_faults(spec, key)
+    yield from claim_faults(spec, key)
     yield from volumes_faults(spec, key)
     yield from containers_faults(spec, key, added_volumes)
 

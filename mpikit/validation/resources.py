@@ -9,10 +9,12 @@ from typing import Any
 
 from mpikit.diagnostics import Found, fault, warning
 from mpikit.text.nested import as_map, at, numbered
+from mpikit.text.quoting import shown
 from mpikit.text.units import BYTES, quantity, without_unit
 
 _STANDARD = ("cpu", "memory", "ephemeral-storage")  # resources without a domain that a container may ask for
 _OF_PODS = ("cpu", "memory")  # that a pod as a whole may ask for, since Kubernetes 1.34
+_CLAIM_SOURCES = ("resourceClaimName", "resourceClaimTemplateName")
 HUGE = "hugepages-"
 
 
@@ -65,6 +67,24 @@ def pod_resource_faults(spec: Mapping[str, Any], key: str) -> Found:
         if (amount is not None and total > amount) or (limit is not None and largest > limit):
             message = f"the containers ask for more {name} than the pod as a whole"
             yield fault(f"{key}.resources", message, "raise it, or leave it to the containers")
+
+
+def claim_faults(spec: Mapping[str, Any], key: str) -> Found:
+    """Report claims of devices (DRA) without one source, and containers that name a claim that the pod lacks."""
+    claims = numbered(spec.get("resourceClaims"))
+    for number, claim in claims:
+        sources = [name for name in _CLAIM_SOURCES if claim.get(name)]
+        if len(sources) != 1:
+            message = "has both sources" if sources else "has no source"
+            yield fault(f"{key}.resourceClaims[{number}]", message, f"give one of {', '.join(_CLAIM_SOURCES)}")
+    known = [str(claim.get("name")) for _, claim in claims]
+    for kind in ("initContainers", "containers"):
+        for place, container in numbered(spec.get(kind)):
+            for number, used in numbered(at(container, "resources", "claims")):
+                if used.get("name") not in known:
+                    here = f"{key}.{kind}[{place}].resources.claims[{number}].name"
+                    fix = f"one of {', '.join(known)}" if known else f"add it to {key}.resourceClaims"
+                    yield fault(here, f"{shown(str(used.get('name', '')))} is not a claim of the pod", fix)
 
 
 def _amounts(found: Any) -> dict[str, Fraction | None]:

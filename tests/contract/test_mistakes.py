@@ -43,6 +43,8 @@ FILES = {  # what the command lines below name
     "job.yaml": "apiVersion: v1\nkind: Pod\n",
     "twice.yaml": "nodes: 1\nnodes: 2\n",
     "chart.yaml": "kind: MPIJob\nspec:\n  slotsPerWorker: {{ .Values.slots }}\n",
+    "envsubst.yaml": 'kind: MPIJob\nmetadata: {name: "$JOB"}\n',
+    "inside.yaml": "kind: ConfigMap\ndata:\n  job: |\n    kind: MPIJob\n    spec: {slotPerWorker: 1}\n",
     "list.yaml": "kind: List\nitems: [{kind: MPIJob, spec: {slotPerWorker: 1}}]\n",
 }
 
@@ -60,6 +62,8 @@ COMMAND_LINES = {
     "--manifest on a values file": Mistake("check --manifest {here}/values.yaml", 1, "contains no MPIJob", "generate.py check -f"),
     "--manifest on another object": Mistake("check --manifest {here}/job.yaml", 1, "contains no MPIJob", "give a manifest of kind MPIJob"),
     "--manifest on a template": Mistake("check --manifest {here}/chart.yaml", 1, "chart.yaml:3:19: this is a template: render it first", "helm template"),
+    "--manifest on a template of a shell": Mistake("check --manifest {here}/envsubst.yaml", 1, "envsubst.yaml:2:19: this is a template", "envsubst < "),
+    "--manifest on a job in another object": Mistake("check --manifest {here}/inside.yaml", 1, "inside.yaml, data.job:2:8: spec.slotPerWorker: no such field", "apply the MPIJob itself"),
     "--manifest on a list": Mistake("check --manifest {here}/list.yaml", 1, "list.yaml:2:31: spec.slotPerWorker: no such field", "did you mean"),
     "the last of several --manifest": Mistake("check --manifest {here}/list.yaml --manifest {here}/job.yaml --manifest {here}/chart.yaml", 1, "this is a template", "helm"),
     "the first of several --manifest": Mistake("check --manifest {here}/list.yaml --manifest {here}/job.yaml", 1, "spec.slotPerWorker: no such field", "did you mean"),

@@ -171,10 +171,10 @@ def test_variables_of_a_shell_in_env_are_reported(value: str, found: str) -> Non
 @pytest.mark.parametrize(
     ("metadata", "told"),
     [
-        ({"resourceVersion": "77", "uid": "a"}, ["metadata.resourceVersion: was copied from an object on a cluster: the API server rejects it for a new object"]),
-        ({"uid": "a-b", "generation": 2}, ["warning metadata.uid: was copied from an object on a cluster"]),
+        ({"resourceVersion": "77", "uid": "a"}, ["warning metadata.resourceVersion: was copied from an object on a cluster: kubectl apply fails if the object exists"]),
+        ({"uid": "a-b", "generation": 2}, ["warning metadata.uid: was copied from an object on a cluster: kubectl apply fails if the object exists"]),
         ({"creationTimestamp": "2026-01-01T00:00:00Z"}, ["warning metadata.creationTimestamp: was copied from an object on a cluster"]),
-        ({"creationTimestamp": None, "resourceVersion": "0"}, ["warning metadata.resourceVersion: was copied from an object on a cluster"]),
+        ({"creationTimestamp": None, "generation": 1}, ["warning metadata.generation: was copied from an object on a cluster"]),
         ({"creationTimestamp": None}, []),
     ],
 )  # fmt: skip

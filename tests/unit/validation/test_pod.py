@@ -414,6 +414,22 @@ def test_containers_must_fit_into_what_the_pod_as_a_whole_asks_for(limit: Any, r
     assert told == ([] if fits else ["pod.resources: the containers ask for more cpu than the pod as a whole"])
 
 
+@pytest.mark.parametrize(
+    ("claims", "used", "told"),
+    [
+        ([{"name": "g", "resourceClaimTemplateName": "t"}], "g", []),
+        ([{"name": "g"}], "g", ["pod.resourceClaims[0]: has no source"]),
+        ([{"name": "g", "resourceClaimName": "a", "resourceClaimTemplateName": "b"}], "g", ["pod.resourceClaims[0]: has both sources"]),
+        ([], "g", ['worker.resources.claims[0].name: "g" is not a claim of the pod']),
+        ([{"name": "h", "resourceClaimName": "a"}], "g", ['worker.resources.claims[0].name: "g" is not a claim of the pod']),
+    ],
+)  # fmt: skip
+def test_a_claim_of_devices_has_one_source_and_is_in_the_pod(claims: list[Object], used: str, told: list[str]) -> None:
+    job = changed("pod", resourceClaims=claims)
+    place(job, "worker")["resources"] = {"claims": [{"name": used}]}
+    assert said(job) == told
+
+
 def test_a_pod_without_containers_asks_for_what_it_likes() -> None:
     told = said(changed("pod", containers=[], **resources({"cpu": 1}, {"memory": "1Gi"})))
     assert told == ["pod.containers: is empty"]
