@@ -19,6 +19,11 @@ class Refusal:
     reason: str
     advice: str
 
+    @property
+    def retried(self) -> bool:
+        """Whether the MPI Operator, or the launcher's Job, tries again and succeeds once the cause is gone."""
+        return self.reason not in ("ValidationError", "InvalidPod", "NameTaken", "NamespaceTerminating")
+
 
 # pattern, verdict, reason, advice; {names} are the pattern's groups and {namespace}. The first match counts.
 _ROWS: tuple[tuple[str, str, str, str], ...] = (
@@ -61,6 +66,20 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
         "Rejected",
         "WebhookDenied",
         "webhook {name} of the cluster rejected it: change what its message names, or ask the cluster's administrator",
+    ),
+    (
+        r'failed calling webhook "(?P<name>[^"]+)"',
+        "Pending",
+        "WebhookFailed",
+        "webhook {name} of the cluster does not answer: ask the cluster's administrator to repair it (kubectl get "
+        "mutatingwebhookconfigurations,validatingwebhookconfigurations)",
+    ),
+    (
+        r"because it is being terminated",
+        "Rejected",
+        "NamespaceTerminating",
+        "namespace {namespace} is being deleted: submit to another one (-n), or wait until kubectl get namespace {namespace} "
+        "finds nothing and create it again",
     ),
     (
         r"(?:maximum|minimum) \S+ usage per (?:Container|Pod) is",

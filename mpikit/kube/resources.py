@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Typed views of MPIJobs, pods and events, with the names of their own fields."""
+"""Typed views of MPIJobs and events, with the names of their own fields."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,10 +17,9 @@ JOB_NAME = "training.kubeflow.org/job-name"  # labels that the operator gives to
 JOB_ROLE = "training.kubeflow.org/job-role"
 REPLICA_INDEX = "training.kubeflow.org/replica-index"
 USER = "mpikit/user"
+MANAGED_BY = "app.kubernetes.io/managed-by"
 QUEUE = "kueue.x-k8s.io/queue-name"
 DEFAULT_BACKOFF_LIMIT = 6  # batch/v1 Job
-DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"  # annotation; else the first container, as kubectl has it
-OVER = ("Succeeded", "Failed")  # phases of a pod that uses no resources any more
 
 
 def time_of(text: str | None) -> datetime | None:
@@ -50,6 +49,11 @@ def conditions_of(item: Mapping[str, Any] | None) -> dict[str, Condition]:
         )
         for one in found
     }
+
+
+def finalizers_of(item: Mapping[str, Any] | None) -> list[str]:
+    """Finalizers that keep a deleted object."""
+    return [str(name) for name in at(item, "metadata", "finalizers") or ()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,16 @@ class MPIJob:
     def annotations(self) -> Mapping[str, str]:
         """Its annotations."""
         return at(self.raw, "metadata", "annotations") or {}
+
+    @property
+    def ours(self) -> bool:
+        """Whether the kit made it: only then its values, its trainer and the trainer's exit codes are known."""
+        return bool(at(self.raw, "metadata", "labels", MANAGED_BY) == "mpikit")
+
+    @property
+    def output(self) -> str:
+        """Where its results and checkpoints outlive its pods; empty if nowhere, or if that is not known."""
+        return self.annotations.get("mpikit/output", "")
 
     @property
     def num_steps(self) -> int | None:
@@ -155,131 +169,6 @@ class MPIJob:
     def template(self, role: str) -> Object:
         """The pod template of Launcher or Worker; empty if there is none."""
         return at(self.raw, "spec", "mpiReplicaSpecs", role, "template") or {}
-
-
-@dataclass(frozen=True, slots=True)
-class Pod:
-    """The parts of a pod that the kit reads."""
-
-    raw: Object
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return str(at(self.raw, "metadata", "name") or "")
-
-    @property
-    def uid(self) -> str:
-        """Distinguishes it from a later one of the same name."""
-        return str(at(self.raw, "metadata", "uid") or "")
-
-    @property
-    def job(self) -> str:
-        """The MPIJob that it belongs to."""
-        return str(at(self.raw, "metadata", "labels", JOB_NAME) or "")
-
-    @property
-    def role(self) -> str:
-        """launcher or worker."""
-        return str(at(self.raw, "metadata", "labels", JOB_ROLE) or "")
-
-    @property
-    def created(self) -> datetime | None:
-        """When the server created it."""
-        return time_of(at(self.raw, "metadata", "creationTimestamp"))
-
-    @property
-    def phase(self) -> str:
-        """Pending, Running, Succeeded, Failed or Unknown."""
-        return str(at(self.raw, "status", "phase") or "Pending")
-
-    @property
-    def node(self) -> str:
-        """The node that it was given; empty if none yet."""
-        return str(at(self.raw, "spec", "nodeName") or "")
-
-    @property
-    def held_cards(self) -> int:
-        """Cards that it uses, and that are not free for others."""
-        return cards_of(self.raw.get("spec")) if self.node and self.phase not in OVER else 0
-
-    @property
-    def unschedulable(self) -> Condition | None:
-        """The scheduler's words, if it found no node."""
-        scheduled = conditions_of(self.raw).get("PodScheduled")
-        return scheduled if scheduled and not scheduled.true and scheduled.reason == "Unschedulable" else None
-
-    @property
-    def containers(self) -> list[Object]:
-        """Statuses of its containers, those that run before the others first."""
-        status = self.raw.get("status", {})
-        return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-
-    @property
-    def main(self) -> str:
-        """Name of its main container, which runs the job; others may stand beside it, such as a mesh's proxy."""
-        named = at(self.raw, "metadata", "annotations", DEFAULT_CONTAINER)
-        names = [str(one.get("name") or "") for one in at(self.raw, "spec", "containers") or ()]
-        return str(named) if named in names else names[0] if names else ""
-
-    @property
-    def main_status(self) -> Object:
-        """Status of its main container; the kubelet sorts them all by name. Empty if there is none yet."""
-        found: list[Object] = at(self.raw, "status", "containerStatuses") or []
-        own = [one for one in found if one.get("name") == self.main]
-        return (own or (found if len(found) == 1 else []) or [{}])[0]
-
-    @property
-    def waiting(self) -> tuple[str, str, str]:
-        """(reason, message, image) of the first container that does not run for a reason; empty strings if none."""
-        for container in self.containers:
-            reason = str(at(container, "state", "waiting", "reason") or "")
-            if reason not in ("", "PodInitializing"):
-                return (
-                    reason,
-                    str(at(container, "state", "waiting", "message") or ""),
-                    str(container.get("image") or ""),
-                )
-        return "", "", ""
-
-    @property
-    def started(self) -> bool:
-        """Whether its main container runs or has run."""
-        state = self.main_status.get("state") or {}
-        return bool(state.get("running") or state.get("terminated")) or self.restarts > 0
-
-    @property
-    def restarts(self) -> int:
-        """Times that its main container was started again."""
-        return int(at(self.main_status, "restartCount") or 0)
-
-    @property
-    def exit_code(self) -> int | None:
-        """Exit code of its main container; None while it runs."""
-        code = at(self.main_status, "state", "terminated", "exitCode")
-        return None if code is None else int(code)
-
-    @property
-    def ended(self) -> datetime | None:
-        """When its main container ended."""
-        return time_of(at(self.main_status, "state", "terminated", "finishedAt"))
-
-    @property
-    def evicted(self) -> str:
-        """Why it was evicted; empty if it was not."""
-        status = self.raw.get("status", {})
-        return str(status.get("message") or "evicted") if status.get("reason") == "Evicted" else ""
-
-
-def ordered(pods: Iterable[Object]) -> tuple[Pod, ...]:
-    """Pods: launchers by age, then workers by their number."""
-
-    def place(pod: Pod) -> tuple[bool, int, str, str]:
-        index = str(at(pod.raw, "metadata", "labels", REPLICA_INDEX) or pod.name.rpartition("-")[2])
-        worker = pod.role == "worker"
-        return worker, int(index) if worker and index.isdigit() else 0, str(pod.created), pod.name
-
-    return tuple(sorted((Pod(item) for item in pods), key=place))
 
 
 @dataclass(frozen=True, slots=True)

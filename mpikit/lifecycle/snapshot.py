@@ -14,7 +14,8 @@ from mpikit.errors import ClusterError, Forbidden, NotFound
 from mpikit.kube.answers import Object
 from mpikit.kube.api import EVENT, JOB, MPIJOB, POD, QUOTA, find, find_all
 from mpikit.kube.client import Call, Cluster
-from mpikit.kube.resources import DEFAULT_CONTAINER, JOB_NAME, Event, MPIJob, Pod, ordered, time_of
+from mpikit.kube.pods import DEFAULT_CONTAINER, Pod, ordered
+from mpikit.kube.resources import JOB_NAME, Event, MPIJob, time_of
 from mpikit.lifecycle.ownership import belongs, launcher_job_name, owned_by_mpijob
 from mpikit.text.nested import at
 
@@ -51,6 +52,11 @@ class Snapshot:
     def workers(self) -> tuple[Pod, ...]:
         """The workers by their number."""
         return tuple(pod for pod in self.pods if pod.role == "worker")
+
+    @property
+    def current(self) -> tuple[Pod, ...]:
+        """The pods of the present attempt: the newest launcher and the workers."""
+        return (*([self.launcher] if self.launcher else []), *self.workers)
 
     @property
     def lines(self) -> list[str]:
@@ -113,7 +119,7 @@ def _unclear(name: str, job: MPIJob | None, pods: Sequence[Pod], launcher_job: O
         return [name]
     if job.finished or job.suspended:
         return []
-    slow = [pod for pod in pods if pod.node and not pod.started and not pod.waiting[0].startswith(("Err", "Image"))]
+    slow = [pod for pod in pods if pod.node and not pod.started and not pod.waiting.reason.startswith(("Err", "Image"))]
     subjects = [pod.name for pod in slow[:1]]
     if sum(pod.role == "worker" for pod in pods) < job.workers:
         subjects.append(name)
@@ -216,13 +222,17 @@ def _lean_pod(item: Object) -> Object:
     status = {
         name: value for name, value in item.get("status", {}).items() if name not in ("podIPs", "hostIPs", "qosClass")
     }
-    kept = ("name", "namespace", "uid", "labels", "creationTimestamp", "deletionTimestamp")
+    kept = ("name", "namespace", "uid", "labels", "creationTimestamp", "deletionTimestamp", "finalizers")
     metadata = {name: item["metadata"][name] for name in kept if name in item["metadata"]}
     if main := at(item, "metadata", "annotations", DEFAULT_CONTAINER):
         metadata["annotations"] = {DEFAULT_CONTAINER: main}
     return {
         "metadata": metadata,
-        "spec": {"nodeName": spec.get("nodeName"), "containers": containers},
+        "spec": {
+            "nodeName": spec.get("nodeName"),
+            "containers": containers,
+            "schedulingGates": spec.get("schedulingGates"),
+        },
         "status": status,
     }
 

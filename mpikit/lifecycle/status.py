@@ -4,30 +4,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from mpikit.diagnostics import Finding
+from mpikit.lifecycle.advice import still_running
 from mpikit.lifecycle.progress import Progress, progress_of
 from mpikit.lifecycle.snapshot import Snapshot
-from mpikit.lifecycle.status_job import (
-    deleted,
-    ending,
-    evicted,
-    finished,
-    retrying,
-    running,
-    silent,
-    suspended,
+from mpikit.lifecycle.status_ends import dead_worker, disrupted, evicted, lost, sidecar
+from mpikit.lifecycle.status_job import deleted, ending, finished, retrying, running, silent, suspended
+from mpikit.lifecycle.status_pods import (
+    blocked,
+    gated,
+    image,
+    pending,
+    refused,
+    starting,
+    stuck,
+    unread,
+    unschedulable,
 )
-from mpikit.lifecycle.status_pods import dead_worker, image, mount, pending, refused, starting, unread, unschedulable
 from mpikit.trainer import progress_values
 
 SILENT_SECONDS = (
     900.0  # an evaluation or a checkpoint of the largest model on slow storage takes minutes, not this long
 )
 LAST_LINES = 8
+_HALTED = ("Stalled", "Evicted", "ImagePullFailed", "Disrupted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +93,25 @@ def _log_helps(verdict: str) -> bool:
     return verdict in ("Failed", "Evicted", "Stalled") or verdict.startswith("Retrying")
 
 
+def _with_bill(found: Finding, snapshot: Snapshot) -> Finding:
+    """Return the finding; if the job cannot go on, its message also says which pods run on and use cards."""
+    ended = snapshot.job is None or snapshot.job.finished
+    running = "" if ended or found.verdict not in _HALTED else still_running(snapshot)
+    return replace(found, message=f"{found.message}; {running}") if running else found
+
+
 def status_of(snapshot: Snapshot, silent_seconds: float = SILENT_SECONDS) -> Status:
     """Return the status of a job: the result of the first rule below that applies."""
     rules: tuple[Callable[[Snapshot], Finding | None], ...] = (
-        *(deleted, finished, evicted, suspended, refused, image, unschedulable, mount, dead_worker),
-        *(retrying, ending, running, starting, unread, pending),
+        *(deleted, finished, sidecar, evicted, suspended, refused, image, gated, unschedulable, lost, stuck, blocked),
+        *(disrupted, dead_worker, retrying, ending, running, starting, unread, pending),
     )
     found = next(finding for rule in rules if (finding := rule(snapshot)))
     if found.verdict == "Running":
         found = silent(snapshot, silent_seconds) or found
+    found = _with_bill(found, snapshot)
     job, launcher = snapshot.job, snapshot.launcher
-    ended = bool(job and job.finished)
+    ended = bool(job and job.finished) or found.reason == "SidecarRunning"
     lines = [line for line in snapshot.lines if line.strip() and progress_values(line) is None]
     return Status(
         snapshot.name,
@@ -110,7 +122,7 @@ def status_of(snapshot: Snapshot, silent_seconds: float = SILENT_SECONDS) -> Sta
         workers=job.workers if job else 0,
         cards=job.cards if job else 0,
         held_cards=sum(pod.held_cards for pod in snapshot.pods),
-        pods=(sum(pod.phase == "Running" for pod in snapshot.pods), job.workers + 1 if job else 0),
+        pods=(sum(pod.alive for pod in snapshot.current), job.workers + 1 if job else 0),
         created=job.created if job else None,
         finished=ended,
         exit_code=launcher.exit_code if launcher else None,

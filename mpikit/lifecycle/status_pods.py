@@ -7,8 +7,11 @@ import re
 from datetime import timedelta
 
 from mpikit.diagnostics import Finding
+from mpikit.kube.kubelet import BLOCKED_REASONS, CRASHED, STUCK_REASONS, understand_stuck
+from mpikit.kube.pods import Pod
 from mpikit.kube.rejections import understand
-from mpikit.kube.resources import Event, MPIJob, Pod
+from mpikit.kube.resources import Event, MPIJob
+from mpikit.lifecycle.advice import anew, still_running
 from mpikit.lifecycle.snapshot import Snapshot
 from mpikit.text.nested import at
 from mpikit.text.units import duration
@@ -36,6 +39,7 @@ def refused(snapshot: Snapshot) -> Finding | None:
     refusal = understand(event.message, snapshot.namespace, snapshot.name)
     held = sum(pod.held_cards for pod in snapshot.pods)
     message = event.message + (f" (meanwhile its other pods use {held} cards)" if held else "")
+    message += "; it is tried again" if refusal.retried else ""
     return Finding(refusal.verdict, event.first, refusal.reason, message, refusal.advice)
 
 
@@ -56,8 +60,8 @@ def _refusal(snapshot: Snapshot, job: MPIJob) -> Event | None:
 
 
 def image(snapshot: Snapshot) -> Finding | None:
-    for pod in snapshot.pods:
-        reason, message, image = pod.waiting
+    for pod in snapshot.current:
+        reason, message, image, _ = pod.waiting
         if reason in IMAGE_REASONS:
             secret = (
                 "imagePullSecrets: if the registry requires a login" if "Never" not in reason else "imagePullPolicy:"
@@ -71,7 +75,7 @@ def image(snapshot: Snapshot) -> Finding | None:
 def unschedulable(snapshot: Snapshot) -> Finding | None:
     job = snapshot.job
     assert job
-    for pod in snapshot.pods:
+    for pod in snapshot.current:
         if condition := pod.unschedulable:
             placed = sum(bool(other.node) for other in snapshot.pods)
             held = sum(other.held_cards for other in snapshot.pods)
@@ -108,66 +112,85 @@ def _place_advice(pod: Pod, job: MPIJob, message: str) -> str:
         return f"set whenUnsatisfiable: ScheduleAnyway in {key} of MPIJob {job.name}; {doctor}"
     if "affinity/selector" in message:
         return f"correct {role}.nodeSelector of MPIJob {job.name}: no free node has these labels; {doctor}"
-    if "persistentvolumeclaim" in message:
+    if re.search(r'persistentvolumeclaim "[^"]+" not found', message):
         return f"create the PersistentVolumeClaim that Pod {pod.name} names, or correct the {{pvc: NAME}} in the values; {doctor}"
+    if "PersistentVolumeClaim" in message or "persistentvolumeclaim" in message:
+        return f"kubectl -n {job.namespace} get pvc shows which claim of Pod {pod.name} is not Bound, and describe pvc why; {doctor}"
+    if "volume node affinity conflict" in message:
+        return f"the claim of Pod {pod.name} is on a volume of other nodes: use one with accessModes: [ReadWriteMany] that all nodes reach; {doctor}"
     return f"kubectl -n {job.namespace} describe pod {pod.name}; {doctor}"
 
 
-def mount(snapshot: Snapshot) -> Finding | None:
-    """A pod has a node and cannot mount its volumes: the kubelet tries forever."""
-    for pod in snapshot.pods:
-        if not pod.node or pod.started:
+def gated(snapshot: Snapshot) -> Finding | None:
+    """A scheduling gate keeps a pod from the scheduler until a controller removes it."""
+    job = snapshot.job
+    assert job
+    pod = next((pod for pod in snapshot.current if pod.gates and not pod.node), None)
+    if pod is None:
+        return None
+    names = ", ".join(pod.gates)
+    running = still_running(snapshot)
+    message = f"{pod.name}: the scheduler waits for the scheduling gate {names}" + (f"; {running}" if running else "")
+    advice = (
+        f"the controller that owns gate {names} removes it; if none does, remove schedulingGates from the pod templates"
+    )
+    if any("kueue" in name for name in pod.gates):
+        advice = f"Kueue has not admitted it yet: kubectl -n {job.namespace} get workloads"
+    return Finding("Pending", pod.created, "SchedulingGated", message, advice)
+
+
+def stuck(snapshot: Snapshot) -> Finding | None:
+    """A pod has a node that cannot give it its network, volumes or devices: the kubelet tries forever."""
+    job = snapshot.job
+    assert job
+    for pod in snapshot.current:
+        if not pod.node or pod.started or not pod.created:
             continue
-        faults = [
-            event for event in snapshot.events_of(pod.name) if event.reason in ("FailedMount", "FailedAttachVolume")
-        ]
+        faults = [event for event in snapshot.events_of(pod.name) if event.reason in STUCK_REASONS]
         faults = [event for event in faults if "cache: timed out" not in event.message]
-        if faults and pod.created and snapshot.now - pod.created > timedelta(seconds=MOUNT_SECONDS):
+        if faults and snapshot.now - pod.created > timedelta(seconds=MOUNT_SECONDS):
             event = faults[-1]
-            advice = _mount_advice(pod, event.message, snapshot)
-            return Finding("Stalled", event.first, event.reason, f"{pod.name}: {event.message}", advice)
+            found = understand_stuck(event.message, pod, snapshot.namespace)
+            told = anew(job) if found.anew else "the kubelet tries again by itself"
+            return Finding(
+                "Stalled", event.first, event.reason, f"{pod.name}: {event.message}", f"{found.text}; {told}"
+            )
     return None
 
 
-def _mount_advice(pod: Pod, message: str, snapshot: Snapshot) -> str:
-    volume = (re.search(r'volume "([^"]+)"', message) or ["", ""])[1]
-    again = f"then python generate.py delete {snapshot.name} -n {snapshot.namespace} and submit again"
-    missing = re.search(r'(configmap|secret|persistentvolumeclaim) "([^"]+)" not found', message)
-    if missing:
-        return f"{missing[1]} {missing[2]} does not exist in namespace {snapshot.namespace}: create it, or {again.removeprefix('then ')}"
-    path = (re.search(r"check failed: (\S+) is not", message) or ["", ""])[1]
-    where = f" ({path} on node {pod.node})" if path else ""
-    return f"correct {volume}: in the values{where}: it must exist on every node; {again}"
-
-
-def dead_worker(snapshot: Snapshot) -> Finding | None:
-    """A worker ended before the launcher: the operator does not restart it, and the launcher may wait for it."""
+def blocked(snapshot: Snapshot) -> Finding | None:
+    """A container cannot be made, or ends again and again; the launcher's main one is retried by its Job."""
     job = snapshot.job
     assert job
-    dead = next((pod for pod in snapshot.workers if pod.phase == "Failed"), None)
-    waiting = next(
-        (
-            pod
-            for pod in snapshot.workers
-            if pod.waiting[0]
-            in ("CrashLoopBackOff", "CreateContainerError", "CreateContainerConfigError", "RunContainerError")
-        ),
-        None,
-    )
-    if dead is None and waiting is None:
-        return None
-    again = f"python generate.py delete {job.name} -n {job.namespace}, then submit again"
-    if dead:
-        message = f"{dead.name} ended with exit code {dead.exit_code} and is not restarted; the launcher waits for it"
-        advice = f"kubectl -n {job.namespace} logs {dead.name} shows why Pod {dead.name} ended; {again}"
-        return Finding("Stalled", dead.ended, "WorkerFailed", message, advice)
-    assert waiting
-    reason, told, _ = waiting.waiting
+    for pod in snapshot.current:
+        reason, told, _, container = pod.waiting
+        retried = reason == CRASHED and pod.role == "launcher" and container == pod.main
+        if reason not in BLOCKED_REASONS or retried:
+            continue
+        advice = _blocked_advice(pod, job)
+        last = next(
+            (at(one, "lastState", "terminated", "exitCode") for one in pod.containers if one.get("name") == container),
+            None,
+        )
+        ended = f"container {container} ended with exit code {last}; " if last is not None and reason == CRASHED else ""
+        return Finding("Stalled", pod.created, reason, f"{pod.name}: {ended}{told or reason}", advice)
+    return None
+
+
+def _blocked_advice(pod: Pod, job: MPIJob) -> str:
+    reason, told, _, container = pod.waiting
     missing = re.search(r'(configmap|secret) "([^"]+)" not found', told)
-    advice = f"kubectl -n {job.namespace} logs {waiting.name} --previous shows why Pod {waiting.name} ends; {again}"
     if missing:
-        advice = f"{missing[1]} {missing[2]} does not exist in namespace {job.namespace}: create it, or correct env: in the values; {again}"
-    return Finding("Stalled", waiting.created, reason, f"{waiting.name}: {told or reason}", advice)
+        return f"{missing[1]} {missing[2]} does not exist in namespace {job.namespace}: create it (the kubelet tries again by itself), or correct env: and {anew(job)}"
+    if reason == CRASHED:
+        look = (
+            f"kubectl -n {job.namespace} logs {pod.name} -c {container} --previous shows why container {container} ends"
+        )
+    elif "no space left on device" in told.lower():
+        look = understand_stuck(told, pod, job.namespace).text
+    else:
+        look = f"correct what the message names of container {container} (kubectl -n {job.namespace} describe pod {pod.name})"
+    return f"{look}; {anew(job)}"
 
 
 def starting(snapshot: Snapshot) -> Finding | None:
@@ -176,16 +199,16 @@ def starting(snapshot: Snapshot) -> Finding | None:
     assert job
     if not snapshot.pods:
         return None
-    slow = next((pod for pod in snapshot.pods if pod.node and not pod.started), None)
+    slow = next((pod for pod in snapshot.current if pod.node and not pod.started), None)
     if slow:
         events = snapshot.events_of(slow.name)
         reasons = [event.reason for event in events]
         if reasons and reasons[-1] == "Pulling":
             advice = f"wait: the first image pull on a node takes minutes; kubectl -n {job.namespace} describe pod {slow.name}"
             return Finding("Pulling", events[-1].first, "Pulling", f"{slow.name}: {events[-1].message}", advice)
-        message = f"{slow.name} on {slow.node}: {slow.waiting[0] or slow.phase}"
+        message = f"{slow.name} on {slow.node}: {slow.waiting.reason or slow.phase}"
         return Finding("Starting", slow.created, "ContainerCreating", message, f"wait for Pod {slow.name}")
-    running = sum(pod.phase == "Running" for pod in snapshot.pods)
+    running = sum(pod.alive for pod in snapshot.current)
     last = next((line for line in reversed(snapshot.lines) if line.startswith("run_vit.sh: ")), "")
     message = f"{running} of {job.workers + 1} pods run" + (f"; {last.removeprefix('run_vit.sh: ')}" if last else "")
     newest = max((pod.created for pod in snapshot.pods if pod.created), default=None)

@@ -15,7 +15,8 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from mpikit.devices import cards_of
-from mpikit.kube.resources import OVER, Object, conditions_of
+from mpikit.kube.pods import OVER
+from mpikit.kube.resources import Object, conditions_of
 from mpikit.preflight.pod_requests import Amounts, added, amounts, needs, written
 from mpikit.text.nested import at
 

@@ -16,7 +16,9 @@ from mpikit.errors import ClusterError, NotFound
 from mpikit.kube.answers import Object
 from mpikit.kube.api import EVENT, POD, create, find_all, read
 from mpikit.kube.client import Call, Cluster
-from mpikit.kube.resources import OVER, Event, Pod
+from mpikit.kube.kubelet import end_of
+from mpikit.kube.pods import OVER, Pod
+from mpikit.kube.resources import Event
 from mpikit.preflight.nodes import fitting_nodes
 from mpikit.preflight.scheduling import HOSTNAME
 from mpikit.text.nested import at
@@ -246,7 +248,7 @@ def _follow(cluster: Cluster, namespace: str, name: str, volumes: set[str], dead
                 return Outcome(pod.node, unmounted=unmounted)
             return Outcome(pod.node, trouble=fault("paths", "; ".join(unmounted.values()), _STORAGE))
         if cluster.clock() > deadline:
-            what = pod.waiting[0] or pod.phase
+            what = pod.waiting.reason or pod.phase
             message = f"the probe did not end within {PROBE_SECONDS} s: {what} on {pod.node or 'no node'}"
             return Outcome(pod.node, trouble=warning("paths", message, "try again: the first image pull takes minutes"))
         cluster.sleep(PAUSE_SECONDS)
@@ -258,14 +260,15 @@ _STORAGE = "ask the cluster's administrator about the storage behind the claim (
 def _ended(pod: Pod, lines: list[str]) -> Outcome:
     if any(_LINE.fullmatch(line) for line in lines):
         return Outcome(pod.node, tuple(lines))
-    message = f"the probe ended with exit code {pod.exit_code} without a result: {' '.join(lines)[:200]}"
-    fix = "the image needs sh, ls and df; python generate.py doctor without --probe checks the rest"
+    end = end_of(pod)
+    message = f"the probe {end.words} without a result: {' '.join(lines)[:200]}"
+    fix = end.advice or "the image needs sh, ls and df; python generate.py doctor without --probe checks the rest"
     return Outcome(pod.node, trouble=warning("paths", message, fix))
 
 
 def _trouble(pod: Pod, seconds: float) -> Diagnostic | None:
     """Return what waiting will not change."""
-    reason, message, image = pod.waiting
+    reason, message, image, _ = pod.waiting
     if reason in _NO_IMAGE:
         fix = f"correct image: (or synapse:, os:), or set imagePullSecrets:; the nodes cannot pull {image}"
         return fault("image", f"{reason} on {pod.node}: {message}", fix)

@@ -14,7 +14,7 @@ import pytest
 from mpikit.errors import ClusterError, Conflict, Forbidden, JobError, Timeout, Unknown, Unreachable
 from mpikit.kube.api import MPIJOB, POD, create, delete, find, find_all
 from mpikit.kube.client import Cluster
-from mpikit.kube.resources import DEFAULT_CONTAINER, Pod
+from mpikit.kube.pods import DEFAULT_CONTAINER, Pod
 from mpikit.lifecycle.log_stream import ContainerLog
 from mpikit.lifecycle.logs import JobLog, Wanted
 from mpikit.lifecycle.snapshot import read_snapshot
