@@ -231,6 +231,7 @@ def image_of(job: Job) -> str:
 def job_metadata(job: Job) -> Metadata:
     """Return the metadata of the MPIJob, with the annotations that `status` and `logs` need."""
     run = {"mpikit/num-steps": str(job.train.num_steps), "mpikit/run": job.train.name}
+    run |= {"mpikit/resume": "never"} if job.train.resume == "never" else {}
     if isinstance(job.output, str):
         run["mpikit/output"] = job.output
     elif job.output:
