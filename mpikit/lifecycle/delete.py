@@ -10,7 +10,8 @@ from mpikit.errors import Forbidden, Timeout, ValuesError, one_fault
 from mpikit.kube.answers import Object
 from mpikit.kube.api import CONFIG_MAP, JOB, MPIJOB, POD, Kind, delete, find, find_all
 from mpikit.kube.client import Cluster
-from mpikit.kube.resources import USER, MPIJob, Pod
+from mpikit.kube.pods import Pod
+from mpikit.kube.resources import USER, MPIJob, finalizers_of
 from mpikit.lifecycle.ownership import (
     launcher_job_name,
     mounted_config_maps,
@@ -139,7 +140,7 @@ def _await_pods(cluster: Cluster, namespace: str, name: str, uid: str, seconds: 
             return lines
         waited = cluster.clock() - start
         if waited >= seconds:
-            raise _not_gone(namespace, name, pods, waited)
+            raise _not_gone(namespace, name, job, pods, waited)
         if gone and waited >= COLLECT_SECONDS:
             lines += _orphans_removed(cluster, namespace, launcher, pods)
         cluster.sleep(LOOK_SECONDS)
@@ -164,7 +165,15 @@ def _orphans_removed(cluster: Cluster, namespace: str, launcher: Object | None, 
     return [*lines, *(_removed(cluster, POD, namespace, pod) for pod in orphans)]
 
 
-def _not_gone(namespace: str, name: str, pods: list[Pod], waited: float) -> Timeout:
-    left = ", ".join(f"{pod.name} on {pod.node or 'no node'}" for pod in pods) or f"MPIJob {name}"
+def _not_gone(namespace: str, name: str, job: Object | None, pods: list[Pod], waited: float) -> Timeout:
+    left = [f"{pod.name} on {pod.node or 'no node'}{_kept_by(pod.raw)}" for pod in pods]
+    left += [f"MPIJob {name}{_kept_by(job)}"] if job else []
     fix = f"python generate.py wait {name} -n {namespace} --for deleted waits on; a lost node keeps its pods"
-    return Timeout(f"deleted, but after {duration(waited)} these are left: {left}", fix)
+    if job and finalizers_of(job):
+        fix = f"python generate.py status {name} -n {namespace} shows how to remove the finalizer"
+    return Timeout(f"deleted, but after {duration(waited)} these are left: {', '.join(left)}", fix)
+
+
+def _kept_by(item: Object) -> str:
+    names = ", ".join(finalizers_of(item))
+    return f" (finalizer {names})" if names else ""
