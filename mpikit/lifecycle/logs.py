@@ -12,10 +12,12 @@ from typing import Literal, TypeVar
 from mpikit.errors import ClusterError, Forbidden, JobError, NotFound, Timeout, TooSlow, Unreachable
 from mpikit.kube.api import MPIJOB, POD, find
 from mpikit.kube.client import Cluster
-from mpikit.kube.resources import OVER, MPIJob, Pod, ordered
+from mpikit.kube.pods import OVER, Pod, ordered
+from mpikit.kube.resources import MPIJob
 from mpikit.lifecycle.log_stream import ContainerLog
 from mpikit.lifecycle.snapshot import no_job, pods_of, read_snapshot
 from mpikit.lifecycle.status import Status, status_of
+from mpikit.lifecycle.status_ends import left_open
 from mpikit.text.nested import at
 
 LOOK_SECONDS = 2.0  # between two looks for a pod
@@ -65,6 +67,8 @@ class JobLog:
         self.wanted, self.tell = wanted, tell
         self.last_job: MPIJob | None = None
         self.reached = False
+        self.left_open = False
+        """Only a sidecar still runs in the pod."""
 
     def lines(self, *, follow: bool, previous: bool = False, tail: int | None = None) -> Iterator[bytes]:
         """Yield the lines wanted; with `follow` until the job has ended."""
@@ -101,7 +105,7 @@ class JobLog:
                 self.tell(f"--- {pod.name} continues")
             yield from self._pod_lines(pod, tail)
             done.add(pod.uid)
-            if self._patiently(self._ended):
+            if self.left_open or self._patiently(self._ended):
                 return
         if not done:
             yield from self._kept(tail)
@@ -138,9 +142,16 @@ class JobLog:
             elif now.exit_code is not None:
                 over = now.phase in OVER
                 yield from _drained(log, anywhere=over)
-                if over or self._patiently(self._ended):
+                if over or self._patiently(self._ended) or self._only_sidecars(now):
                     return
                 self.cluster.sleep(LOOK_SECONDS)
+
+    def _only_sidecars(self, pod: Pod) -> bool:
+        """Return whether only a sidecar has run for a while, and no line can follow; announce it."""
+        self.left_open = left_open(pod, self.cluster.now())
+        if self.left_open:
+            self.tell(f"--- {pod.main} of {pod.name} has ended; sidecar {', '.join(pod.sidecars)} still runs")
+        return self.left_open
 
     def _log_of(self, pod: Pod, *, tail: int | None = None) -> ContainerLog:
         return ContainerLog(self.cluster, self.namespace, pod.name, pod.main, tail=tail)

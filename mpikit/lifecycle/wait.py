@@ -127,19 +127,23 @@ class _Watcher:
             return self._without_job()
         self.seen = True
         if job.finished:
-            return self._finished()
+            return None if self.goal == "deleted" else self._settled(self.look())
         if self.goal == "running" and job.holds("Running"):
             return self.look()
         if self.goal == "deleted" or self.cluster.clock() - self.last_look < WATCH_SECONDS:
             return None
-        self._check(self.look())
+        status = self.look()
+        if status.finished or (self.goal == "running" and status.reason == "MPIJobRunning"):
+            return self._settled(status)
+        self._check(status)
         return None
 
-    def _finished(self) -> Status | None:
-        if self.goal == "deleted":
-            return None
-        status = self.look()
-        if status.verdict == "Succeeded":
+    def _settled(self, status: Status) -> Status | None:
+        """Return the status if it is final and good; raise JobError if it is a failure.
+
+        It is final without the operator's completionTime if only a sidecar still runs.
+        """
+        if status.verdict in ("Succeeded", "Running"):
             return status
         if status.verdict in ("Failed", "Evicted"):
             raise _failure(status)
