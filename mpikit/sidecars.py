@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mpikit.text.nested import at
+from mpikit.text.nested import as_map, at
 
 Object = Mapping[str, Any]
 
@@ -64,7 +64,7 @@ def _setting(item: Object, key: str) -> str | None:
 
 
 def _namespace_asks(namespace: Object, mesh: Mesh) -> str:
-    labels = at(namespace, "metadata", "labels") or {}
+    labels = as_map(at(namespace, "metadata", "labels"))
     if mesh is ISTIO:
         switch, revision = labels.get("istio-injection"), labels.get("istio.io/rev")
         if switch is not None:

@@ -57,7 +57,7 @@ _STUCK: tuple[tuple[str, str, bool], ...] = (
         False,
     ),
     (
-        r"(?i)set ?up network for sandbox|setup network|cni plugin not initialized|network plugin is not ready|NetworkPluginNotReady"
+        r"(?i)set ?up .*network|networkPlugin cni|cni plugin not initialized|network plugin is not ready|NetworkPluginNotReady"
         r'|plugin type="[^"]+" failed',
         _NETWORK,
         False,

@@ -12,6 +12,7 @@ from mpikit.kube.answers import Object
 from mpikit.kube.client import Call, Cluster
 from mpikit.preflight.admission import Trial, check_accounts, check_manifests, check_namespace, check_pods
 from mpikit.preflight.check import unseen
+from mpikit.preflight.injection import check_sidecars
 from mpikit.preflight.nodes import check_nodes
 from mpikit.preflight.operator import check_crd, check_operator, check_server
 from mpikit.preflight.quota import check_quotas
@@ -46,6 +47,8 @@ def examine(cluster: Cluster, job: Job, manifests: Sequence[Object], namespace: 
         yield from _guarded(cluster, "pods", check_pods(cluster, job, trial, namespace))
         quotas = check_quotas(cluster, job, manifests, namespace, trial.templates, trial.exceeded)
         yield from _guarded(cluster, "quota", quotas)
+        written = {role: template_of(manifests, role) for role in ROLES}
+        yield from _guarded(cluster, "sidecars", check_sidecars(cluster, written, trial.templates, namespace))
     yield from _guarded(cluster, "nodes", check_nodes(cluster, job, trial.templates, namespace))
     if any(check.severity == "fault" for check in space):
         return

@@ -6,10 +6,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from mpikit.devices import version_key
 from mpikit.diagnostics import Diagnostic, Found, fault, warning
+from mpikit.sidecars import injection, opt_out
 from mpikit.text.manifest import Manifest, inner_jobs
 from mpikit.text.nested import at, dotted
 from mpikit.text.strict_yaml import Document
@@ -73,7 +75,7 @@ def check_manifest(manifest: Manifest, target: Target | None = None) -> list[Dia
     scripts = {at(one.data, "metadata", "name"): _texts(one) for one in manifest.of_kind("ConfigMap")}
     for document in manifest.documents:
         if document in jobs:
-            found = _job_faults(document.data, scripts, target)
+            found: Found = chain(_job_faults(document.data, scripts, target), _sidecar_faults(document, manifest, target))
         else:
             found = _one_a_key(_object_faults(document, jobs, target), set())
         found = _unrelated(found, [one.key for one in document.faults if one.key])
@@ -144,6 +146,18 @@ def _job_faults(written: Mapping[str, Any], scripts: Scripts, target: Target) ->
         reported |= {one.key for one in violated}
         yield from violated
     yield from _one_a_key(sense_faults(job, scripts), reported)
+
+
+def _sidecar_faults(document: Document, manifest: Manifest, target: Target) -> Found:
+    """A mesh that adds a sidecar to the launcher, if the pods or a Namespace of the same stream ask for it."""
+    name = at(document.data, "metadata", "namespace")
+    spaces = [one.data for one in manifest.of_kind("Namespace") if name and at(one.data, "metadata", "name") == name]
+    job = well_typed(document.data, MPIJOB, target.schema_version)
+    template = at(job, "spec", "mpiReplicaSpecs", "Launcher", "template") or {}
+    if found := injection(spaces[0] if spaces else {}, template):
+        mesh, cause = found
+        message = f"{mesh.name} adds a sidecar ({cause}), which keeps the job open after the launcher has ended"
+        yield warning(_template("Launcher"), message, opt_out(mesh, ours=False))
 
 
 def _field_faults(written: Mapping[str, Any], job: Mapping[str, Any], target: Target) -> Found:

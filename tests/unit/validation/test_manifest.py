@@ -230,3 +230,29 @@ def test_pod_security_is_told_by_the_field_of_a_manifest(render_job: Callable[..
     told = {fault.key.split("template.spec.")[1]: fault.message for fault in found if ".Worker." in fault.key}
     assert told["hostIPC"] == 'violates PodSecurity "baseline": host namespaces (hostIPC=true)'
     assert "volumes[2].hostPath" in told
+
+
+@pytest.mark.parametrize(
+    ("labels", "pod", "warned"),
+    [
+        ({"istio-injection": "enabled"}, {}, True),
+        ({"istio.io/rev": "stable"}, {}, True),
+        ({"istio-injection": "enabled"}, {"annotations": {"sidecar.istio.io/inject": "false"}}, False),
+        ({}, {"annotations": {"linkerd.io/inject": "enabled"}}, True),
+        ({}, {}, False),
+    ],
+)
+def test_a_sidecar_of_a_mesh_is_a_warning(labels: dict[str, str], pod: dict[str, Any], warned: bool) -> None:
+    template = {"metadata": pod, "spec": {"containers": [{"name": "m", "image": "i"}]}}
+    job = {
+        "apiVersion": "kubeflow.org/v2beta1",
+        "kind": "MPIJob",
+        "metadata": {"name": "job", "namespace": "lab"},
+        "spec": {
+            "mpiReplicaSpecs": {"Launcher": {"template": template}, "Worker": {"replicas": 1, "template": template}}
+        },
+    }
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "lab", "labels": labels}}
+    text = "\n---\n".join(map(json.dumps, (space, job)))
+    found = check_manifest(read_manifest(text, "job.yaml"))
+    assert [one.severity for one in found if "sidecar" in one.message] == ["warning"] * warned
