@@ -17,6 +17,7 @@ EXIT_CODES: dict[str, int] = {
     "storage": 7,  # the output folder cannot be written or read
     "data": 8,  # the images, archives or weights are missing, too few or corrupt
     "network": 9,  # a server is unreachable or rejects the request (vit.fetch)
+    "restarts": 10,  # the budget of restarts is spent (vit.supervise)
     "internal": 70,  # a bug (EX_SOFTWARE of sysexits.h)
     "interrupted": 130,  # Ctrl-C (128 + SIGINT)
     "stopped": 143,  # asked to stop (128 + SIGTERM), state saved

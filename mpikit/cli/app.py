@@ -14,6 +14,7 @@ from mpikit.cli.jobs import VERBS
 from mpikit.cli.offline import OFFLINE, render_verb
 from mpikit.cli.options import OUT_OPTION, VERSION_OPTION, Options, submit_options
 from mpikit.cli.prepare import CHORES
+from mpikit.cli.recovery import RECOVERY
 from mpikit.diagnostics import with_fix
 from mpikit.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NO, EXIT_VALUES, KitError
 from mpikit.text.terminal import COMMAND, command_line, discard, replace_closed_streams, show, talk
@@ -54,7 +55,7 @@ def help_verb(context: click.Context, command: str | None) -> None:
     show(verb.get_help(verb.context_class(verb, kit, name)))
 
 
-for verb in (*OFFLINE, *CHORES, *VERBS, help_verb):
+for verb in (*OFFLINE, *CHORES, *VERBS, *RECOVERY, help_verb):
     cli.add_command(verb)
 
 

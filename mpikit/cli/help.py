@@ -20,7 +20,7 @@ GROUPS = {
     "Before you submit": ("render", "check", "doctor", "diff"),
     "Run": ("submit", "run"),
     "Watch": ("status", "list", "logs", "wait"),
-    "Clean up": ("delete",),
+    "Recover and clean up": ("repair", "delete"),
     "Help": ("help",),
 }
 OTHER_WORDS = {  # what kubectl, docker, Slurm and others call these commands

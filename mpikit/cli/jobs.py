@@ -13,7 +13,7 @@ import click
 
 from mpikit.cli.context import CommandContext, Session
 from mpikit.cli.help import Verb
-from mpikit.cli.options import job_options, logs_options, submit_options, time_span
+from mpikit.cli.options import job_options, logs_options, output_option, submit_options, time_span
 from mpikit.cli.view import check_text, coloured, counted, show_result, show_status
 from mpikit.diagnostics import Diagnostic, passed
 from mpikit.errors import EXIT_NO, JobError, ManifestError, Timeout, ValuesError, one_fault
@@ -29,14 +29,6 @@ DELETE_TIMEOUT = "10m"  # the grace period of a large model's checkpoint is minu
 WAIT_TIMEOUT = "7d"
 WATCH_SECONDS = 10
 
-_output = click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["text", "json", "yaml", "name"]),
-    default="text",
-    show_default=True,
-    help="Format of the result.",
-)
 _name = click.argument("name", required=False)
 
 
@@ -54,7 +46,7 @@ def _manifests(context: CommandContext) -> tuple[Job, list[dict[str, Any]]]:
 
 
 @click.command(cls=Verb)
-@_output
+@output_option
 @click.option("--wait", is_flag=True, help="Wait until the job has succeeded (exit code 0) or failed (1).")
 @click.option("--follow", is_flag=True, help="Wait, and print the launcher's log.")
 @click.option("--timeout", default=WAIT_TIMEOUT, metavar="SPAN", help="Limit of --wait, such as 2h.  [default: 7d]")
@@ -89,7 +81,7 @@ def submit(context: CommandContext, output: str, wait: bool, follow: bool, timeo
 
 @click.command(cls=Verb)
 @_name
-@_output
+@output_option
 @click.option("-w", "--watch", is_flag=True, help="Repeat until the job has ended. In a pipe, print only changes.")
 @click.option(
     "--silent-after",
@@ -138,7 +130,7 @@ def _watch_status(session: Session, name: str, output: str, silent_seconds: floa
 
 
 @click.command("list", cls=Verb)
-@_output
+@output_option
 @click.option("-A", "--all-namespaces", is_flag=True, help="List the jobs of all namespaces.")
 @click.option("--all-users", is_flag=True, help="List the jobs of all users.")
 @job_options
@@ -232,7 +224,7 @@ def _print_log(log: JobLog, output: str = "text", **how: Any) -> None:
 
 @click.command(cls=Verb)
 @_name
-@_output
+@output_option
 @click.option(
     "--for",
     "goal",
@@ -283,7 +275,7 @@ def _wait(session: Session, name: str, goal: Any, seconds: float, output: str, *
 
 @click.command(cls=Verb)
 @_name
-@_output
+@output_option
 @click.option("--wait/--no-wait", default=True, help="Return when its accelerators are free.  [default: --wait]")
 @click.option("--timeout", default=DELETE_TIMEOUT, metavar="SPAN", show_default=True, help="Longest time to wait.")
 @click.option("--force", is_flag=True, help="Delete the job even if its label names another user.")
@@ -311,7 +303,7 @@ def delete(context: CommandContext, name: str | None, output: str, wait: bool, t
 
 
 @click.command(cls=Verb)
-@_output
+@output_option
 @submit_options
 @click.pass_obj
 def diff(context: CommandContext, output: str) -> None:

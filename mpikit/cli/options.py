@@ -45,6 +45,16 @@ class Options:
         return self.root / USER_FILE
 
 
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "yaml", "name"]),
+    default="text",
+    show_default=True,
+    help="Format of the result.",
+)
+
+
 def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a verb the options that say for which cluster a manifest is checked; named as Target's fields."""
     return _with(function, TARGET)

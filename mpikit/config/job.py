@@ -8,7 +8,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr
 
-from mpikit.config.sections import Claim, EnvVar, Host, Launcher, Resources, RunPolicy, Source, Train, Worker
+from mpikit.config.sections import (
+    Claim,
+    EnvVar,
+    Host,
+    Launcher,
+    Resources,
+    Restarts,
+    RunPolicy,
+    Source,
+    Train,
+    Worker,
+)
 from mpikit.config.types import (
     LABEL_MAX,
     AnyText,
@@ -136,6 +147,8 @@ class Job(Kube):
     """The pod that starts mpirun."""
     worker: Worker = Worker()
     """The pods of the ranks."""
+    restarts: Restarts = Restarts()
+    """Starts of the ranks after a failure, within one job."""
     run_policy: RunPolicy = RunPolicy()
     """spec.runPolicy of the MPIJob."""
     train: Train = Train()

@@ -265,3 +265,12 @@ class RunPolicy(Kube):
     """Who runs the job; unset: the MPI Operator."""
     scheduling_policy: SchedulingPolicy | None = None
     """For a gang scheduler."""
+
+
+class Restarts(Kube):
+    """How the launcher survives a lost rank or worker."""
+
+    max: Natural = 20
+    """Restarts of the ranks in one job, from the last checkpoint; 0: the first failure ends the job."""
+    wait_seconds: Count = 900
+    """How long a restart waits for a lost worker."""

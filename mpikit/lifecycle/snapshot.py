@@ -19,7 +19,7 @@ from mpikit.kube.resources import JOB_NAME, Event, MPIJob, time_of
 from mpikit.lifecycle.ownership import belongs, launcher_job_name, owned_by_mpijob
 from mpikit.text.nested import at
 
-TAIL_LINES = 120  # metric lines come every ten steps or so; the reason of an end is among the last twenty
+TAIL_LINES = 400  # a restart prints 7 lines of setup.sh for each node; the reason of an end is among the last twenty
 TAIL_BYTES = 1 << 18
 _TIMED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d) ?(.*)")
 

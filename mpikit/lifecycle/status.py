@@ -11,6 +11,7 @@ from typing import Any
 from mpikit.diagnostics import Finding
 from mpikit.lifecycle.advice import still_running
 from mpikit.lifecycle.progress import Progress, progress_of
+from mpikit.lifecycle.recovering import recovering
 from mpikit.lifecycle.snapshot import Snapshot
 from mpikit.lifecycle.status_ends import dead_worker, disrupted, evicted, lost, sidecar
 from mpikit.lifecycle.status_job import deleted, ending, finished, retrying, running, silent, suspended
@@ -90,7 +91,7 @@ def _text(moment: datetime | None) -> str | None:
 
 def _log_helps(verdict: str) -> bool:
     """Whether the launcher's last lines help to understand the verdict."""
-    return verdict in ("Failed", "Evicted", "Stalled") or verdict.startswith("Retrying")
+    return verdict in ("Failed", "Evicted", "Stalled") or verdict.startswith(("Retrying", "Recovering"))
 
 
 def _with_bill(found: Finding, snapshot: Snapshot) -> Finding:
@@ -103,8 +104,8 @@ def _with_bill(found: Finding, snapshot: Snapshot) -> Finding:
 def status_of(snapshot: Snapshot, silent_seconds: float = SILENT_SECONDS) -> Status:
     """Return the status of a job: the result of the first rule below that applies."""
     rules: tuple[Callable[[Snapshot], Finding | None], ...] = (
-        *(deleted, finished, sidecar, evicted, suspended, refused, image, gated, unschedulable, lost, stuck, blocked),
-        *(disrupted, dead_worker, retrying, ending, running, starting, unread, pending),
+        *(deleted, finished, sidecar, suspended, recovering, evicted, refused, image, gated, unschedulable, lost),
+        *(stuck, blocked, disrupted, dead_worker, retrying, ending, running, starting, unread, pending),
     )
     found = next(finding for rule in rules if (finding := rule(snapshot)))
     if found.verdict == "Running":

@@ -28,6 +28,9 @@ OWN_SSH_PORT = 2222
 HOSTNAME = "kubernetes.io/hostname"  # the label of a node that no other node has
 CONTAINER_SECURITY: dict[str, Any] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
+# By it a second launcher pod of the same Job finds what the first one left (vit/supervise/history.py).
+_JOB_UID = {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/controller-uid']"}}
+
 # In the order of the upstream script, then the rest of Train in its own order.
 _UPSTREAM_ORDER = (
     *("name", "dataset", "model_type", "num_steps", "eval_every"),
@@ -247,11 +250,12 @@ def task_labels(job: Job, task: Task) -> dict[str, str]:
 def launcher_pod(job: Job, kit_name: str, sums: str | None) -> PodContext:
     """Return the pod that starts mpirun. `sums`: the SHA-256 of SHA256SUMS that `delivery: mydir` must find."""
     check = {"MPIKIT_SCRIPTS_SHA256": sums} if sums else {}
+    uid = (EnvVar(name="MPIKIT_JOB_UID", valueFrom=_JOB_UID),) if job.restarts.max else ()
     command = ("bash", f"{ScriptContext(job).folder}/run_vit.sh")
     return replace(
         _pod(job, job.launcher, "launcher", command, job.launcher_folders, kit_name),
         annotations=_checked(job.launcher, sums),
-        env=(*_variables(check), *_variables(job.literal_env)),
+        env=(*_variables(check), *uid, *_variables(job.literal_env)),
         resources=_resources(job.launcher.resources),
     )
 

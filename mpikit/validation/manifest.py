@@ -75,7 +75,8 @@ def check_manifest(manifest: Manifest, target: Target | None = None) -> list[Dia
     scripts = {at(one.data, "metadata", "name"): _texts(one) for one in manifest.of_kind("ConfigMap")}
     for document in manifest.documents:
         if document in jobs:
-            found: Found = chain(_job_faults(document.data, scripts, target), _sidecar_faults(document, manifest, target))
+            own = _job_faults(document.data, scripts, target)
+            found: Found = chain(own, _sidecar_faults(document, manifest, target))
         else:
             found = _one_a_key(_object_faults(document, jobs, target), set())
         found = _unrelated(found, [one.key for one in document.faults if one.key])

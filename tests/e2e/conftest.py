@@ -56,12 +56,14 @@ def _built_kubectl() -> str:
 
 
 @pytest.fixture(scope="session")
-def real_node_values(kube: Kube) -> list[str]:
-    """Words for generate.py that fit jobs to the real node. With KUBECONFIG: MPIKIT_TEST_VALUES."""
+def real_node_values(kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Words for generate.py that fit jobs to the real node, without restarts. With KUBECONFIG: MPIKIT_TEST_VALUES."""
+    once = tmp_path_factory.mktemp("values") / "once.yaml"
+    once.write_text("restarts: {max: 0}\n")
     given = os.environ.get("MPIKIT_TEST_VALUES")
     if os.environ.get("KUBECONFIG"):
-        return ["-f", given] if given else []
-    return ["-f", _cluster("values")]
+        return [*(["-f", given] if given else []), "-f", str(once)]
+    return ["-f", _cluster("values"), "-f", str(once)]
 
 
 @pytest.fixture

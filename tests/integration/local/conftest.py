@@ -28,11 +28,12 @@ def open_mpi(request: pytest.FixtureRequest) -> Path:
 
 
 class Run:
-    """`generate.py run` of a job, as a user starts it."""
+    """`generate.py run` of a job, as a user starts it; the first failure ends it unless settings say otherwise."""
 
     def __init__(self, open_mpi: Path, output: Path, *settings: str) -> None:
         self.output = output
-        words = [word for setting in ("user=ada", f"output={output}", *settings) for word in ("--set", setting)]
+        own = ("user=ada", f"output={output}", "restarts.max=0", *settings)
+        words = [word for setting in own for word in ("--set", setting)]
         self.command = [
             *(sys.executable, str(ROOT / "generate.py"), "run", "--no-user-file", "-f", "cpu.yaml", "--nodes", "2"),
             *words,

@@ -125,6 +125,7 @@ def test_a_second_node_changes_only_the_lines_that_must(case: Callable[[str], st
     changed = [line for line in difflib.ndiff(one, two) if line.startswith("+ ")]
     allowed = (
         r'"?(name|app.kubernetes.io/instance)"?: "ada-vit-16cards(-kit-\w+)?"',
+        r"job_name=ada-vit-16cards",
         r"num_nodes=2",
         r"num_ranks=16",
         r"mpirun .* -np 16 .*",

@@ -414,16 +414,20 @@ def test_containers_must_fit_into_what_the_pod_as_a_whole_asks_for(limit: Any, r
     assert told == ([] if fits else ["pod.resources: the containers ask for more cpu than the pod as a whole"])
 
 
+TWO_SOURCES = "pod.resourceClaims[0]: has both sources"
+NO_CLAIM = 'worker.resources.claims[0].name: "g" is not a claim of the pod'
+
+
 @pytest.mark.parametrize(
     ("claims", "used", "told"),
     [
         ([{"name": "g", "resourceClaimTemplateName": "t"}], "g", []),
         ([{"name": "g"}], "g", ["pod.resourceClaims[0]: has no source"]),
-        ([{"name": "g", "resourceClaimName": "a", "resourceClaimTemplateName": "b"}], "g", ["pod.resourceClaims[0]: has both sources"]),
-        ([], "g", ['worker.resources.claims[0].name: "g" is not a claim of the pod']),
-        ([{"name": "h", "resourceClaimName": "a"}], "g", ['worker.resources.claims[0].name: "g" is not a claim of the pod']),
+        ([{"name": "g", "resourceClaimName": "a", "resourceClaimTemplateName": "b"}], "g", [TWO_SOURCES]),
+        ([], "g", [NO_CLAIM]),
+        ([{"name": "h", "resourceClaimName": "a"}], "g", [NO_CLAIM]),
     ],
-)  # fmt: skip
+)
 def test_a_claim_of_devices_has_one_source_and_is_in_the_pod(claims: list[Object], used: str, told: list[str]) -> None:
     job = changed("pod", resourceClaims=claims)
     place(job, "worker")["resources"] = {"claims": [{"name": used}]}

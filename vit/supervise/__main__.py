@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""python -m vit.supervise --output DIR --run NAME --max N --wait_seconds N [--job UID] [--log FILE] -- COMMAND..."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from vit.supervise.history import RunFiles
+from vit.supervise.policy import Limits
+from vit.supervise.process import Attempts
+from vit.supervise.supervisor import Supervisor
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command until it is complete, cannot succeed, or the budget is spent; return the exit code."""
+    flags = _flags(argv)
+    files = RunFiles(flags.output, flags.run)
+    supervisor = Supervisor(
+        files, Limits(flags.max, flags.wait_seconds), flags.job or None, _sayer(flags.log), random.random
+    )
+    environment = os.environ | {"MPIKIT_SUPERVISED": "1"}
+    return supervisor.run(Attempts(supervisor.heard), flags.command, environment)
+
+
+def _flags(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="vit.supervise", description=__doc__)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--max", type=int, required=True)
+    parser.add_argument("--wait_seconds", type=int, required=True)
+    parser.add_argument("--job", default="")
+    parser.add_argument("--log", type=Path)
+    parser.add_argument("command", nargs="+")
+    return parser.parse_args(argv)
+
+
+def _sayer(log: Path | None) -> Callable[[str], None]:
+    """Return what writes a line to stderr, and with its time to the launcher's log in the output folder."""
+
+    def say(text: str) -> None:
+        shown = "".join(letter if letter.isprintable() else "?" for letter in text)
+        with contextlib.suppress(OSError):
+            os.write(2, f"run_vit.sh: {shown}\n".encode("utf-8", "backslashreplace"))
+        if log is not None and log.parent.parent.is_dir():
+            with contextlib.suppress(OSError):
+                log.parent.mkdir(exist_ok=True)
+                with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                    file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {shown}\n")
+
+    return say
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

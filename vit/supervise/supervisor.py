@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop over attempts: run, classify, decide, wait, run again. Everything that acts comes in as an argument."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from vit.errors import EXIT_CODES
+from vit.supervise.endings import COMPLETE, STOPPED, Ending, classify
+from vit.supervise.history import RunFiles, attempts_of, verdict_of
+from vit.supervise.policy import Attempt, Decision, Limits, decide
+
+_STEP = re.compile(r"step=(\d+)/\d+ ")
+_NAMED_STEP = re.compile(r"\bstep (\d+)\b")
+
+
+class Runner(Protocol):
+    """What runs an attempt: vit.supervise.process.Attempts, or a test's."""
+
+    asked: int | None
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """The last lines of the attempt."""
+
+    def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
+        """Run the command; return its exit code."""
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless asked to stop."""
+
+
+@dataclass
+class Supervisor:
+    """One job's launcher."""
+
+    files: RunFiles
+    limits: Limits
+    job: str | None
+    """uid of the launcher's Job, which all its launcher pods share; None outside a cluster."""
+    say: Callable[[str], None]
+    chance: Callable[[], float]
+    clock: Callable[[], float] = time.time
+    stopwatch: Callable[[], float] = time.monotonic
+    attempts: list[Attempt] = field(default_factory=list)
+    last_step: int | None = None
+
+    def heard(self, line: str) -> None:
+        """Take the step from a progress line."""
+        if found := _STEP.match(line):
+            self.last_step = int(found[1])
+
+    def run(self, runner: Runner, command: Sequence[str], environment: Mapping[str, str]) -> int:
+        """Return the exit code of the job."""
+        records = self.files.records(self.job)
+        if verdict := verdict_of(records):
+            self.say(
+                f"an earlier launcher of this Job ended it with exit code {verdict[0]}: {verdict[1] or 'complete'}"
+            )
+            return verdict[0]
+        self.attempts = attempts_of(records)
+        if self.attempts:
+            self.say(f"this launcher takes over after attempt {self.attempts[-1].number}")
+        took_over = bool(self.attempts)
+        mark = self.files.config_mark()
+        while True:
+            opened = took_over or self.files.config_mark() != mark or not self.files.mounted
+            attempt = self._try(runner, command, {**environment, **self._more(opened)})
+            self.attempts.append(attempt)
+            decision = decide(self.attempts, self.limits, self.chance())
+            self._record(attempt, decision)
+            if decision.exit_code is not None:
+                return self._end(decision)
+            self._announce(attempt, decision)
+            runner.pause(decision.pause_seconds)
+            if runner.asked is not None:
+                self.say("asked to stop between two attempts: the last checkpoint stays")
+                return EXIT_CODES["stopped"]
+
+    def _more(self, opened: bool) -> dict[str, str]:
+        """Return the variables of a restart; `opened`: the run's folder is that of the earlier attempts."""
+        if not self.attempts:
+            return {}
+        own = {"MPIKIT_RESTART": str(len(self.attempts)), "MPIKIT_WAIT_SECONDS": str(self.limits.wait_seconds)}
+        return own | ({"MPIKIT_RESUME": "auto"} if opened else {})
+
+    def _try(self, runner: Runner, command: Sequence[str], environment: Mapping[str, str]) -> Attempt:
+        before, started = self.files.checkpoint_step(), self.stopwatch()
+        self.last_step = before
+        code = runner.run(command, environment)
+        ending = classify(code, runner.lines, asked=runner.asked is not None)
+        number = self.attempts[-1].number + 1 if self.attempts else 1
+        last = self._step_of(ending)
+        return Attempt(number, ending, self.stopwatch() - started, before, self.files.checkpoint_step(), last)
+
+    def _step_of(self, ending: Ending) -> int | None:
+        """Return the last step that is known: that of the cause, or of the last progress line."""
+        named = _NAMED_STEP.search(ending.cause)
+        return int(named[1]) if named else self.last_step
+
+    def _record(self, attempt: Attempt, decision: Decision) -> None:
+        line: dict[str, Any] = {"time": round(self.clock(), 3), "job": self.job} | attempt.record()
+        if decision.exit_code is not None and attempt.ending.kind is not STOPPED:
+            line |= {"verdict": decision.exit_code, "why": decision.why}
+        self.files.add(line)
+
+    def _announce(self, attempt: Attempt, decision: Decision) -> None:
+        ending = attempt.ending
+        cause = f": {ending.cause}" if ending.cause else ""
+        step = attempt.checkpoint_after
+        place = f"from step {step}" if step is not None else "from the last checkpoint, if any"
+        lost = f", {attempt.steps_lost} steps are done again" if attempt.steps_lost else ""
+        what = f"{ending.kind.name} (exit code {ending.code}){cause}"
+        self.say(f"attempt {attempt.number} ended after {attempt.seconds:.0f} s: {what}")
+        pause = f"starts in {decision.pause_seconds:.0f} s"
+        self.say(f"attempt {attempt.number + 1} of {self.limits.max + 1} {pause} and continues {place}{lost}")
+
+    def _end(self, decision: Decision) -> int:
+        assert decision.exit_code is not None
+        code, kind = decision.exit_code, self.attempts[-1].ending.kind
+        if len(self.attempts) > 1 and kind is COMPLETE:
+            self.say(f"complete after {len(self.attempts)} attempts")
+        elif decision.why and kind not in (COMPLETE, STOPPED):
+            self.say(f"not started again: {decision.why} (exit code {code})")
+        return code
