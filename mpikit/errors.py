@@ -78,7 +78,7 @@ class JobError(KitError):
     """A job on the cluster that failed, or that has the name already."""
 
     status: Any = None
-    """The mpikit.lifecycle.status.Status of the job, for -o json, if it is known."""
+    """The mpikit.status.verdict.Status of the job, for -o json, if it is known."""
 
 
 class ClusterError(KitError):

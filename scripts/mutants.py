@@ -36,7 +36,6 @@ TESTS: dict[str, tuple[str, ...]] = {
     "validation/manifest": _MANIFEST_TESTS,
     "validation/mpijob": _MANIFEST_TESTS,
     "validation/lint": _MANIFEST_TESTS,
-    "validation/references": _MANIFEST_TESTS,
     "validation/pod_security": ("validation/test_pod_security",),
     "validation/resources": _MANIFEST_TESTS,
     "validation/pod": _MANIFEST_TESTS,

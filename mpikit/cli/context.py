@@ -20,8 +20,8 @@ from mpikit.text.terminal import talk
 if TYPE_CHECKING:  # --help needs none of them
     from mpikit.config.job import Job
     from mpikit.config.values import Values
-    from mpikit.lifecycle.status import Status
     from mpikit.render.renderer import Rendered
+    from mpikit.status.verdict import Status
     from mpikit.text.manifest import Manifest
 
 
@@ -155,8 +155,8 @@ class Session:
 
     def status(self, name: str, silent_seconds: float | None = None) -> Status:
         """Return the status of a job; NotFound if nothing at all is known of it."""
-        from mpikit.lifecycle.snapshot import no_job, read_snapshot
-        from mpikit.lifecycle.status import SILENT_SECONDS, status_of
+        from mpikit.status.snapshot import no_job, read_snapshot
+        from mpikit.status.verdict import SILENT_SECONDS, status_of
 
         snapshot = read_snapshot(self.cluster, self.namespace, name)
         if snapshot.job is None and not snapshot.pods and not snapshot.events:

@@ -142,8 +142,8 @@ def list_verb(context: CommandContext, output: str, all_namespaces: bool, all_us
         python generate.py list --all-users
     """
     from mpikit.cli.view import table, wasted
-    from mpikit.lifecycle.snapshot import read_all_snapshots
-    from mpikit.lifecycle.status import status_of
+    from mpikit.status.snapshot import read_all_snapshots
+    from mpikit.status.verdict import status_of
 
     session = Session(context)
     snapshots = read_all_snapshots(session.cluster, None if all_namespaces else session.namespace)

@@ -25,7 +25,7 @@ from mpikit.text.units import duration
 if TYPE_CHECKING:
     from mpikit.config.job import Job
     from mpikit.config.values import Values
-    from mpikit.lifecycle.status import Status
+    from mpikit.status.verdict import Status
 
 GOOD, BUSY, BAD = "32", "33", "31"  # ECMA-48 colours: green, yellow, red
 _COLOURS = {

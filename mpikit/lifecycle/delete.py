@@ -10,15 +10,15 @@ from mpikit.errors import Forbidden, Timeout, ValuesError, one_fault
 from mpikit.kube.answers import Object
 from mpikit.kube.api import CONFIG_MAP, JOB, MPIJOB, POD, Kind, delete, find, find_all
 from mpikit.kube.client import Cluster
-from mpikit.kube.pods import Pod
-from mpikit.kube.resources import USER, MPIJob, finalizers_of
-from mpikit.lifecycle.ownership import (
+from mpikit.kube.ownership import (
     launcher_job_name,
     mounted_config_maps,
     owned_by_launcher,
     owned_by_mpijob,
 )
-from mpikit.lifecycle.snapshot import no_job, pods_of
+from mpikit.kube.pods import Pod
+from mpikit.kube.resources import USER, MPIJob, finalizers_of
+from mpikit.status.snapshot import no_job, pods_of
 from mpikit.text.nested import at
 from mpikit.text.units import duration
 

@@ -15,9 +15,9 @@ from mpikit.kube.client import Cluster
 from mpikit.kube.pods import OVER, Pod, ordered
 from mpikit.kube.resources import MPIJob
 from mpikit.lifecycle.log_stream import ContainerLog
-from mpikit.lifecycle.snapshot import no_job, pods_of, read_snapshot
-from mpikit.lifecycle.status import Status, status_of
-from mpikit.lifecycle.status_ends import left_open
+from mpikit.status.ends import left_open
+from mpikit.status.snapshot import no_job, pods_of, read_snapshot
+from mpikit.status.verdict import Status, status_of
 from mpikit.text.nested import at
 
 LOOK_SECONDS = 2.0  # between two looks for a pod

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from mpikit.errors import JobError, ValuesError, one_fault
 from mpikit.kube.api import MPIJOB, POD, delete, find
 from mpikit.kube.client import Cluster
+from mpikit.kube.ownership import owned_by_mpijob
 from mpikit.kube.pods import OVER, Pod, ordered
 from mpikit.kube.resources import USER, MPIJob
-from mpikit.lifecycle.ownership import owned_by_mpijob
-from mpikit.lifecycle.snapshot import no_job, pods_of
+from mpikit.status.snapshot import no_job, pods_of
 from mpikit.text.nested import at
 
 

@@ -15,8 +15,8 @@ from mpikit.kube.api import CONFIG_MAP, MPIJOB, apply, delete, find, kind_of, wi
 from mpikit.kube.client import Cluster
 from mpikit.kube.resources import MPIJob
 from mpikit.lifecycle.diff import SUBMISSION, change_of, explained
-from mpikit.lifecycle.snapshot import read_snapshot
-from mpikit.lifecycle.status import Status, status_of
+from mpikit.status.snapshot import read_snapshot
+from mpikit.status.verdict import Status, status_of
 from mpikit.text.nested import at
 from mpikit.text.units import another_name
 

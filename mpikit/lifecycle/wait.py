@@ -10,8 +10,8 @@ from mpikit.errors import Gone, JobError, Timeout, Unreachable
 from mpikit.kube.api import MPIJOB, list_with_version, watch
 from mpikit.kube.client import Cluster
 from mpikit.kube.resources import MPIJob
-from mpikit.lifecycle.snapshot import no_job, pods_of, read_snapshot
-from mpikit.lifecycle.status import Status, status_of
+from mpikit.status.snapshot import no_job, pods_of, read_snapshot
+from mpikit.status.verdict import Status, status_of
 from mpikit.text.units import duration
 
 Goal = Literal["succeeded", "running", "deleted"]

@@ -37,7 +37,8 @@ def end_sshd(kube: Kube, job: RunningJob) -> None:
     """End process 1 of a worker, and with it the pod, which nobody replaces; then call `repair`, as the log says."""
     kube.run("-n", job.namespace, "exec", f"{job.name}-worker-1", "--", "bash", "-c", "kill 1")
     wait_for("the line that names repair", lambda: f"generate.py repair {job.name}" in job.log(), END_SECONDS)
-    command = [sys.executable, "generate.py", "repair", job.name, "-n", job.namespace, "--no-user-file", "--force"]
+    words = ["repair", job.name, "-n", job.namespace, "--kubeconfig", kube.kubeconfig, "--no-user-file", "--force"]
+    command = [sys.executable, "generate.py", *words]
     done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (0, f'pod "{job.name}-worker-1" deleted\n'), done.stderr
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mpikit.kube.pods import ordered
 from mpikit.kube.resources import Event, MPIJob
-from mpikit.lifecycle.snapshot import Snapshot
+from mpikit.status.snapshot import Snapshot
 
 Object = dict[str, Any]
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=timezone.utc)

@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 from mpikit.errors import KitError
 from mpikit.lifecycle.delete import delete_job
-from mpikit.lifecycle.snapshot import read_snapshot
-from mpikit.lifecycle.status import status_of
 from mpikit.lifecycle.submit import submit
 from mpikit.lifecycle.wait import wait_for
+from mpikit.status.snapshot import read_snapshot
+from mpikit.status.verdict import status_of
 from tests.support.scripted.certificates import Certificates
 from tests.support.scripted.faults import seeded
 from tests.support.scripted.server import Scripted

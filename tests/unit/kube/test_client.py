@@ -17,9 +17,9 @@ from mpikit.kube.client import Cluster
 from mpikit.kube.pods import DEFAULT_CONTAINER, Pod
 from mpikit.lifecycle.log_stream import ContainerLog
 from mpikit.lifecycle.logs import JobLog, Wanted
-from mpikit.lifecycle.snapshot import read_snapshot
 from mpikit.lifecycle.submit import submit
 from mpikit.lifecycle.wait import wait_for
+from mpikit.status.snapshot import read_snapshot
 from mpikit.text.redaction import HIDDEN
 from tests.conftest import Command
 from tests.support.scripted import certificates

@@ -12,7 +12,7 @@ import pytest
 
 from mpikit.errors import NotFound, ValuesError
 from mpikit.lifecycle.delete import delete_job
-from mpikit.lifecycle.snapshot import read_all_snapshots, read_snapshot
+from mpikit.status.snapshot import read_all_snapshots, read_snapshot
 from tests.conftest import Command
 from tests.support.scripted.operator import NAME, owner_of, pod, with_status
 from tests.support.scripted.server import Scripted

@@ -6,8 +6,8 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from mpikit.kube.resources import MPIJob
-from mpikit.lifecycle.snapshot import Snapshot
-from mpikit.lifecycle.status_job import retrying
+from mpikit.status.job import retrying
+from mpikit.status.snapshot import Snapshot
 
 JUDGED = "run_vit.sh: mpirun ended with exit code 205: it lost the daemon of a node, or could not start it"
 

@@ -14,7 +14,7 @@ from mpikit.text.units import another_name
 from mpikit.trainer import EXIT_CODES
 
 if TYPE_CHECKING:
-    from mpikit.lifecycle.snapshot import Snapshot
+    from mpikit.status.snapshot import Snapshot
 
 # Exit codes that mean the same in every image; the others are the trainer's.
 _ANY_IMAGE = {137: EXIT_CODES[137], 143: "stopped as asked"}

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from mpikit.diagnostics import Finding
 from mpikit.kube.pods import OVER
-from mpikit.lifecycle.snapshot import Snapshot
+from mpikit.status.snapshot import Snapshot
 from mpikit.text.nested import at
 from mpikit.trainer import progress_values
 

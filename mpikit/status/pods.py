@@ -11,8 +11,8 @@ from mpikit.kube.kubelet import BLOCKED_REASONS, CRASHED, STUCK_REASONS, underst
 from mpikit.kube.pods import Pod
 from mpikit.kube.rejections import understand
 from mpikit.kube.resources import Event, MPIJob
-from mpikit.lifecycle.advice import anew, still_running
-from mpikit.lifecycle.snapshot import Snapshot
+from mpikit.status.advice import anew, still_running
+from mpikit.status.snapshot import Snapshot
 from mpikit.text.nested import at
 from mpikit.text.units import duration
 

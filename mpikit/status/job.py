@@ -11,8 +11,8 @@ from mpikit.diagnostics import Finding
 from mpikit.kube.kubelet import end_of
 from mpikit.kube.pods import OVER
 from mpikit.kube.resources import Condition, MPIJob, conditions_of, finalizers_of
-from mpikit.lifecycle.advice import again, anew, delete_it, eviction, frees, meaning, resumption
-from mpikit.lifecycle.snapshot import Snapshot
+from mpikit.status.advice import again, anew, delete_it, eviction, frees, meaning, resumption
+from mpikit.status.snapshot import Snapshot
 from mpikit.text.nested import at
 from mpikit.text.units import duration
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 
-from mpikit.lifecycle.progress import progress_of
+from mpikit.status.progress import progress_of
 from mpikit.trainer import progress_values
 
 LINE = "step=100/1500 loss=0.412 top1=91.2% images_per_second=239 left=6m12s"

@@ -14,9 +14,9 @@ from mpikit.errors import ClusterError, Forbidden, NotFound
 from mpikit.kube.answers import Object
 from mpikit.kube.api import EVENT, JOB, MPIJOB, POD, QUOTA, find, find_all
 from mpikit.kube.client import Call, Cluster
+from mpikit.kube.ownership import belongs, launcher_job_name, owned_by_mpijob
 from mpikit.kube.pods import DEFAULT_CONTAINER, Pod, ordered
 from mpikit.kube.resources import JOB_NAME, Event, MPIJob, time_of
-from mpikit.lifecycle.ownership import belongs, launcher_job_name, owned_by_mpijob
 from mpikit.text.nested import at
 
 TAIL_LINES = 400  # a restart prints 7 lines of setup.sh for each node; the reason of an end is among the last twenty

@@ -11,8 +11,8 @@ import pytest
 
 from mpikit.kube.pods import Pod
 from mpikit.kube.resources import MPIJob
-from mpikit.lifecycle.snapshot import Snapshot
-from mpikit.lifecycle.status import Status, status_of
+from mpikit.status.snapshot import Snapshot
+from mpikit.status.verdict import Status, status_of
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=timezone.utc)
 ENDED = "run_vit.sh: attempt 1 ended after 640 s: a rank or node was lost (exit code 137): signal 9 (Killed)"

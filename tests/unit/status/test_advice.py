@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from mpikit.lifecycle.snapshot import Snapshot
-from mpikit.lifecycle.status import Status, status_of
+from mpikit.status.snapshot import Snapshot
+from mpikit.status.verdict import Status, status_of
 from tests.support.states import states
 
 Rule = Callable[[Snapshot, Status], bool]

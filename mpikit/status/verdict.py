@@ -9,13 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from mpikit.diagnostics import Finding
-from mpikit.lifecycle.advice import still_running
-from mpikit.lifecycle.progress import Progress, progress_of
-from mpikit.lifecycle.recovering import recovering
-from mpikit.lifecycle.snapshot import Snapshot
-from mpikit.lifecycle.status_ends import dead_worker, disrupted, evicted, lost, sidecar
-from mpikit.lifecycle.status_job import deleted, ending, finished, retrying, running, silent, suspended
-from mpikit.lifecycle.status_pods import (
+from mpikit.status.advice import still_running
+from mpikit.status.ends import dead_worker, disrupted, evicted, lost, sidecar
+from mpikit.status.job import deleted, ending, finished, retrying, running, silent, suspended
+from mpikit.status.pods import (
     blocked,
     gated,
     image,
@@ -26,6 +23,9 @@ from mpikit.lifecycle.status_pods import (
     unread,
     unschedulable,
 )
+from mpikit.status.progress import Progress, progress_of
+from mpikit.status.recovering import recovering
+from mpikit.status.snapshot import Snapshot
 from mpikit.trainer import progress_values
 
 SILENT_SECONDS = (

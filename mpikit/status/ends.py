@@ -9,9 +9,9 @@ from mpikit.diagnostics import Finding
 from mpikit.kube.kubelet import End, end_of
 from mpikit.kube.pods import Pod
 from mpikit.kube.resources import MPIJob, finalizers_of
-from mpikit.lifecycle.advice import anew, delete_it, eviction, frees, meaning
-from mpikit.lifecycle.snapshot import Snapshot
 from mpikit.sidecars import remedy_of
+from mpikit.status.advice import anew, delete_it, eviction, frees, meaning
+from mpikit.status.snapshot import Snapshot
 from mpikit.text.units import duration
 
 SIDECAR_SECONDS = 30.0  # a sidecar that ends by itself does so within its grace period
