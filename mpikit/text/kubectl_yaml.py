@@ -124,7 +124,10 @@ class _Lenient(Builder):
             return str(self.anchors[event.anchor])
         if not isinstance(event, yaml.ScalarEvent):
             return super().name(event, key)
-        named = plain(event.value) if event.implicit[0] and event.value else event.value
+        named = plain(event.value) if event.implicit[0] else event.value
+        if named is None:
+            self.fault((*key, event.value), event, "a key that is null", "put it in quotes, or remove the line")
+            return None
         if event.anchor:
             self.anchors[event.anchor] = named
         return json.dumps(named) if isinstance(named, (bool, int, float)) else str(event.value)

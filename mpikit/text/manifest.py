@@ -72,13 +72,23 @@ def _unpacked(document: Document) -> Iterator[Document]:
     if not (str(at(document.data, "kind")).endswith("List") and isinstance(items, list)):
         yield document
         return
-    yield Document(faults=document.faults)
+    yield Document(faults=[*document.faults, *_list_faults(document, items)])
     places: list[dict[Key, Origin]] = [{} for _ in items]
     for key, origin in document.origins.items():
         if key[:1] == ("items",) and len(key) > 1 and int(key[1]) < len(items):
             places[int(key[1])][key[2:]] = origin
     for item, origins in zip(items, places, strict=True):
         yield from _unpacked(Document(item, origins))
+
+
+def _list_faults(document: Document, items: list[Any]) -> Iterator[Diagnostic]:
+    """Yield what kubectl rejects of a List beside its objects."""
+    if not at(document.data, "apiVersion"):
+        yield Diagnostic("apiVersion", str(document.origins.get((), "")), "is missing", "write apiVersion: v1")
+    for number, item in enumerate(items):
+        if item is None:
+            where = str(document.origins.get(("items", number), ""))
+            yield Diagnostic(f"items[{number}]", where, "is empty", "remove the line")
 
 
 def _template_mark(text: str, documents: tuple[Document, ...]) -> tuple[int, str] | None:

@@ -17,18 +17,24 @@ PORT_NAME_MAX = 15  # an IANA service name, RFC 6335
 PORTS = range(1, PORT_MAX + 1)
 MODE_MAX = 0o777
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")  # DNS-1123; may start with a digit, unlike DNS-1035
+LABEL_FIX = f"a-z, 0-9 and -, at most {LABEL_MAX}"
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")  # of a label's key, and its value
 _PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")  # of a ConfigMap or a Secret
 _ENV_NAME = re.compile(r"[ -<>-~]+")  # printable ASCII without =, since Kubernetes 1.30
 
 
+def is_label(name: str) -> bool:
+    """Whether a text is a DNS-1123 label."""
+    return bool(_DNS_LABEL.fullmatch(name)) and len(name) <= LABEL_MAX
+
+
 def own_name(name: Any, key: str, seen: set[str]) -> Found:
     """A DNS label that nothing else of its kind has."""
     if not isinstance(name, str):
         return  # the schema says so
-    if not _DNS_LABEL.fullmatch(name) or len(name) > LABEL_MAX:
-        yield fault(f"{key}.name", f"{name!r} is not a valid DNS label", f"a-z, 0-9 and -, at most {LABEL_MAX}")
+    if not is_label(name):
+        yield fault(f"{key}.name", f"{name!r} is not a valid DNS label", LABEL_FIX)
     if name in seen:
         yield fault(f"{key}.name", f"{name!r} is used twice", "give another name")
     seen.add(name)

@@ -129,6 +129,7 @@ def needs(manifest: Manifest) -> list[str]:
 
 def _object_faults(document: Document, jobs: list[Document], target: Target) -> Found:
     """An object beside the jobs: its schema, if it is one of core/v1, its metadata, and its name."""
+    yield from _identity_faults(document.data, target) if jobs else ()
     kind = at(document.data, "kind")
     for job in jobs if isinstance(kind, str) else ():
         yield from name_collisions(job.data, document.data)
@@ -136,6 +137,20 @@ def _object_faults(document: Document, jobs: list[Document], target: Target) -> 
         yield from schema_faults(document.data, reference(kind), target.schema_version)
         written = well_typed(document.data, reference(kind), target.schema_version)
         yield from metadata_faults(written.get("metadata"), "metadata")
+
+
+def _identity_faults(data: Any, target: Target) -> Found:
+    """Yield what kubectl needs of every object in a stream: its kind, version and name."""
+    if data is None:  # an empty document, which kubectl skips
+        return
+    for name, example in (("apiVersion", "v1"), ("kind", "ConfigMap")):
+        if not at(data, name) or not isinstance(data[name], str):
+            yield fault(name, "is missing or not text", f"write {name}: {example}, or what it is, or remove the object")
+            return
+    if data["apiVersion"] == "v1" and data["kind"] != "List" and not has_kind(data["kind"], target.schema_version):
+        yield fault("kind", f"{data['kind']!r} is not a kind of v1", "correct kind or apiVersion")
+    elif not (at(data, "metadata", "name") or at(data, "metadata", "generateName")):
+        yield fault("metadata.name", "is missing", "give a name in quotes")
 
 
 def _job_faults(written: Mapping[str, Any], scripts: Scripts, target: Target) -> Found:

@@ -15,10 +15,12 @@ from mpikit.text.nested import Object, as_map, at, is_int, numbered, walk
 from mpikit.validation.containers import containers_faults
 from mpikit.validation.field_checks import (
     ID_MAX,
+    LABEL_FIX,
     PROFILES,
     choice_faults,
     context_faults,
     is_address,
+    is_label,
     label_value_faults,
     needed_name_faults,
     object_name_faults,
@@ -49,7 +51,10 @@ def template_faults(template: Any, key: str, added_volumes: Sequence[str] = ()) 
 
 
 def metadata_faults(metadata: Any, key: str) -> Found:
-    """Labels and annotations that break the server's syntax."""
+    """A namespace, labels and annotations that break the server's syntax."""
+    namespace = at(metadata, "namespace")
+    if isinstance(namespace, str) and namespace and not is_label(namespace):
+        yield fault(f"{key}.namespace", f"{namespace!r} is not a valid name of a namespace", LABEL_FIX)
     for name, value in as_map(at(metadata, "labels")).items():
         yield from qualified_faults(str(name), f"{key}.labels.{name}")
         yield from label_value_faults(value, f"{key}.labels.{name}")

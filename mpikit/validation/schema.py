@@ -108,7 +108,7 @@ def well_typed(value: Any, schema: Schema, version: str) -> Any:
         empty: Any = {} if _item_types(schema, version) == ["object"] else ""
         return [empty if item is None else item for item in found]
     if not isinstance(value, dict):
-        return value
+        return int(value) if wanted == ["integer"] and isinstance(value, float) else value  # 1.0 is 1
     fields, rest = schema.get("properties", {}), schema.get("additionalProperties")
     below = {name: fields.get(name, rest or {}) for name in value}
     pairs = ((name, well_typed(item, below[name], version)) for name, item in value.items())

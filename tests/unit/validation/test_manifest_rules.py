@@ -433,8 +433,8 @@ def test_an_object_beside_the_job_is_held_against_its_schema() -> None:
     other = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "labels": {"a": "b c"}}, "dat": {}}
     assert said(JOB, other) == ["dat: no such field", "metadata.labels.a: 'b c' is not a valid label value"]
     assert said(JOB, {**other, "apiVersion": "v2"}) == []
-    assert said(JOB, {**other, "kind": "Unheard"}) == []
-    assert said(JOB, {**other, "kind": ["a"]}) == []
+    assert said(JOB, {**other, "kind": "Unheard"}) == ["kind: 'Unheard' is not a kind of v1"]
+    assert said(JOB, {**other, "kind": ["a"]}) == ["kind: is missing or not text"]
 
 
 # -- What the cluster must have ---------------------------------------------------------------------------------------

@@ -453,7 +453,6 @@ VOLUMES: list[tuple[Object, list[str]]] = [
         {"hostPath": {"path": ""}},
         [
             "pod.volumes[0].hostPath.path: is empty",
-            "warning pod.volumes[0].hostPath: has no type: a node without  would give an empty folder",
         ],
     ),
     ({"hostPath": {"path": "/a", "type": "Dir"}}, ["pod.volumes[0].hostPath.type: 'Dir' is not known"]),
