@@ -10,7 +10,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,11 @@ import pytest
 from mpikit.config.job import Job
 from mpikit.config.loader import load_job
 from mpikit.config.values import load_values
+from mpikit.diagnostics import Diagnostic, Finding
+from mpikit.errors import KitError
 from mpikit.render.payload import Payload
 from mpikit.render.renderer import Rendered, render
+from tests.support.plain_words import lint, words_of
 
 ROOT = Path(__file__).resolve().parents[1]
 STUB = Payload({"vit/__init__.py": b""})
@@ -57,6 +60,27 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.write_line(
         f"property tests: --hypothesis-seed={config.getoption('--hypothesis-seed')} repeats them"
     )
+
+
+@pytest.fixture(autouse=True)
+def plain_words(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every diagnostic, error and verdict that a test causes is in plain words (tests/support/plain_words.py)."""
+    found: list[str] = []
+
+    def watch(kind: type[Any], faults: Callable[[Any], list[str]]) -> None:
+        create = kind.__init__
+
+        def created(self: Any, *fields: Any, **named: Any) -> None:
+            create(self, *fields, **named)
+            found.extend(faults(self))
+
+        monkeypatch.setattr(kind, "__init__", created)
+
+    watch(Diagnostic, lint)
+    watch(KitError, lambda error: words_of(error.message) + words_of(error.hint))
+    watch(Finding, lambda finding: words_of(finding.message) + words_of(finding.advice))
+    yield
+    assert sorted(set(found)) == []
 
 
 @pytest.fixture(scope="session")

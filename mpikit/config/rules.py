@@ -272,7 +272,7 @@ def _pod_rules(job: Job) -> Found:
         paths = ["/kit", "/dev/shm", "/etc/mpi", job.ssh_auth_mount_path, *(folder.path for folder in folders)]
         for number, mount in enumerate(pod.volume_mounts):
             if mount.get("name") not in known:
-                message = f"{mount.get('name')!r} is not a volume of this pod"
+                message = f"{mount.get('name', '')!r} is not a volume of this pod"
                 yield (role, "volumeMounts", number), message, f"add it to {role}.volumes", "fault"
             elif mount.get("mountPath") in paths:
                 message = f"{mount['mountPath']} is already mounted"

@@ -74,7 +74,7 @@ def model_fault(values: Values, detail: Any) -> Diagnostic:
             return missing_fault(values, loc)
     if PATH in detail["loc"] and detail["type"] == "string_type":
         fix = "write a path that starts with /, or {pvc: NAME, subPath: FOLDER}"
-        return Diagnostic(dotted(key), where, f"{detail['input']!r} is not a valid folder", fix)
+        return Diagnostic(dotted(key), where, f"{_kind(detail['input'])} is not a valid folder", fix)
     if origin and origin.plain and detail["type"] == "string_type" and not isinstance(detail["input"], (dict, list)):
         kind = "boolean" if isinstance(detail["input"], bool) else "number"
         message = f"YAML reads {origin.raw} as a {kind}, but text is needed"
@@ -102,7 +102,7 @@ def missing_fault(values: Values, loc: Key) -> Diagnostic:
 
 def _said(detail: Any) -> str:
     given = detail["input"]
-    value = shown(given) if isinstance(given, str) else shortened(repr(given), 80)
+    value = _kind(given)
     message = str(detail["msg"])
     match detail["type"]:
         case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":

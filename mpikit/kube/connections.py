@@ -162,5 +162,9 @@ def reason(error: BaseException) -> str:
         return inner.verify_message
     if isinstance(inner, OSError) and inner.strerror and not isinstance(inner, socket.gaierror):
         return inner.strerror
+    if isinstance(inner, http.client.RemoteDisconnected):
+        return "the connection was closed before an answer came"
+    if isinstance(inner, (http.client.IncompleteRead, failures.IncompleteRead)):
+        return "the connection was closed within the answer"
     text = re.sub(r"^_?\w+\(host=[^)]*\): ", "", str(inner).rpartition(">: ")[2])
-    return shortened(redact(text or type(inner).__name__), LONGEST_REASON)
+    return shortened(redact(text or "the connection broke"), LONGEST_REASON)

@@ -6,11 +6,13 @@ In a file, null and empty fields are absent, and paths are relative to it.
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import logging
 import os
 import re
 import shutil
+import ssl
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,11 +240,23 @@ def own_errors(where: str) -> Iterator[None]:
     except (AttributeError, KeyError, TypeError):
         heard.append("it does not have the form of a kubeconfig")
     except Exception as error:  # the client lets through errors of YAML, JSON, files, ssl and subprocesses
-        heard.append(f"{error}" or type(error).__name__)
+        heard.append(_said(error))
     finally:
         root.removeHandler(handler)
     if heard:
         raise _unusable(where, heard[-1])
+
+
+def _said(error: Exception) -> str:
+    """Return what a library means, in plain words where its own are Python's."""
+    match error:
+        case ssl.SSLError():
+            return "a certificate or key in it is not valid"
+        case binascii.Error() | UnicodeError():
+            return "a certificate, key or token in it is not valid base64 text"
+        case OSError(strerror=str(words), filename=str(path)):
+            return f"{path}: {words}"
+    return str(error) or "it cannot be used"
 
 
 def _unusable(where: str, words: str) -> Unreachable:
@@ -250,5 +264,8 @@ def _unusable(where: str, words: str) -> Unreachable:
         words = f"the login plug-in failed with exit code {failed[1]}" + (f": {failed[2]}" if failed[2] else "")
         fix = "log in again as your site documents it, until kubectl get pods works"
         return Unreachable(f"{where}: {redact(' '.join(words.split()))}", fix)
+    if words.startswith("exec: failed to decode"):
+        fix = "log in again as your site documents it, until kubectl get pods works"
+        return Unreachable(f"{where}: the login plug-in printed something other than credentials", fix)
     fix = "correct the kubeconfig until kubectl config view and kubectl get pods work"
     return Unreachable(f"{where}: {redact(' '.join(words.split()))}", fix)

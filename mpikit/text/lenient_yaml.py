@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from mpikit.text.strict_yaml import in_words
+
 
 class _Loader(yaml.SafeLoader):
     """Timestamps stay text, as in Go."""
@@ -24,6 +26,6 @@ def first_document(text: str) -> Any:
         return next(yaml.load_all(text, Loader=_Loader), None)
     except yaml.MarkedYAMLError as error:
         place = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ValueError(f"{place}{error.problem}") from error
+        raise ValueError(f"{place}{in_words(error.problem or '')}") from error
     except yaml.YAMLError as error:
         raise ValueError("it contains characters that YAML does not allow") from error

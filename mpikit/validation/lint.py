@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mpikit.devices import CARD_RESOURCES, cards_of
@@ -28,6 +28,19 @@ _FOLDERS = ("persistentVolumeClaim", "hostPath", "nfs")  # volumes with somebody
 _SHELL_VARIABLE = re.compile(r"(?<!\$)\$(\{[A-Za-z_]\w*\}|[A-Z][A-Z0-9_]+)")
 _LIVE = ("resourceVersion", "uid", "creationTimestamp", "generation", "managedFields")  # of an object that was read
 _VOLCANO = "scheduling.volcano.sh/queue-name"
+# Objects of the cluster that a pod names: field or source -> kind, and the field of the name.
+_REFERENCES = {"serviceAccountName": "ServiceAccount", "priorityClassName": "PriorityClass"}
+_VOLUME_OBJECTS = {
+    "persistentVolumeClaim": ("PersistentVolumeClaim", "claimName"),
+    "configMap": ("ConfigMap", "name"),
+    "secret": ("Secret", "secretName"),
+}
+_VARIABLE_OBJECTS = {
+    "configMapRef": "ConfigMap",
+    "secretRef": "Secret",
+    "configMapKeyRef": "ConfigMap",
+    "secretKeyRef": "Secret",
+}
 
 
 def sense_faults(job: Mapping[str, Any], scripts: Scripts) -> Found:
@@ -125,7 +138,7 @@ def _volume_sense(pod: Object, key: str) -> Found:
     for number, volume in numbered(pod.get("volumes")):
         here = f"{key}.volumes[{number}]"
         if volume.get("name") and volume["name"] not in mounted:
-            yield warning(here, f"no container mounts the volume {volume.get('name')!r}", "mount it, or remove it")
+            yield warning(here, f"no container mounts the volume {volume['name']!r}", "mount it, or remove it")
         if at(volume, "hostPath", "path"):
             yield from _host_path_sense(volume["hostPath"], f"{here}.hostPath")
 
@@ -179,3 +192,26 @@ def _kit_ranks(job: Mapping[str, Any], scripts: Scripts) -> Found:
             if int(ranks) != slots * nodes:
                 message = f"mpirun -np {ranks} in the ConfigMap, but {nodes} workers x {slots} slots"
                 yield fault("spec.mpiReplicaSpecs.Worker.replicas", message, "render again instead of editing")
+
+
+def presumed(job: Mapping[str, Any]) -> list[str]:
+    """The objects that the pods name, such as `ServiceAccount ada`: the cluster must have them."""
+    return list(dict.fromkeys(found for role in ROLES for found in _presumed(pod_of(job, role))))
+
+
+def _presumed(pod: Object) -> Iterator[str]:
+    for field, kind in _REFERENCES.items():
+        if pod.get(field):
+            yield f"{kind} {pod[field]}"
+    for _, secret in numbered(pod.get("imagePullSecrets")):
+        yield f"Secret {secret.get('name')}"
+    for _, volume in numbered(pod.get("volumes")):
+        for source, (kind, name) in _VOLUME_OBJECTS.items():
+            if at(volume, source, name) and at(volume, source, "optional") is not True:
+                yield f"{kind} {volume[source][name]}"
+    for _, container in numbered(pod.get("containers")):
+        variables = [as_map(one.get("valueFrom")) for _, one in numbered(container.get("env"))]
+        for reference in (*variables, *(one for _, one in numbered(container.get("envFrom")))):
+            for source, kind in _VARIABLE_OBJECTS.items():
+                if at(reference, source, "name") and at(reference, source, "optional") is not True:
+                    yield f"{kind} {reference[source]['name']}"

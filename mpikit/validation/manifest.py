@@ -16,7 +16,7 @@ from mpikit.text.manifest import Manifest, inner_jobs
 from mpikit.text.nested import at, dotted
 from mpikit.text.strict_yaml import Document
 from mpikit.validation.launch import Scripts
-from mpikit.validation.lint import sense_faults
+from mpikit.validation.lint import presumed, sense_faults
 from mpikit.validation.misplaced import field_faults, version_faults_of
 from mpikit.validation.mpijob import (
     MPIJOB,

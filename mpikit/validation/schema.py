@@ -199,7 +199,7 @@ def _list_faults(value: list[Any], schema: Schema, version: str, key: Key) -> Fo
         if item is None:
             yield fault(dotted((*key, number)), "is empty", "remove the line")
         if names and isinstance(item, dict):
-            mark = tuple(str(item.get(name)) for name in names)
+            mark = tuple(str(item[name]) for name in names if item.get(name) is not None)
             if mark in seen:
                 message = f"{', '.join(mark)} {USED_TWICE}, first at [{seen[mark]}]"
                 yield fault(dotted((*key, number)), message, f"give each its own {' and '.join(names)}")

@@ -54,7 +54,7 @@ CASES: list[tuple[Any, Any, list[Line]]] = [
     (POD, {**CONTAINER, "overhead": {"cpu": "1,5"}}, [("overhead.cpu", "'1,5' is not a valid quantity", "write it like 95, 500m, 4Gi or 95000Mi")]),
     (POD, {**CONTAINER, "overhead": {"cpu": [1]}}, [("overhead.cpu", "is a list, not a text in quotes or a whole number", "write a text in quotes or a whole number")]),
     (POD, {"containers": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}, [("containers[2]", "a is used twice, first at [0]", "give each its own name")]),
-    (POD, {"containers": [{"name": "a", "ports": [{"containerPort": 1}, {"containerPort": 1, "protocol": "UDP"}, {"containerPort": 1}]}]}, [("containers[0].ports[2]", "1, None is used twice, first at [0]", "give each its own containerPort and protocol")]),
+    (POD, {"containers": [{"name": "a", "ports": [{"containerPort": 1}, {"containerPort": 1, "protocol": "UDP"}, {"containerPort": 1}]}]}, [("containers[0].ports[2]", "1 is used twice, first at [0]", "give each its own containerPort and protocol")]),
     ({"type": "integer"}, 2**63, [("", f"{2**63} is too large for the field", "give a smaller number")]),
     ({"enum": ["a", "b"]}, "c", [("", "'c' is not known", "one of a, b")]),
     ({"enum": ["a", "b"]}, "b", []),
