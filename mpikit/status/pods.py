@@ -66,7 +66,8 @@ def image(snapshot: Snapshot) -> Finding | None:
             secret = (
                 "imagePullSecrets: if the registry requires a login" if "Never" not in reason else "imagePullPolicy:"
             )
-            advice = f"correct the image of MPIJob {snapshot.name} (image:, or synapse: on Gaudi), or {secret}; it is {image}"
+            keys = "image:, or synapse: on Gaudi" if snapshot.job and snapshot.job.ours else "image of the pod template"
+            advice = f"correct the image of MPIJob {snapshot.name} ({keys}), or {secret}; it is {image}"
             told = f"{pod.name}: {message or reason}"
             return Finding("ImagePullFailed", pod.created, reason, told, advice)
     return None
@@ -113,7 +114,7 @@ def _place_advice(pod: Pod, job: MPIJob, message: str) -> str:
     if "affinity/selector" in message:
         return f"correct {role}.nodeSelector of MPIJob {job.name}: no free node has these labels; {doctor}"
     if re.search(r'persistentvolumeclaim "[^"]+" not found', message):
-        return f"create the PersistentVolumeClaim that Pod {pod.name} names, or correct the {{pvc: NAME}} in the values; {doctor}"
+        return f"create the PersistentVolumeClaim that Pod {pod.name} names, or correct its name; {doctor}"
     if "PersistentVolumeClaim" in message or "persistentvolumeclaim" in message:
         return f"kubectl -n {job.namespace} get pvc shows which claim of Pod {pod.name} is not Bound, and describe pvc why; {doctor}"
     if "volume node affinity conflict" in message:
@@ -152,9 +153,8 @@ def stuck(snapshot: Snapshot) -> Finding | None:
             event = faults[-1]
             found = understand_stuck(event.message, pod, snapshot.namespace)
             told = anew(job) if found.anew else "the kubelet tries again by itself"
-            return Finding(
-                "Stalled", event.first, event.reason, f"{pod.name}: {event.message}", f"{found.text}; {told}"
-            )
+            fix = found.text if job.ours else found.text.replace(": in the values", "")
+            return Finding("Stalled", event.first, event.reason, f"{pod.name}: {event.message}", f"{fix}; {told}")
     return None
 
 

@@ -186,6 +186,21 @@ def workers() -> dict[str, list[Object]]:
     }  # fmt: skip
 
 
+FORBIDDEN = 'worker pod created failed: pods "vit-worker-0" is forbidden: '
+EVENTS = (  # about, reason, message
+    ("vit-worker-0", "FailedCreatePodSandBox", "Failed to create pod sandbox: cni plugin not initialized"),
+    ("vit-worker-0", "FailedAttachVolume", 'Multi-Attach error for volume "pvc-1" Volume is already used by pod(s) a'),
+    ("vit-worker-0", "FailedMount", 'MountVolume.SetUp failed for volume "c" : configmap "c" not found'),
+    ("vit-worker-0", "FailedMapVolume", "MapVolume.MapPodDevice failed: timed out"),
+    ("vit-worker-0", "FailedPrepareDynamicResources", "Failed to prepare dynamic resources: no such claim"),
+    ("vit", "MPIJobFailed", f'{FORBIDDEN}exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2'),
+    ("vit", "MPIJobFailed", f"{FORBIDDEN}unable to create new content in namespace lab because it is being terminated"),
+    ("vit", "MPIJobFailed", 'worker pod created failed: admission webhook "v.example" denied the request: no'),
+    ("vit", "MPIJobFailed", 'worker pod created failed: Internal error occurred: failed calling webhook "v.example": context deadline exceeded'),
+    ("vit", "ValidationError", "Found validation errors: spec.slotsPerWorker: Invalid value: -1"),
+)  # fmt: skip
+
+
 def states() -> Iterator[tuple[str, Snapshot]]:
     """Every combination of a job, its launcher, its worker, its maker and its output."""
     owners = {"kit": (True, ""), "kit, with output": (True, "/results/ada"), "another": (False, "")}
@@ -199,4 +214,10 @@ def states() -> Iterator[tuple[str, Snapshot]]:
             f"{name}; launcher {launcher}; worker {worker}; {owner}",
             snapshot(found, *first, *others, launcher_job=shown),
         )
+    for (owner, (ours, output)), (about, reason, text) in itertools.product(owners.items(), EVENTS):
+        waits = pod("worker", "Pending", container("worker", waiting={"reason": "ContainerCreating"}))
+        told = event(about, reason, text, kind="MPIJob" if about == "vit" else "Pod", uid="u")
+        pods = [*launchers()["running"], *([] if about == "vit" else [waits])]
+        found = job(CREATED, ours=ours, output=output)
+        yield f"{reason}: {text}; {owner}", snapshot(found, *pods, events=[told])
     yield "no job, a worker", snapshot(None, *workers()["running"])

@@ -157,7 +157,10 @@ BROKEN = {
     "empty": ("", ""),
     "missing context": ({"current-context": "nowhere"}, "nowhere"),
     "failing plugin": ({"exec": {"command": "sh", "args": ["-c", f"echo Bearer {SECRET} >&2; exit 3"]}}, "3"),
-    "plugin that talks": ({"exec": {"command": "sh", "args": ["-c", f'echo \'{{"token": "{SECRET}"\'']}}, "other than credentials"),
+    "plugin that talks": (
+        {"exec": {"command": "sh", "args": ["-c", f'echo \'{{"token": "{SECRET}"\'']}},
+        "other than credentials",
+    ),
     "missing plugin": ({"exec": {"command": "no-such-plugin", "args": []}}, "no-such-plugin"),
     "missing authority": ({"certificate-authority": "no-such-file.pem"}, "no-such-file.pem"),
 }

@@ -11,7 +11,7 @@ import pytest
 
 from mpikit.status.snapshot import Snapshot
 from mpikit.status.verdict import Status, status_of
-from tests.support.states import states
+from tests.support.states import event, job, snapshot, states
 
 Rule = Callable[[Snapshot, Status], bool]
 OVER = ("Succeeded", "Failed")
@@ -68,7 +68,7 @@ RULES: dict[str, Rule] = {
     "output was not set": implies("output: (was|is) not set", lambda found, status: is_ours(found, status) and not has_output(found, status)),
     "the pods are gone": implies("deleted with the pods", lambda found, _: not found.workers),
     "the launcher is gone": implies("launcher and its log were deleted", lambda found, _: found.launcher is None or found.launcher.phase not in OVER),
-    "only the kit's jobs have values": implies(r"\b(output|resources|dataset|train\.\w+):|FAULT line|generate.py submit", is_ours),
+    "only the kit's jobs have values": lambda found, status: is_ours(found, status) or not re.search(r"\b(output|resources|dataset|synapse|train\.\w+):|in the values|FAULT line|generate.py submit", status.advice),
     "a command names what exists": pods_named,
     "a log can be read": log_exists,
     "an earlier attempt exists": implies("--previous", lambda found, _: len(found.pods) > 1 or any(pod.restarts or pod.waiting.reason == "CrashLoopBackOff" for pod in found.pods)),
@@ -99,3 +99,20 @@ def test_the_states_are_many_and_their_verdicts_differ() -> None:
     assert len(judged()) > 5000
     assert len({status.verdict for _, _, status in judged()}) >= 12
     assert len({status.reason for _, _, status in judged()}) >= 25
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict", "reason", "retried"),
+    [
+        ('admission webhook "policy.example" denied the request: image not signed', "Rejected", "WebhookDenied", True),
+        ('failed calling webhook "gate.example": Post "https://gate.svc": dial tcp: connect: connection refused', "Pending", "WebhookFailed", True),
+        ('failed calling webhook "gate.example": x509: certificate has expired', "Pending", "WebhookFailed", True),
+        ("unable to create new content in namespace lab because it is being terminated", "Rejected", "NamespaceTerminating", False),
+        ('Pod "vit-worker-0" is invalid: spec.containers: Required value', "Rejected", "InvalidPod", False),
+    ],
+)  # fmt: skip
+def test_a_refusal_that_is_retried_says_so(text: str, verdict: str, reason: str, retried: bool) -> None:
+    told = event("vit", "MPIJobFailed", f"worker pod created failed: {text}", kind="MPIJob", uid="u")
+    found = status_of(snapshot(job(), events=[told]))
+    assert (found.verdict, found.reason) == (verdict, reason)
+    assert ("it is tried again" in found.message) is retried
