@@ -25,7 +25,6 @@ from mpikit.validation.mpijob import (
     collision_faults,
     name_collisions,
     operator_faults,
-    presumed,
 )
 from mpikit.validation.pod import metadata_faults, template_faults
 from mpikit.validation.pod_security import Level, violations
