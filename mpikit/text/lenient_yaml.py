@@ -7,7 +7,33 @@ from typing import Any
 
 import yaml
 
-from mpikit.text.strict_yaml import in_words
+# What libyaml and PyYAML say -> in plain words.
+_PROBLEMS = {
+    "mapping values are not allowed": "a second colon, or a key where a value stands",
+    "',' or '}'": "a brace { is not closed, or a comma is missing",
+    "',' or ']'": "a bracket [ is not closed, or a comma is missing",
+    "cannot start any token": "a character that cannot start a value, such as a tab, @ or %",
+    "escape": "an unknown escape after \\",
+    "unexpected end of stream": "a quote is not closed",
+    "unexpected document indicator": "a quote is not closed before ---",
+    "node content": "a value is missing",
+    "expected key": "a line that does not fit the indent of the lines above",
+    "block end": "a line that does not fit the indent of the lines above",
+    "'-' indicator": "a line without - among the items of a list",
+    "block sequence entries": "an item after - where a value stands",
+    "block mapping": "a key where a value stands",
+    "expected ':'": "a key without a colon",
+    "found a tab": "a tab in the indent",
+    "anchor": "an & or * without a name",
+    "alias": "a * without a name",
+    "tag": "a ! that does not start a tag",
+    "document start": "text after the end of the document",
+    "indentation": "a block after | or > with a wrong indent",
+    "chomping": "a wrong mark after | or >",
+    "directive": "a line with % that is not a directive of YAML",
+}
+_LIMITS = ("more than", "nested deeper")  # of our own readers
+_OTHER_PROBLEM = "the text cannot be read from here"
 
 
 class _Loader(yaml.SafeLoader):
@@ -29,3 +55,10 @@ def first_document(text: str) -> Any:
         raise ValueError(f"{place}{in_words(error.problem or '')}") from error
     except yaml.YAMLError as error:
         raise ValueError("it contains characters that YAML does not allow") from error
+
+
+def in_words(problem: str) -> str:
+    """Return the problem of a YAML parser in plain words."""
+    if problem.startswith(_LIMITS):
+        return problem
+    return next((words for part, words in _PROBLEMS.items() if part in problem), _OTHER_PROBLEM)

@@ -18,6 +18,8 @@ _MARK = re.compile(r"\{\{-?\s*[^{}\s][^{}]*\}\}|\{%-?\s*\w[^%]*%\}|\$\{[A-Za-z_]
 _JOB_TEXT = re.compile(r"""^\s*["']?kind["']?:\s*["']?MPIJob\b""", re.MULTILINE)
 _UNREAD = ("not YAML", "a key that is not text")
 _FREE = ("command", "args", "data", "stringData", "binaryData", "annotations", "env")  # text of other programs
+TEMPLATE = "this is a template: render it first"
+_PLACEHOLDER = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")  # a name that a program replaces: JOB_NAME
 RENDERED = "the rendered manifest"  # the source of a manifest that this kit has rendered
 
 
@@ -27,6 +29,12 @@ class Manifest:
 
     source: str
     documents: tuple[Document, ...] = ()
+
+    @property
+    def is_template(self) -> bool:
+        """Whether it is a template, or its MPIJob has a placeholder for a name."""
+        names = [str(at(one.data, "metadata", "name")) for one in self.of_kind("MPIJob")]
+        return any(one.message == TEMPLATE for one in self.faults) or any(map(_PLACEHOLDER.fullmatch, names))
 
     @property
     def objects(self) -> list[dict[str, Any]]:
@@ -57,7 +65,7 @@ def read_manifest(text: str, source: str = RENDERED) -> Manifest:
         return Manifest(source, documents)
     place, mark = found
     where = f"{source}:{text.count(chr(10), 0, place) + 1}:{place - text.rfind(chr(10), 0, place)}"
-    fault = Diagnostic("", where, "this is a template: render it first", _rendering(mark, source))
+    fault = Diagnostic("", where, TEMPLATE, _rendering(mark, source))
     return Manifest(source, (Document(faults=[fault]),))
 
 

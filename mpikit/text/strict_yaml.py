@@ -12,6 +12,7 @@ import yaml
 
 from mpikit.diagnostics import Diagnostic
 from mpikit.text.input import MAX_BYTES
+from mpikit.text.lenient_yaml import in_words
 from mpikit.text.nested import Key, dotted
 from mpikit.text.yaml_scalars import Trap, key_trap, scalar
 
@@ -25,34 +26,6 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _NAMES = {0: "a NUL character", 0xFEFF: "a byte order mark within the text", 0x2028: "a line break of Unicode"}
 _NAMES |= {0x2029: _NAMES[0x2028], 0x85: _NAMES[0x2028]}
-
-# What libyaml and PyYAML say -> in plain words.
-_PROBLEMS = {
-    "mapping values are not allowed": "a second colon, or a key where a value stands",
-    "',' or '}'": "a brace { is not closed, or a comma is missing",
-    "',' or ']'": "a bracket [ is not closed, or a comma is missing",
-    "cannot start any token": "a character that cannot start a value, such as a tab, @ or %",
-    "escape": "an unknown escape after \\",
-    "unexpected end of stream": "a quote is not closed",
-    "unexpected document indicator": "a quote is not closed before ---",
-    "node content": "a value is missing",
-    "expected key": "a line that does not fit the indent of the lines above",
-    "block end": "a line that does not fit the indent of the lines above",
-    "'-' indicator": "a line without - among the items of a list",
-    "block sequence entries": "an item after - where a value stands",
-    "block mapping": "a key where a value stands",
-    "expected ':'": "a key without a colon",
-    "found a tab": "a tab in the indent",
-    "anchor": "an & or * without a name",
-    "alias": "a * without a name",
-    "tag": "a ! that does not start a tag",
-    "document start": "text after the end of the document",
-    "indentation": "a block after | or > with a wrong indent",
-    "chomping": "a wrong mark after | or >",
-    "directive": "a line with % that is not a directive of YAML",
-}
-_LIMITS = ("more than", "nested deeper")  # of our own readers
-_OTHER_PROBLEM = "the text cannot be read from here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +91,6 @@ def read_all(
         message = "not YAML: it contains characters that YAML does not allow"
         documents[-1].faults.append(Diagnostic("", source, message, "save it as UTF-8 text"))
     return documents
-
-
-def in_words(problem: str) -> str:
-    """Return the problem of a YAML parser in plain words."""
-    if problem.startswith(_LIMITS):
-        return problem
-    return next((words for part, words in _PROBLEMS.items() if part in problem), _OTHER_PROBLEM)
 
 
 def _place(source: str, mark: Any) -> str:

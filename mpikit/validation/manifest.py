@@ -34,6 +34,9 @@ from mpikit.validation.schema import USED_TWICE, has_kind, reference, schema_fau
 _PART = re.compile(r"(\.[^.\[\]]+|\[\d+\])$")  # the last part of a key
 _MOUNT_NAME = re.compile(r"(.*)\.(?:initContainers|containers)\[\d+\]\.volumeMounts\[\d+\]\.name")
 
+MOST_ALIKE = 3  # findings of a file with the same cause
+_NAMES = re.compile(r"'[^']*'|\"[^\"]*\"|\$?\{?[A-Z][A-Z0-9_]+\}?|/\S+|\d+")
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -64,8 +67,10 @@ def check_manifest(manifest: Manifest, target: Target | None = None) -> list[Dia
     """Every fault of the objects in a stream of manifests, and whether there is an MPIJob at all."""
     target = target or Target()
     jobs = manifest.of_kind("MPIJob")
-    wrapped = [one for document in manifest.documents if document not in jobs for one in _wrapped(manifest, document)]
-    faults = manifest.faults + [one for note, inner in wrapped for one in (note, *check_manifest(inner, target))]
+    wrapped = [
+        one for document in manifest.documents if document not in jobs for one in _wrapped(manifest, document, target)
+    ]
+    faults = [*manifest.faults, *(one for found in wrapped for one in found)]
     if not jobs and not faults:
         fix = "give a manifest of kind MPIJob"
         if not any(at(document.data, "kind") for document in manifest.documents):
@@ -80,16 +85,41 @@ def check_manifest(manifest: Manifest, target: Target | None = None) -> list[Dia
             found = _one_a_key(_object_faults(document, jobs, target), set())
         found = _unrelated(found, [one.key for one in document.faults if one.key])
         faults += [replace(one, where=manifest.where(document, one.key)) for one in found]
-    return faults
+    return _together(faults)
 
 
-def _wrapped(manifest: Manifest, document: Document) -> Iterator[tuple[Diagnostic, Manifest]]:
-    """Yield each MPIJob within another object, with a note that says so."""
+def _wrapped(manifest: Manifest, document: Document, target: Target) -> Iterator[list[Diagnostic]]:
+    """Yield a note for each MPIJob within another object, with what is wrong with that MPIJob."""
     for key, inner in inner_jobs(manifest, document):
         kind = at(document.data, "kind") or "object around it"
         message = f"contains an MPIJob: kubectl apply creates the {kind}, not the job"
         note = warning(key, message, f"apply the MPIJob itself, unless a controller of the {kind} does")
-        yield replace(note, where=manifest.where(document, key)), inner
+        if inner.is_template:
+            message = "contains a template of an MPIJob, which is not checked"
+            note = warning(key, message, "render it, then python generate.py check --manifest FILE")
+        found = [] if inner.is_template else check_manifest(inner, target)
+        yield [replace(note, where=manifest.where(document, key)), *found]
+
+
+def _together(found: list[Diagnostic]) -> list[Diagnostic]:
+    """Return one finding instead of many in a file with the same cause."""
+    groups: dict[tuple[str, ...], list[Diagnostic]] = {}
+    for one in found:
+        groups.setdefault(_cause(one), []).append(one)
+    return [
+        replace(one, message=f"{one.message} (and {len(group) - 1} more places)") if len(group) > MOST_ALIKE else one
+        for one in found
+        for group in (groups[_cause(one)],)
+        if len(group) <= MOST_ALIKE or one is group[0]
+    ]
+
+
+def _cause(one: Diagnostic) -> tuple[str, ...]:
+    """Return what findings of one cause share: an error its key and words, a warning its words without names."""
+    file = re.sub(r":\d+:\d+$", "", one.where)
+    if one.severity == "fault":
+        return file, one.key, one.message, one.fix
+    return file, _NAMES.sub("", one.message), _NAMES.sub("", one.fix)
 
 
 def _one_a_key(found: Found, reported: set[str]) -> Found:
