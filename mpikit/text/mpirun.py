@@ -14,6 +14,7 @@ from dataclasses import dataclass
 HOSTFILE = "/etc/mpi/hostfile"  # the operator's, with slotsPerWorker slots a worker
 _PROGRAM = re.compile(r"(.*/)?(mpirun|mpiexec|orterun|prterun)([._-](hydra|mpich|openmpi\d*))?")
 _PRINTS = ("echo", "printf", "which", "type", "exit", "export")
+_PPR = re.compile(r"\bppr:(\d+):node")
 _PUNCTUATION = frozenset("();<>|&")
 
 _COUNT = ("np", "n", "c", "nprocs")
@@ -49,8 +50,10 @@ class Launch:
     """The number of -np, over all programs; None if it is not given or not a plain number."""
     own_hosts: bool = False
     """It names hosts other than the operator's hostfile."""
-    per_node: bool = False
-    """It says how many ranks a node gets."""
+    placed: bool = False
+    """It says how many ranks a node, socket or other resource gets."""
+    per_node: int | None = None
+    """The number of ranks of a node, if it is a plain number."""
     oversubscribes: bool = False
     """More ranks than slots are allowed."""
 
@@ -105,7 +108,8 @@ def _launch(words: list[str]) -> Launch:
     return Launch(
         ranks=None if None in counts else sum(count or 0 for count in counts),
         own_hosts=named.get("hosts", HOSTFILE) != HOSTFILE,
-        per_node="per-node" in named or "ppr" in named.get("map-by", ""),
+        placed="per-node" in named or "ppr" in named.get("map-by", ""),
+        per_node=_number(named.get("per-node") or "".join(_PPR.findall(named.get("map-by", "")))),
         oversubscribes="oversubscribe" in str(named).lower() and not {"no-oversubscribe", "nooversubscribe"} & {*named},
     )
 

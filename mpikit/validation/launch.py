@@ -52,14 +52,18 @@ def _slot_faults(job: Mapping[str, Any], scripts: Scripts) -> Found:
     replicas, slots = at(job, "spec", "mpiReplicaSpecs", "Worker", "replicas"), slots_of(job)
     if not is_int(replicas) or replicas < 1 or slots < 0 or _allowed_by_environment(job):
         return
-    counted = [pair for pair in _launches(job, scripts) if pair[1].ranks is not None]
-    if not counted or any(launch.own_hosts or launch.oversubscribes for _, launch in counted):
+    found = list(_launches(job, scripts))
+    if any(launch.own_hosts or launch.oversubscribes for _, launch in found):
+        return
+    counted = [pair for pair in found if pair[1].ranks is not None]
+    if not counted:
+        yield from _per_node_faults(job, found)
         return
     key, largest = max(counted, key=lambda pair: pair[1].ranks or 0)
     nodes = replicas + ranks_in_launcher(job)
     if (largest.ranks or 0) > slots * nodes:
         yield _too_many(job, key, largest.ranks or 0, nodes)
-    elif (largest.ranks or 0) < slots * nodes and not largest.per_node:
+    elif (largest.ranks or 0) < slots * nodes and not largest.placed:
         message = f"mpirun starts {_ranks(largest.ranks)}, but the hostfile has {_places(job, nodes)}"
         yield warning(key, message, f"write -np {slots * nodes}, or lower slotsPerWorker or the number of workers")
 
@@ -71,6 +75,15 @@ def _too_many(job: Mapping[str, Any], key: str, ranks: int, nodes: int) -> Diagn
     if (at(job, "spec", "mpiImplementation") or DEFAULT_MPI) != DEFAULT_MPI:  # Hydra starts at the first host again
         return warning(key, f"{message}: ranks would share slots", fix)
     return fault(key, f"{message}: Open MPI would start none", f"{fix}, or add --oversubscribe")
+
+
+def _per_node_faults(job: Mapping[str, Any], found: list[tuple[str, Launch]]) -> Found:
+    """Report more ranks on each node than it has slots; Hydra's -ppn replaces the slots."""
+    key, number = max(((key, launch.per_node or 0) for key, launch in found), key=lambda pair: pair[1], default=("", 0))
+    if number > slots_of(job) and (at(job, "spec", "mpiImplementation") or DEFAULT_MPI) == DEFAULT_MPI:
+        slots = "slotsPerWorker is" if is_int(at(job, "spec", "slotsPerWorker")) else "the default of slotsPerWorker is"
+        message = f"mpirun starts {_ranks(number)} on each node, but {slots} {slots_of(job)}: Open MPI would start none"
+        yield fault(key, message, f"set spec.slotsPerWorker: {number}, or add --oversubscribe")
 
 
 def _ranks(number: int | None) -> str:

@@ -40,6 +40,16 @@ SLOTS: dict[str, tuple[Object, list[str]]] = {
         command("bash", "-c", "mpirun -np 1 a; mpirun -np 5 b"),
         ["warning launcher.command: mpirun starts 5 ranks, but the hostfile has 3 workers x 2 = 6 slots"],
     ),
+    "more on each node": (
+        command("mpirun", "--map-by", "ppr:4:node", "a"),
+        ["launcher.command: mpirun starts 4 ranks on each node, but slotsPerWorker is 2: Open MPI would start none"],
+    ),
+    "more on each node than the default": (
+        command("mpirun", "-N", "2", "a", slotsPerWorker=None),
+        ["launcher.command: mpirun starts 2 ranks on each node, but the default of slotsPerWorker is 1: Open MPI would start none"],
+    ),
+    "as many on each node": (command("bash", "-c", "mpirun -npernode 2 a"), []),
+    "more on each node, of another MPI": (command("mpirun", "-ppn", "4", "a", mpiImplementation="MPICH"), []),
     "fewer on each node": (command("mpirun", "-np", "3", "--map-by", "ppr:1:node", "a"), []),
     "no slots": (
         command("mpirun", "-np", "1", "a", slotsPerWorker=0),

@@ -104,6 +104,9 @@ def test_a_pod_spec_of_the_values_is_blamed_by_its_own_key(generate: Command) ->
     words = ("--set", 'worker.podSpec={"hostNetwork": true}', "--pod-security", "baseline")
     done = generate("check", "-f", "values/cpu.yaml", *words)
     assert '--set: worker.podSpec.hostNetwork: violates PodSecurity "baseline"' in done.stdout
+    assert 'hostPort (container "worker" uses hostPort 2222)' in done.stdout
+    assert "runAsUser" not in done.stdout
+    assert "sshd would listen on port 22" not in done.stdout
 
 
 @pytest.mark.parametrize("level", LEVELS)
