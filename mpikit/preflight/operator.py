@@ -17,7 +17,7 @@ from mpikit.kube.api import CRD, DEPLOYMENT, JOB, LEASE, MPIJOB, Kind, find_all,
 from mpikit.kube.client import Call, Cluster
 from mpikit.kube.resources import MPIJob, time_of
 from mpikit.text.nested import at, numbered
-from mpikit.validation.releases import FIRST, NEWEST, SINCE
+from mpikit.validation.mpijob import FIRST, NEWEST, SINCE
 
 LIVELY_SECONDS = 60  # the operator renews its Lease every 5 s and loses it after 15 s
 WORK_SECONDS = 3600  # an operator that worked within the hour most likely runs

@@ -20,7 +20,7 @@ _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")  # DNS-1123; may start
 LABEL_FIX = f"a-z, 0-9 and -, at most {LABEL_MAX}"
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")  # of a label's key, and its value
 _PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")  # of a ConfigMap or a Secret
+_CONFIG_KEY = re.compile(r"(?!\.\.|\.$)[-._a-zA-Z0-9]+")  # of a ConfigMap or a Secret
 _ENV_NAME = re.compile(r"[ -<>-~]+")  # printable ASCII without =, since Kubernetes 1.30
 
 
@@ -57,8 +57,9 @@ def key_faults(value: Any, key: str) -> Found:
     """A key of a ConfigMap or a Secret, which must be given."""
     if not value:
         yield fault(key, "is empty", "name the key")
-    elif isinstance(value, str) and (not _CONFIG_KEY.fullmatch(value) or value.startswith("..") or value == "."):
-        yield fault(key, f"{value!r} is not a valid ConfigMap or Secret key", "A-Z, a-z, 0-9, -, _ and .")
+    elif isinstance(value, str) and not (_CONFIG_KEY.fullmatch(value) and len(value) <= SUBDOMAIN_MAX):
+        fix = f"A-Z, a-z, 0-9, -, _ and ., at most {SUBDOMAIN_MAX}"
+        yield fault(key, f"{value!r} is not a valid ConfigMap or Secret key", fix)
 
 
 def label_value_faults(value: Any, key: str) -> Found:

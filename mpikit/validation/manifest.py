@@ -25,10 +25,10 @@ from mpikit.validation.mpijob import (
     collision_faults,
     name_collisions,
     operator_faults,
+    version_faults,
 )
 from mpikit.validation.pod import metadata_faults, template_faults
 from mpikit.validation.pod_security import Level, violations
-from mpikit.validation.releases import version_faults
 from mpikit.validation.schema import USED_TWICE, has_kind, reference, schema_faults, versions, well_typed
 
 _PART = re.compile(r"(\.[^.\[\]]+|\[\d+\])$")  # the last part of a key

@@ -40,6 +40,11 @@ _CHOICES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("securityContext", "seccompProfile", "type"): PROFILES,
     ("securityContext", "appArmorProfile", "type"): PROFILES,
 }
+_SPREAD_CHOICES: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("whenUnsatisfiable",): ("DoNotSchedule", "ScheduleAnyway"),
+    ("nodeAffinityPolicy",): ("Honor", "Ignore"),
+    ("nodeTaintsPolicy",): ("Honor", "Ignore"),
+}
 
 
 def template_faults(template: Any, key: str, added_volumes: Sequence[str] = ()) -> Found:
@@ -87,6 +92,7 @@ def _spec_faults(spec: Object, key: str, added_volumes: Sequence[str]) -> Found:
     for number, toleration in numbered(spec.get("tolerations")):
         yield from _toleration_faults(toleration, f"{key}.tolerations[{number}]")
     yield from _affinity_faults(spec.get("affinity"), f"{key}.affinity")
+    yield from _spread_faults(spec.get("topologySpreadConstraints"), f"{key}.topologySpreadConstraints")
     yield from context_faults(spec.get("securityContext"), f"{key}.securityContext")
     yield from pod_resource_faults(spec, key)
     yield from claim_faults(spec, key)
@@ -124,6 +130,28 @@ def _affinity_faults(affinity: Any, key: str) -> Found:
             yield fault(f"{path}.nodeSelectorTerms", "is empty", "give one term")
         if isinstance(part.get("key"), str) and "operator" in part:
             yield from _expression_faults(part, path)
+        for name, value in as_map(part.get("matchLabels")).items():
+            yield from qualified_faults(str(name), f"{path}.matchLabels.{name}")
+            yield from label_value_faults(value, f"{path}.matchLabels.{name}")
+
+
+def _spread_faults(constraints: Any, key: str) -> Found:
+    """Rules that spread pods over nodes: counts, words, and one rule of a kind for each topology."""
+    seen: set[tuple[object, object]] = set()
+    yield from _affinity_faults(constraints, key)
+    for number, rule in numbered(constraints):
+        here, action = f"{key}[{number}]", rule.get("whenUnsatisfiable")
+        yield from choice_faults(rule, _SPREAD_CHOICES, here)
+        for name in ("maxSkew", "minDomains"):
+            if is_int(rule.get(name)) and rule[name] < 1:
+                yield fault(f"{here}.{name}", f"{rule[name]} is not a positive number", "1 or more")
+        if rule.get("minDomains") is not None and action != "DoNotSchedule":
+            yield fault(f"{here}.minDomains", "needs whenUnsatisfiable: DoNotSchedule", "remove it")
+        if rule.get("topologyKey"):
+            yield from qualified_faults(rule["topologyKey"], f"{here}.topologyKey")
+        if (rule.get("topologyKey"), action) in seen:
+            yield fault(here, f"a second rule for {rule.get('topologyKey')} with {action}", "keep one")
+        seen.add((rule.get("topologyKey"), action))
 
 
 def _expression_faults(rule: Object, key: str) -> Found:

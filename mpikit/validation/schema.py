@@ -136,8 +136,8 @@ def _types(schema: Schema) -> list[str]:
 def _is(value: Any, name: str) -> bool:
     if isinstance(value, bool):
         return name == "boolean"
-    if name in ("integer", "number") and isinstance(value, float):  # to JSON 1.0 is a whole number
-        return value.is_integer()
+    if name in ("integer", "number") and isinstance(value, float):  # to JSON 1.0 is a whole number, and 1e300 is none
+        return value.is_integer() and abs(value) < 1 << 63
     return isinstance(value, _TYPES[name])
 
 

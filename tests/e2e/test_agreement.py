@@ -10,11 +10,12 @@ import copy
 import http.client
 import json
 import os
+import random
 import subprocess
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from mutations import mutated
 
 from mpikit.text.manifest import read_manifest
 from mpikit.validation.manifest import Target, check_manifest
+from tests.support.operator_cases import CASES as BOUNDS
+from tests.support.operator_cases import HOSTILE, TEXTS, places, replaced, rich_job
 
 CASES, FIRST = int(os.environ.get("AGREEMENT_CASES", "60")), int(os.environ.get("AGREEMENT_SEED", "0"))
 BATCH = 100  # the operator is waited for once a batch
@@ -41,7 +44,7 @@ KNOWN = {
     ".serviceAccountName: ": "no account can have that name; the server only says that it does not find it",
     "is not a valid image reference": "the server takes it, and the kubelet says InvalidImageName",
     ".claimName: ": "no claim can have that name; the server takes it, and the pod waits for ever",
-    ": is empty (give a value, or take the line out)": "a quantity of null is 0 to the server, which nobody means",
+    ": is empty (give a value, or remove the line)": "null in a map is 0 or no text to the server, which nobody means",
 }
 # What admission refuses of objects that are not in the manifest; check cannot know them.
 ABSENT = ("error looking up service account", "no PriorityClass", "RuntimeClass")
@@ -132,7 +135,7 @@ def judged(server: Server, jobs: dict[str, Object], shut: str, open_: str) -> di
 
 def _managed_here(job: Object) -> bool:
     """Whether the operator looks at a job at all."""
-    return (job["spec"].get("runPolicy") or {}).get("managedBy") in (None, "kubeflow.org/mpi-operator")
+    return ((job.get("spec") or {}).get("runPolicy") or {}).get("managedBy") in (None, "kubeflow.org/mpi-operator")
 
 
 def _events(server: Server, namespace: str, jobs: set[str]) -> list[Object]:
@@ -163,17 +166,20 @@ def _event(server: Server, namespace: str, reason: str) -> Object:
 
 def _created(server: Server, job: Object, shut: str, open_: str) -> str:
     """Store a job, or tell why not; never one that the operator cannot read: it would see no other job any more."""
-    path = f"/apis/{job.get('apiVersion', '')}/namespaces/{shut}/mpijobs?fieldValidation=Strict"
+    if job.get("apiVersion") != "kubeflow.org/v2beta1":
+        return "no such version"
+    path = f"/apis/kubeflow.org/v2beta1/namespaces/{shut}/mpijobs?fieldValidation=Strict"
     code, answer = server("POST", f"{path}&dryRun=All", job)
     if code >= 400:
         return str(answer["message"])
-    for role in job["spec"]["mpiReplicaSpecs"]:
-        if role in ("Launcher", "Worker") and job["spec"]["mpiReplicaSpecs"][role]:
+    spec = job.get("spec") or {}  # the CRD takes a job without one
+    for role, replica in (spec.get("mpiReplicaSpecs") or {}).items():
+        if role in ("Launcher", "Worker") and replica:
             pod = as_the_operator_makes_it(job, role)
             code, answer = server("POST", f"/api/v1/namespaces/{open_}/pods?dryRun=All&fieldValidation=Strict", pod)
             if code >= 400 and not any(word in answer["message"] for word in ABSENT):
                 return f"{role}: {answer['message']}"
-    if _unreadable(job["spec"]):
+    if _unreadable(spec):
         return "the operator cannot read it"
     server("POST", path, job)
     return ""
@@ -183,7 +189,7 @@ def _unreadable(spec: Object) -> bool:
     """Whether a number outside the pods is one that the operator's int32 cannot hold; the API server stores it."""
     fields = {**spec, **(spec.get("runPolicy") or {}), **((spec.get("runPolicy") or {}).get("schedulingPolicy") or {})}
     numbers = [value for name, value in fields.items() if name != "activeDeadlineSeconds"]
-    numbers += [replica.get("replicas") for replica in spec["mpiReplicaSpecs"].values() if replica]
+    numbers += [one.get("replicas") for one in (spec.get("mpiReplicaSpecs") or {}).values() if one]
     return any(isinstance(number, int) and abs(number) > INT32_MAX for number in numbers)
 
 
@@ -191,6 +197,55 @@ def refused(job: Object) -> str:
     """The faults that check finds; empty if none."""
     found = check_manifest(read_manifest(json.dumps(job), "job.json"), Target(kubernetes=KUBERNETES))
     return "; ".join(f"{one.key}: {one.message} ({one.fix})" for one in found if one.severity == "fault")
+
+
+def disagreement(ours: str, theirs: str, known: Counter[str]) -> list[str]:
+    """Both verdicts if they differ; one that is known is counted instead."""
+    if bool(ours) == bool(theirs):
+        return []
+    reasons = [reason for word, reason in KNOWN.items() if word in ours]
+    known.update(reasons[:1])
+    return [] if reasons else [f"    check: {ours or 'takes it'}\n    cluster: {theirs or 'takes it'}"]
+
+
+def batches(jobs: Sequence[Object]) -> Iterator[dict[str, Object]]:
+    """The jobs by name, in as few batches as names that meet allow."""
+    batch: dict[str, Object] = {}
+    for number, job in enumerate(jobs):
+        metadata = job.get("metadata")
+        given = metadata.get("name") if isinstance(metadata, dict) else None
+        name = given if isinstance(given, str) and given else f"unnamed-{number}"
+        if given == "foo":
+            job["metadata"]["name"] = name = f"foo-{number}"
+        if name in batch or len(batch) == BATCH:
+            yield batch
+            batch = {}
+        batch[name] = job
+    yield batch
+
+
+def test_check_and_the_cluster_agree_at_the_bounds_and_on_hostile_values(
+    server: Server, shut: str, namespace: str
+) -> None:
+    """Judged by the API server and the MPI Operator: all bounds, and a sample of hostile values in any place."""
+    pairs = [(path, value) for path in places(rich_job()) for value in HOSTILE]
+    chosen = random.Random(FIRST).sample(pairs, min(CASES, len(pairs)))
+    jobs = [case.job for case in BOUNDS] + [replaced(path, value) for path, value in chosen]
+    differing, known = [], Counter[str]()
+    for batch in batches(jobs):
+        said = judged(server, batch, shut, namespace)
+        for name, job in batch.items():
+            differing += [f"{job}\n{one}" for one in disagreement(refused(job), said[name], known)]
+    print("\n".join(f"    {number} x known: {reason}" for reason, number in known.items()))
+    assert not differing, f"{len(differing)} differ\n" + "\n".join(differing)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_kubectl_reads_a_text_as_check_does(kube: Kube, name: str) -> None:
+    """Judged by kubectl and the API server; tests/unit/validation/test_operator_cases.py has check's side."""
+    text, good = TEXTS[name]
+    done = kube.run("create", "--dry-run=server", "-f", "-", text=text)
+    assert (done.code == 0 and bool(done.out)) is good, done
 
 
 def test_check_and_the_cluster_agree_on_mutated_manifests(
@@ -209,13 +264,7 @@ def test_check_and_the_cluster_agree_on_mutated_manifests(
         for name, (job, told) in cases.items():
             ours = refused(job)
             count[bool(ours)] += 1
-            if bool(ours) == bool(said[name]):
-                continue
-            reasons = [reason for word, reason in KNOWN.items() if word in ours]
-            known.update(reasons[:1])
-            if not reasons:
-                verdicts = f"    check: {ours or 'takes it'}\n    cluster: {said[name] or 'takes it'}"
-                differing.append(f"{name} [{told}]\n{verdicts}")
+            differing += [f"{name} [{told}]\n{one}" for one in disagreement(ours, said[name], known)]
     print(
         f"{CASES} mutants from seed {FIRST}: check takes {count[False]}, refuses {count[True]}; {len(differing)} differ"
     )

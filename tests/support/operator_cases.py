@@ -64,7 +64,10 @@ def _each(path: str, good: tuple[Any, ...], bad: tuple[Any, ...], key: str = "")
 
 
 def _cases() -> Iterator[Case]:
-    counts = (0, 1, 2**31 - 1, None, ABSENT), (-1, -(2**31), 2**31, "1", 1.5, True, [], {})
+    counts: tuple[tuple[Any, ...], tuple[Any, ...]] = (
+        (0, 1, 2**31 - 1, None, ABSENT),
+        (-1, -(2**31), 2**31, "1", 1.5, True, [], {}),
+    )
     for name in ("spec.slotsPerWorker", "spec.runPolicy.ttlSecondsAfterFinished", "spec.runPolicy.backoffLimit"):
         yield from _each(name, *counts)
     yield from _each("spec.runPolicy.activeDeadlineSeconds", (0, 2**31, 2**63 - 1, None), (-1, -(2**63), 2**63))

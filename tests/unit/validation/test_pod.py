@@ -555,3 +555,43 @@ def test_a_field_with_few_choices_names_them() -> None:
         "one of Default, Unmasked",
         "the pod has ssh-auth, v",
     ]
+
+
+SKEW = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
+SPREAD = "pod.topologySpreadConstraints[0]"
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ([SKEW], []),
+        ([SKEW, {**SKEW, "whenUnsatisfiable": "DoNotSchedule", "minDomains": 2, "nodeTaintsPolicy": "Honor"}], []),
+        ([{**SKEW, "maxSkew": 0}], [f"{SPREAD}.maxSkew: 0 is not a positive number"]),
+        ([{**SKEW, "minDomains": 2}], [f"{SPREAD}.minDomains: needs whenUnsatisfiable: DoNotSchedule"]),
+        ([{**SKEW, "whenUnsatisfiable": "Never"}], [f"{SPREAD}.whenUnsatisfiable: 'Never' is not known"]),
+        ([{**SKEW, "nodeAffinityPolicy": "honor"}], [f"{SPREAD}.nodeAffinityPolicy: 'honor' is not known"]),
+        ([{**SKEW, "topologyKey": ""}], [f"{SPREAD}.topologyKey: is empty"]),
+        ([{**SKEW, "topologyKey": "a b"}], [f"{SPREAD}.topologyKey: 'a b' is not a valid label key"]),
+        (
+            [{**SKEW, "labelSelector": {"matchLabels": {"a": "b/c"}}}],
+            [f"{SPREAD}.labelSelector.matchLabels.a: 'b/c' is not a valid label value"],
+        ),
+        (
+            [{**SKEW, "labelSelector": {"matchExpressions": [{"key": "a", "operator": "Gt", "values": ["1"]}]}}],
+            [f"{SPREAD}.labelSelector.matchExpressions[0].operator: 'Gt' is not known"],
+        ),
+    ],
+)
+def test_a_spread_over_nodes_is_looked_at(rules: list[dict[str, Any]], told: list[str]) -> None:
+    assert said(changed("pod", topologySpreadConstraints=rules)) == told
+
+
+def test_two_spreads_over_the_same_nodes_are_an_error() -> None:
+    assert len(said(changed("pod", topologySpreadConstraints=[SKEW, {**SKEW, "maxSkew": 2}]))) == 1
+
+
+@pytest.mark.parametrize("kind", ["podAffinity", "podAntiAffinity"])
+def test_labels_of_a_selector_are_looked_at(kind: str) -> None:
+    term = {"topologyKey": "a", "labelSelector": {"matchLabels": {"b c": "d"}}}
+    (line,) = said(changed("pod", affinity={kind: {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}))
+    assert "labelSelector.matchLabels.b c: 'b c' is not a valid" in line
