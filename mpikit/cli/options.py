@@ -234,7 +234,10 @@ TARGET = [
         help="Version of the cluster, such as 1.34.  [default: the newest known]",
     ),
     click.option(
-        "--operator-version", "operator", default="", help="Release of the MPI Operator, which must know each field and value."
+        "--operator-version",
+        "operator",
+        default="",
+        help="Release of the MPI Operator, which must know each field and value.",
     ),
     click.option(
         "--pod-security",
