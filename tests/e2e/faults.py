@@ -168,6 +168,63 @@ def evict(kube: Kube, namespace: str, name: str) -> None:
     kube("-n", namespace, "patch", "pod", f"{name}-worker-0", *words)
 
 
+def patched(status: Object) -> Callable[[Kube, str, str], None]:
+    """Give worker 0 the status that a kubelet or a controller would write: its very words (Kubernetes 1.35)."""
+
+    def patch(kube: Kube, namespace: str, name: str) -> None:
+        await_worker(kube, namespace, name)
+        words = ("--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+        kube("-n", namespace, "patch", "pod", f"{name}-worker-0", *words)
+
+    return patch
+
+
+def disruption(reason: str, message: str) -> Object:
+    """The condition DisruptionTarget."""
+    now = {"lastTransitionTime": "2026-11-27T00:00:00Z"}
+    return {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": message, **now}
+
+
+def replace_evicted(kube: Kube, namespace: str, name: str) -> None:
+    """Evict worker 0 and delete its pod: the operator makes another one, and its condition Failed stays."""
+    evict(kube, namespace, name)
+
+    def failed() -> bool:
+        conditions = kube.get(namespace, "mpijob", name).get("status", {}).get("conditions", [])
+        return any(one["type"] == "Failed" and one["status"] == "True" for one in conditions)
+
+    wait_for("the condition Failed", failed, 30)
+    kube("-n", namespace, "delete", "pod", f"{name}-worker-0", "--wait=false")
+
+
+def delete_now(kube: Kube, namespace: str, name: str) -> None:
+    """Delete the MPIJob, and do not wait."""
+    kube("-n", namespace, "delete", "mpijob", name, "--wait=false")
+
+
+def with_finalizer(job: Object) -> None:
+    """A finalizer whose controller does not exist."""
+    job["metadata"]["finalizers"] = ["mpikit.test/keep"]
+
+
+def more_containers(role: str, field_name: str, **container: Any) -> Change:
+    """One more container, or init container, of the same image."""
+
+    def change(job: Object) -> None:
+        pod = spec(job, role)
+        own = {"image": pod["containers"][0]["image"], "imagePullPolicy": "IfNotPresent", **container}
+        pod.setdefault(field_name, []).append(own)
+
+    return change
+
+
+def fill_volume(job: Object) -> None:
+    """A worker that writes 32 MiB to an emptyDir of 4 MiB: the kubelet evicts it."""
+    mount("small", {"emptyDir": {"sizeLimit": "4Mi"}})(job)
+    script = "dd if=/dev/zero of=/small/x bs=1M count=32; sleep 600 & wait"
+    containers(["Worker"], command=["bash", "-c", script], readinessProbe=None, lifecycle=None)(job)
+
+
 def delete_worker(kube: Kube, namespace: str, name: str) -> None:
     """Delete worker 0 once the launcher has told its address."""
     launcher = f"training.kubeflow.org/job-name={name},training.kubeflow.org/job-role=launcher"
@@ -351,7 +408,7 @@ FAULTS: tuple[Fault, ...] = (
         "secret-that-is-missing",
         "Stalled",
         "CreateContainerConfigError",
-        r"secret nosuch does not exist in namespace \S+: create it, or correct env:",
+        r"secret nosuch does not exist in namespace \S+: create it .*or correct env:",
         containers(["Worker"], env=[{"name": "A", "valueFrom": {"secretKeyRef": {"name": "nosuch", "key": "a"}}}]),
     ),
     Fault(
@@ -449,5 +506,121 @@ FAULTS: tuple[Fault, ...] = (
         r"delete \S+ -n|submit it again|wait: the pods",
         launcher_runs("sleep 600"),
         after=delete_later,
+    ),
+    # -- Beyond the API server
+    Fault(
+        "sidecar-after-success",
+        "Succeeded",
+        "SidecarRunning",
+        r"delete \S+ -n \S+ ends it; for the next run, .*sidecar.istio.io/inject: \"false\"",
+        both(launcher_runs("exit 0"), more_containers("Launcher", "containers", name="istio-proxy", command=SLEEP)),
+        message=r"container launcher of \S+ ended with exit code 0; sidecar istio-proxy still runs",
+    ),
+    Fault(
+        "sidecar-after-failure",
+        "Failed",
+        "SidecarRunning",
+        r"logs \S+ -n \S+ shows why; .*make agent a native sidecar",
+        both(launcher_runs("exit 8"), more_containers("Launcher", "containers", name="agent", command=SLEEP)),
+        message=r"exit code 8 \(the images are missing",
+    ),
+    Fault(
+        "native-sidecar",
+        "Succeeded",
+        "MPIJobSucceeded",
+        r"output: was not set",
+        both(
+            launcher_runs("exit 0"),
+            more_containers("Launcher", "initContainers", name="istio-proxy", command=SLEEP, restartPolicy="Always"),
+        ),
+    ),
+    Fault(
+        "init-container-that-fails-for-good",
+        "Stalled",
+        "InitContainerFailed",
+        r"logs \S+-worker-0 -c fetch shows why",
+        both(
+            launcher_runs("sleep 600"),
+            more_containers("Worker", "initContainers", name="fetch", command=["bash", "-c", "exit 4"]),
+        ),
+        message=r"did not start: its init container fetch ended with exit code 4",
+    ),
+    Fault(
+        "volume-over-its-limit",
+        "Evicted",
+        "Evicted",
+        r"raise the sizeLimit of volume small",
+        both(containers(["Launcher"], command=SLEEP), fill_volume),
+        message=r"exceeds the limit .*; \S+-launcher-\S+ still runs",
+    ),
+    Fault(
+        "finalizer-of-a-controller-that-is-gone",
+        "Deleted",
+        "Deleting",
+        r"patch mpijob \S+ --type merge -p '\{\"metadata\":\{\"finalizers\":null",
+        both(launcher_runs("sleep 600"), with_finalizer),
+        after=delete_now,
+        message="it waits for the finalizer mpikit.test/keep",
+    ),
+    Fault(
+        "scheduling-gate",
+        "Pending",
+        "SchedulingGated",
+        r"the controller that owns gate mpikit.test/wait removes it",
+        pods(["Worker"], schedulingGates=[{"name": "mpikit.test/wait"}]),
+        message=r"-worker-0: the scheduler waits for the scheduling gate mpikit.test/wait",
+    ),
+    Fault(
+        "runtime-that-no-node-has",
+        "Rejected",
+        "Forbidden",
+        r"cluster's administrator",
+        pods(["Worker"], runtimeClassName="nosuch"),
+        message="it is tried again",
+    ),
+    Fault(
+        "devices-that-the-node-could-not-give",
+        "Stalled",
+        "UnexpectedAdmissionError",
+        r"device plugin.*delete \S+ -n",
+        containers(["Launcher"], command=SLEEP),
+        place="simulated",
+        after=patched(
+            {
+                "phase": "Failed",
+                "reason": "UnexpectedAdmissionError",
+                "message": "Pod was rejected: Allocate failed due to no healthy devices present",
+            }
+        ),
+        message=r"failed: UnexpectedAdmissionError: Pod was rejected.*still runs",
+    ),
+    Fault(
+        "node-shut-down",
+        "Stalled",
+        "Terminated",
+        r"there is nothing to correct in the job",
+        containers(["Launcher"], command=SLEEP),
+        place="simulated",
+        after=patched(
+            {
+                "phase": "Failed",
+                "reason": "Terminated",
+                "message": "Pod was terminated in response to imminent node shutdown.",
+                "conditions": [
+                    disruption("TerminationByKubelet", "Pod was terminated in response to imminent node shutdown.")
+                ],
+            }
+        ),
+        message=r"imminent node shutdown.*\(TerminationByKubelet\)",
+    ),
+    Fault(
+        "evicted-and-replaced",
+        "Running",
+        "MPIJobRunning",
+        r"logs -f",
+        containers(["Launcher"], command=SLEEP),
+        place="simulated",
+        after=replace_evicted,
+        message=r"Condition Failed \(MPIJobEvicted.* is of a pod that has been replaced; the job goes on",
     ),
 )

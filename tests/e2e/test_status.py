@@ -54,10 +54,19 @@ def planted(kube: Kube, simulated_nodes: list[str]) -> Iterator[Planted]:
         yield {fault.name: (places[space_of(fault)], name) for fault, name in zip(FAULTS, names, strict=True)}
     finally:
         for name in spaces:
+            release(kube, name)
             kube("-n", name, "delete", "mpijobs", "--all", "--wait=false")
             kube("delete", "namespace", name, "--wait=false")
         for name in spaces:
             wait_for(f"the pods of {name} to go", functools.partial(gone, kube, name), 90)
+
+
+def release(kube: Kube, name: str) -> None:
+    """Remove the finalizers of the jobs of a namespace."""
+    for job in kube.all(name, "mpijobs"):
+        if job["metadata"].get("finalizers"):
+            words = ("--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+            kube("-n", name, "patch", "mpijob", job["metadata"]["name"], *words)
 
 
 def gone(kube: Kube, name: str) -> bool:
