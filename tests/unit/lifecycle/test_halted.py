@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mpikit.lifecycle.status import Status
 
 from mpikit.errors import JobError, Timeout
 from mpikit.lifecycle.delete import delete_job
 from mpikit.lifecycle.logs import JobLog, Wanted
 from mpikit.lifecycle.wait import wait_for
+from mpikit.status.verdict import Status
 from tests.support.scripted.operator import condition, ended, pod, with_status
 from tests.support.scripted.server import Scripted
 from tests.support.scripted.store import Object
