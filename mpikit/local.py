@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import importlib.util
 import itertools
 import os
 import random
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 
@@ -208,15 +209,26 @@ def run_task(task: Task, root: Path) -> None:
             "give --to PATH, or use --job",
             "--here",
         )
+    run_program(task.module, task.here, root, "the same command continues where it stopped")
+
+
+def run_module(module: str, arguments: Sequence[str], root: Path) -> None:
+    """Run a program of the trainer that needs torch; RunError if it fails, or if this Python has no torch."""
+    if importlib.util.find_spec("torch") is None:
+        what = f"{module} needs PyTorch, and this Python ({sys.executable}) does not have it"
+        raise RunError(what, "pip install torch numpy pillow, or use the Python that trains")
+    run_program(module, arguments, root, "start the same command again")
+
+
+def run_program(module: str, arguments: Sequence[str], root: Path, after_stop: str) -> None:
+    """Run a program of the trainer that lies in `root`; RunError names its exit code."""
     path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
-    code, interrupted = run_supervised(
-        [sys.executable, "-m", task.module, *task.here], os.environ | {"PYTHONPATH": path}
-    )
+    code, interrupted = run_supervised([sys.executable, "-m", module, *arguments], os.environ | {"PYTHONPATH": path})
     if interrupted:
-        raise Interrupted("stopped as asked; the same command continues where it stopped")
+        raise Interrupted(f"stopped as asked; {after_stop}")
     if code:
         meaning = f" ({EXIT_CODES[code]})" if code in EXIT_CODES else ""
-        raise RunError(f"{task.module} ended with exit code {code}{meaning}", "read its last line above")
+        raise RunError(f"{module} ended with exit code {code}{meaning}", "read its last line above")
 
 
 def _failure(code: int) -> RunError:

@@ -183,7 +183,8 @@ def help_text(text: str) -> str:
 TRAINER_HEAD = """# The trainer
 
 `python -m vit.train` takes these flags; `train:` of a values file takes the same names, except `data_path`, `pretrained_dir`, `output_dir` and
-`device`, which the kit sets. The [FAQ](faq.md#how-do-i-use-the-trainer-alone) shows how to use the trainer without the kit."""
+`device`, which the kit sets. The [FAQ](faq.md#how-do-i-use-the-trainer-alone) shows how to use the trainer without the kit.
+`python -m vit.evaluate`, `vit.predict` and `vit.export` read what a run wrote; [trained-models.md](trained-models.md) shows the last two."""
 
 
 def trainer_page() -> str:

@@ -20,7 +20,9 @@ GROUPS = {
     "Before you submit": ("render", "check", "doctor", "diff"),
     "Run": ("submit", "run"),
     "Watch": ("status", "list", "logs", "wait"),
-    "Recover and clean up": ("repair", "delete"),
+    "Use the result": ("predict", "export"),
+    "Recover": ("repair",),
+    "Clean up": ("delete",),
     "Help": ("help",),
 }
 OTHER_WORDS = {  # what kubectl, docker, Slurm and others call these commands
@@ -30,6 +32,8 @@ OTHER_WORDS = {  # what kubectl, docker, Slurm and others call these commands
     **dict.fromkeys(("describe", "show", "info"), "status"),
     **dict.fromkeys(("validate", "lint", "verify", "test"), "check"),
     **dict.fromkeys(("template", "generate", "print"), "render"),
+    **dict.fromkeys(("infer", "inference", "classify", "attention"), "predict"),
+    **dict.fromkeys(("convert", "onnx", "timm", "hf"), "export"),
     **dict.fromkeys(("config", "setup", "configure"), "init"),
 }
 NARROWEST, WIDEST = 30, 100  # columns

@@ -11,7 +11,7 @@ import click
 
 from mpikit.cli.context import CommandContext, login
 from mpikit.cli.help import Verb
-from mpikit.cli.options import OUT_OPTION, init_options, render_options, schema_options, target_options
+from mpikit.cli.options import OUT_OPTION, init_options, plain_options, render_options, target_options
 from mpikit.cli.view import all_values, headline, notes, once_more, placement, show_manifest
 from mpikit.diagnostics import Diagnostic
 from mpikit.errors import EXIT_NO, EXIT_VALUES, ValuesError
@@ -137,7 +137,7 @@ def _check_values(context: CommandContext, target: Target) -> tuple[Manifest, li
 
 
 @click.command(cls=Verb)
-@schema_options
+@plain_options
 def schema() -> None:
     """Print the JSON Schema of a values file, for editors.
 

@@ -204,7 +204,8 @@ job_options = _shared(_FILES, *_VALUES, _NAMESPACE, *_CLUSTER, hidden=_SIZE)
 logs_options = _shared(_LONG_FILES, *_VALUES, _NAMESPACE, *_CLUSTER, hidden=_SIZE)
 """The same where -f means follow, as kubectl's."""
 init_options = _shared(_PROFILE, _ROOT)
-schema_options = _shared()
+plain_options = _shared()
+"""Of a verb that reads no values."""
 
 
 def _show_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:

@@ -14,7 +14,10 @@ from pathlib import Path
 from mpikit.errors import KitError
 
 ZIP_MAX_BYTES = 190 << 10  # as base64 beside the rest it must stay below the 256 KiB of client-side kubectl apply
-NOT_FOR_TRAINING = ("vit/fetch/", "vit/prepare/", "vit/pins.py", "vit/export/", "vit/predict.py")
+_FOR_PEOPLE = ("vit/export/", "vit/predict/")  # who run it on their own machine
+NOT_FOR_JOBS = ("vit/supervise/", *_FOR_PEOPLE)
+"""What weights and data Jobs have no use for."""
+NOT_FOR_TRAINING = ("vit/fetch/", "vit/prepare/", "vit/pins.py", *_FOR_PEOPLE)
 """What weights and data Jobs and people run. The pods of an MPIJob train, and have no use for it."""
 _ZIP_LINE = re.compile(r'^  "vit\.zip": "[A-Za-z0-9+/=]*"$', re.MULTILINE)  # of templates/configmap.yaml.j2
 _ZIP_NOTE = """\
@@ -33,7 +36,14 @@ class Payload:
 
     def training(self) -> Payload:
         """Return what training and evaluation need."""
-        return Payload({name: content for name, content in self.files.items() if not name.startswith(NOT_FOR_TRAINING)})
+        return self._without(NOT_FOR_TRAINING)
+
+    def jobs(self) -> Payload:
+        """Return what weights and data Jobs need, which read what they made as training would."""
+        return self._without(NOT_FOR_JOBS)
+
+    def _without(self, left_out: tuple[str, ...]) -> Payload:
+        return Payload({name: content for name, content in self.files.items() if not name.startswith(left_out)})
 
     def zipped(self) -> bytes:
         """Return a zip of the files that Python can import from; the same bytes for the same files and zlib."""

@@ -101,7 +101,7 @@ def check_size(texts: Mapping[str, str], zipped: str) -> None:
 
 def render_task(job: Job, task: Task, payload: Payload) -> str:
     """Return the manifests of a Job that does a task with the job's image, names, paths and the launcher's place."""
-    environment = _environment()
+    environment, payload = _environment(), payload.jobs()
     labels = task_labels(job, task)
     kit_name = f"{task.name[:KIT_NAME_MAX]}-kit-{sha256_of(payload.files)[:10]}"
     words = {

@@ -49,8 +49,8 @@ VIT_GROUND = {"errors", "variants", "scaling", "class_names", "packages", "pins"
 VIT = {
     "train": {"training", "runtime", "config"},
     "evaluate": {"training", "run", "runtime", "config"},
-    "predict": {"training", "run", "data", "runtime", "config", "evaluate"},
-    "export": {"training", "data", "images", "weights", "model", "runtime", "config"},
+    "predict": {"training", "run", "data", "runtime", "model", "config", "evaluate", "files"},
+    "export": {"training", "run", "images", "weights", "model", "runtime", "config", "files"},
     "supervise": {"config", "files"},
     "training": {"run", "data", "images", "runtime", "weights", "model", "config", "files"},
     "run": {"data", "config", "files"},

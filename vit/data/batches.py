@@ -168,13 +168,25 @@ def open_data(config: Config, *, with_train: bool = True) -> Data:
         _check_empty(train, config.data_path)
     common: dict[str, Any] = {"side": config.image_size, "seed": config.seed, "scaling": config.scaling}
     augmented = partial(Batches, transform=_augment(config), replaces=True, erasing=_erasing(config), **common)
+    return Data(
+        train=None if train is None else augmented(source=train),
+        val=open_eval(config, val),
+        class_names=val.class_names,
+    )
+
+
+def open_eval(config: Config, source: Source) -> Batches:
+    """Return the images as an evaluation sees them."""
     resizer = _resizer(config)
     squashed = partial(squash, resizer=resizer)
     resize = squashed if config.eval_resize == "squash" else centre_crop(config.crop_pct, resizer)
-    return Data(
-        train=None if train is None else augmented(source=train),
-        val=Batches(source=val, transform=resize, replaces=False, **common),
-        class_names=val.class_names,
+    return Batches(
+        source=source,
+        transform=resize,
+        replaces=False,
+        side=config.image_size,
+        seed=config.seed,
+        scaling=config.scaling,
     )
 
 

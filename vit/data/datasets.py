@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -63,6 +64,32 @@ class FolderSource:
     def fingerprint(self) -> int:
         """CRC-32 of all names and labels."""
         return self.index.checksum
+
+
+class FileSource:
+    """Image files by their paths. What they show is not known: each counts as class 0."""
+
+    def __init__(self, files: Sequence[Path], class_names: list[str]) -> None:
+        self.files, self.class_names = files, class_names
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def label(self, index: int) -> int:
+        """0."""
+        return 0
+
+    def image(self, index: int) -> Picture:
+        """Return the file."""
+        return open_image(self.files[index])
+
+    def where(self, index: int) -> str:
+        """Path of the file."""
+        return str(self.files[index])
+
+    def fingerprint(self) -> int:
+        """Return the number of files."""
+        return len(self.files)
 
 
 def class_counts(source: Source) -> list[int]:

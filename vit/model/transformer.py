@@ -7,6 +7,7 @@ Shapes: B images, N tokens (class token first), D width, H heads, d = D / H, P p
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -82,12 +83,15 @@ class VisionTransformer(nn.Module):
 
     def attention_maps(self, images: Tensor) -> Tensor:
         """Images (B, 3, S, S) -> what each token looks at, by layer and head (L, B, H, N, N); each row sums to 1."""
-        tokens, maps = self._embed(images), []
+        return torch.stack(list(self.layer_maps(images)))
+
+    def layer_maps(self, images: Tensor) -> Iterator[Tensor]:
+        """Yield the attention maps of one layer after another, (B, H, N, N): together they can take gigabytes."""
+        tokens = self._embed(images)
         for block in self.blocks:
             assert isinstance(block, Block)
-            maps.append(block.attn.weights(block.norm1(tokens)))
+            yield block.attn.weights(block.norm1(tokens))
             tokens = block(tokens)
-        return torch.stack(maps)
 
     def _embed(self, images: Tensor) -> Tensor:
         tokens = self.patch_embed(images)

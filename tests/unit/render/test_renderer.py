@@ -210,7 +210,18 @@ def test_the_configmap_has_another_name_when_a_script_or_the_trainer_changes(mak
 def test_the_zip_is_the_same_on_another_day(tmp_path: Path) -> None:
     folder = tmp_path / "vit"
     shutil.copytree(ROOT / "vit", folder)
-    assert read_payload(folder).zipped() == read_payload(ROOT / "vit").zipped()
+    assert read_payload(folder).jobs().zipped() == read_payload(ROOT / "vit").jobs().zipped()
+
+
+def test_a_weights_or_data_job_carries_what_it_imports_and_nothing_for_people() -> None:
+    left, needed = {ROOT / "vit" / name / "__main__.py" for name in ("fetch", "prepare")}, set()
+    while left:
+        module = left.pop()
+        needed.add(module)
+        left |= imported(module) - needed
+    carried = {ROOT / name for name in read_payload(ROOT / "vit").jobs().files}
+    assert needed <= carried
+    assert not [path for path in carried if {"export", "predict"} & set(path.parts)]
 
 
 def test_a_place_where_nothing_can_be_kept_costs_only_time(
