@@ -53,7 +53,7 @@ class Payload:
                 info = zipfile.ZipInfo(name, _EPOCH)
                 info.external_attr = 0o644 << 16
                 info.create_system = 3  # Unix, whatever machine renders
-                archive.writestr(info, content, zipfile.ZIP_DEFLATED)
+                archive.writestr(info, content, zipfile.ZIP_DEFLATED, compresslevel=9)
         packed = buffer.getvalue()
         if len(packed) > ZIP_MAX_BYTES:
             raise KitError(

@@ -32,6 +32,7 @@ class Stage:
             "MPIKIT_OUTPUT": str(folder / "output"),
             "MPIKIT_SCRATCH": str(folder / "scratch"),
             "MPIKIT_DATASET": str(folder / "data"),
+            "MPIKIT_SUPERVISED": "1",  # one attempt: tests/unit/vit/supervise and test_restarts have the others
         }
         for name, content in rendered.shared_files.items():
             self.write(f"kit/{name}", content.decode())
