@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jobs import RunningJob, settings, submit
@@ -24,7 +25,7 @@ def nodes_of(job: RunningJob) -> list[str]:
 
 def test_two_workers_share_the_only_node_by_default(kube: Kube, namespace: str, real_node_values: list[str]) -> None:
     """Judged by the scheduler and the operator; doctor announces it."""
-    files = ("values/cpu.yaml", *real_node_values[1:])
+    files = ("values/cpu.yaml", *real_node_values[1::2])
     told = next(one for one in examined(kube.kubeconfig, namespace, files, nodes=2) if one.key == "nodes")
     assert (told.severity, "; workers share nodes, which" in told.message) == ("ok", True), told
     job = submit(kube, namespace, words_for(real_node_values))
@@ -38,8 +39,8 @@ def test_with_one_per_node_the_second_worker_waits_and_says_why(
     kube: Kube, namespace: str, real_node_values: list[str]
 ) -> None:
     """Judged by the scheduler: the second worker stays Pending. doctor says so before, status afterwards."""
-    more = {"worker__onePerNode": "true"}
-    files = ("values/cpu.yaml", *real_node_values[1:])
+    more: dict[str, Any] = {"worker__onePerNode": "true"}
+    files = ("values/cpu.yaml", *real_node_values[1::2])
     checks = examined(kube.kubeconfig, namespace, files, nodes=2, **more)
     told = next(one for one in checks if one.key == "nodes")
     assert (told.severity, told.message) == (
