@@ -247,6 +247,7 @@ def test_an_average_is_what_is_exported(export: Export) -> None:
 def test_what_cannot_be_exact_is_refused_with_the_reason(
     run: str, to: str, reason: str, export: Export, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("onnxscript", reason="vit tests need onnxscript: pip install onnx onnxscript")
     place = export(run, "onnx")[0].own.path
     assert main([str(place), "--to", to, "--out", str(tmp_path / "out")]) == 2
     err = capfd.readouterr().err
