@@ -95,6 +95,11 @@ class Inside:
     def start_controllers(self) -> None:
         """The operator's manifest first, its Deployment at 0: it runs here, under the service account of its pod."""
         self.kubectl("apply", "--server-side", "-f", str(self.programs["mpi-operator.yaml"]))
+        # 0.8.2 clears the launcher Job's start time when a job resumes, and its own manifest does not permit that.
+        role = ("mpi-operator-jobs-status", "--verb=get,update,patch", "--resource=jobs.batch/status")
+        self.kubectl("create", "clusterrole", *role)
+        account = "--serviceaccount=mpi-operator:mpi-operator"
+        self.kubectl("create", "clusterrolebinding", role[0], f"--clusterrole={role[0]}", account)
         self.kubectl("-n", "mpi-operator", "scale", "deployment", "mpi-operator", "--replicas=0")
         token = self.kubectl("-n", "mpi-operator", "create", "token", "mpi-operator", "--duration=720h")
         write_kubeconfig(self.state, self.state.folder / "kubeconfigs" / "mpi-operator", API_PORT, token)
