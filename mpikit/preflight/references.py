@@ -21,7 +21,7 @@ STORAGE_CLASS = Kind("StorageClass", "storageclasses", "/apis/storage.k8s.io/v1"
 
 
 def template_of(manifests: Iterable[Object], role: str) -> Object:
-    """The pod template of a role in the MPIJob, with the labels by which the operator marks its pods."""
+    """Return the pod template of a role in the MPIJob, with the labels that the operator adds to its pods."""
     job = next(item for item in manifests if item["kind"] == "MPIJob")
     template = at(job, "spec", "mpiReplicaSpecs", role, "template")
     metadata = as_map(template.get("metadata"))

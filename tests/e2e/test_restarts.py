@@ -34,7 +34,7 @@ def delete_worker(kube: Kube, job: RunningJob) -> None:
 
 
 def end_sshd(kube: Kube, job: RunningJob) -> None:
-    """End process 1 of a worker, and with it the pod, which nobody replaces; then call `repair`, as the log says."""
+    """End process 1 of a worker, and so its pod, which stays; then call `repair`, as the log says."""
     kube.run("-n", job.namespace, "exec", f"{job.name}-worker-1", "--", "bash", "-c", "kill 1")
     wait_for("the line that names repair", lambda: f"generate.py repair {job.name}" in job.log(), END_SECONDS)
     words = ["repair", job.name, "-n", job.namespace, "--kubeconfig", kube.kubeconfig, "--no-user-file", "--force"]

@@ -35,7 +35,7 @@ class Stream:
     on_line: Callable[[str], None]
     half: bytes = b""
     lost: bool = False
-    """Whether nobody reads the target any more."""
+    """Whether the target has no reader anymore."""
 
     def pass_on(self, piece: bytes) -> None:
         """Write the bytes, and take lines from them."""

@@ -145,7 +145,7 @@ def test_the_card_has_accuracy_data_recipe_and_preprocessing(run: Path, tmp_path
         assert line in text
     assert "5,040 training images" in text
     assert "resized to 16 x 16, aspect not kept, bilinear filter" in text
-    assert str(run) not in text  # a path of the machine is nobody else's business
+    assert str(run) not in text  # the folder may be shared, and paths of the machine are private
 
 
 def test_nothing_of_a_run_breaks_the_card(tmp_path: Path) -> None:
