@@ -105,7 +105,9 @@ def _container(job: Job, name: str, command: tuple[str, ...], env: list[Object],
 
 def _launcher(job: Job) -> Object:
     mounts = [*(_mount(folder) for folder in job.launcher_folders), *job.launcher.volume_mounts]
-    container = _container(job, "launcher", ("bash", "/kit/run_vit.sh"), _literal(job), mounts)
+    uid = {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/controller-uid']"}}
+    own = [{"name": "MPIKIT_JOB_UID", "valueFrom": uid}] if job.restarts.max else []
+    container = _container(job, "launcher", ("bash", "/kit/run_vit.sh"), [*own, *_literal(job)], mounts)
     return container | {"resources": _kube(job.launcher.resources)}
 
 
