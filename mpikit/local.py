@@ -32,6 +32,7 @@ from mpikit.config.sections import Claim
 from mpikit.diagnostics import Diagnostic
 from mpikit.errors import Interrupted, RunError, ValuesError, one_fault
 from mpikit.render.folders import refuse_system_folder, work_folder
+from mpikit.render.payload import TRAINING_ARCHIVE
 from mpikit.render.renderer import Rendered
 from mpikit.supervision import run_supervised
 from mpikit.text.terminal import LiveLine, talk
@@ -142,8 +143,9 @@ def _receipt(job: Job, rendered: Rendered, folders: Mapping[str, str]) -> str | 
     """
     if job.train.eval_only:
         return None
-    # How the run began does not matter; it is in the script and so in the hash that names the ConfigMap.
-    manifest = re.sub(r"\n *--resume (never|auto|must) \\(?=\n)|-kit-[0-9a-f]{10}", "", rendered.manifest)
+    # How the run began does not matter: it is in the script, in an annotation, and in the name of the ConfigMap.
+    began = r'\n *--resume (never|auto|must) \\(?=\n)|\n *mpikit/resume: "(never|must)"|-kit-[0-9a-f]{10}'
+    manifest = re.sub(began, "", rendered.manifest)
     digest = hashlib.sha256(f"{manifest}\0{sorted(folders.items())}".encode())
     places = [Path(folders[name]) for name in ("dataset", "pretrained") if name in folders]
     files = (path for place in places for path in (place.rglob("*") if place.is_dir() else [place]))
@@ -272,7 +274,7 @@ def write_kit(work: Path, job: Job, rendered: Rendered) -> None:
     files = rendered.shared_files
     if job.delivery == "configmap":
         files = {name: content for name, content in files.items() if name in rendered.scripts}
-        files["vit.zip"] = rendered.payload.zipped()
+        files[TRAINING_ARCHIVE] = rendered.payload.packed()
     for name, content in files.items():
         (kit / name).parent.mkdir(parents=True, exist_ok=True)
         (kit / name).write_bytes(content)

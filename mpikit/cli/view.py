@@ -234,9 +234,9 @@ def show_result(
 
 def show_manifest(text: str) -> None:
     """Print manifests: whole into a pipe or a file, and on a terminal without the base64 of the trainer."""
-    from mpikit.render.payload import without_zip
+    from mpikit.render.payload import without_archive
 
-    show_data(without_zip(text) if sys.stdout.isatty() else text)
+    show_data(without_archive(text) if sys.stdout.isatty() else text)
 
 
 def show_status(status: Status, now: datetime, output: str) -> None:

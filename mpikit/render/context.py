@@ -12,6 +12,7 @@ from mpikit.config.job import REQUIRED, Job, Mount
 from mpikit.config.prepare import Task
 from mpikit.config.sections import EnvVar, Pod, Resources
 from mpikit.devices import synapse_image
+from mpikit.render.payload import TASK_ARCHIVE, TRAINING_ARCHIVE
 from mpikit.text.nested import as_map
 from mpikit.text.quoting import literal_dollars
 from mpikit.text.units import quantity
@@ -108,9 +109,9 @@ class ScriptContext:
         return "/mydir" if self.job.delivery == "mydir" else "/kit"
 
     @property
-    def trainer_location(self) -> str:
-        """Where below `folder` Python finds the package vit."""
-        return "." if self.job.delivery == "mydir" else "vit.zip"
+    def archive(self) -> str | None:
+        """The archive of the trainer in `folder`; None if the trainer itself is there."""
+        return None if self.job.delivery == "mydir" else TRAINING_ARCHIVE
 
     @property
     def launcher_log(self) -> str:
@@ -289,7 +290,8 @@ def task_pod(job: Job, task: Task, kit_name: str) -> PodContext:
     """
     script = ScriptContext(job)
     # The folder of the scripts contains no other vit/, and comes first on Python's path.
-    place = {"PYTHONPATH": f"{script.folder}/{script.trainer_location}", "PYTHONUNBUFFERED": "1"}
+    trainer = script.folder if job.delivery == "mydir" else f"{script.folder}/{TASK_ARCHIVE}"
+    place = {"PYTHONPATH": trainer, "PYTHONUNBUFFERED": "1"}
     command = tuple(literal_dollars(word) for word in (job.python, "-m", task.module, *task.inside))
     folders = (*(mount for mount in job.folders if mount.name == "mydir"), *task.folders)
     return replace(

@@ -32,7 +32,7 @@ from mpikit.render.context import (
     user_file,
     worker_pod,
 )
-from mpikit.render.payload import Payload, sha256_of, sha256_sums
+from mpikit.render.payload import TASK_ARCHIVE, TRAINING_ARCHIVE, Payload, sha256_of, sha256_sums
 from mpikit.resources import TEMPLATES
 from mpikit.text.quoting import literal_dollars, sh_filter, yaml_filter, yaml_text
 from mpikit.trainer import EXIT_CODES
@@ -78,9 +78,9 @@ def render(job: Job, payload: Payload) -> Rendered:
     sums = None
     manifests = {}
     if job.delivery == "configmap":
-        zipped = base64.b64encode(payload.zipped()).decode()
-        check_size(texts, zipped)
-        manifests["configmap.yaml"] = _config_map(environment, kit, texts, zipped)
+        packed = payload.packed()
+        check_size(texts, packed)
+        manifests["configmap.yaml"] = _config_map(environment, kit, texts, TRAINING_ARCHIVE, packed)
     else:
         sums = hashlib.sha256(sha256_sums(files)).hexdigest()
     pods = {"launcher": launcher_pod(job, kit.name, sums), "worker": worker_pod(job, kit.name, sums)}
@@ -89,9 +89,9 @@ def render(job: Job, payload: Payload) -> Rendered:
     return Rendered(manifests, scripts, payload)
 
 
-def check_size(texts: Mapping[str, str], zipped: str) -> None:
+def check_size(texts: Mapping[str, str], archive: bytes) -> None:
     """Raise TemplateError for a ConfigMap that client-side kubectl apply cannot keep in its annotation."""
-    size = len(json.dumps(texts)) + len(zipped) + CONFIG_MAP_HEAD
+    size = len(json.dumps(texts)) + 4 * len(archive) // 3 + CONFIG_MAP_HEAD
     if size > CONFIG_MAP_MAX:
         fix = "shorten train: and env:, use delivery: mydir, or kubectl apply --server-side"
         raise TemplateError(
@@ -111,15 +111,17 @@ def render_task(job: Job, task: Task, payload: Payload) -> str:
     }
     manifests = [_render(environment, "job.yaml.j2", words)]
     if job.delivery == "configmap":
-        zipped = base64.b64encode(payload.zipped()).decode()
         kit = Metadata(kit_name, job.namespace, labels)
-        manifests.insert(0, _config_map(environment, kit, user_file(job), zipped))
+        manifests.insert(0, _config_map(environment, kit, user_file(job), TASK_ARCHIVE, payload.zipped()))
     return "---\n".join(manifests)
 
 
-def _config_map(environment: Environment, metadata: Metadata, texts: Mapping[str, str], zipped: str) -> str:
+def _config_map(
+    environment: Environment, metadata: Metadata, texts: Mapping[str, str], name: str, archive: bytes
+) -> str:
     """Return the ConfigMap of scripts and trainer."""
-    words = {"metadata": metadata, "scripts": texts, "trainer_zip": zipped}
+    words = {"metadata": metadata, "scripts": texts, "archive_name": name}
+    words["archive"] = base64.b64encode(archive).decode()
     return _render(environment, "configmap.yaml.j2", words)
 
 

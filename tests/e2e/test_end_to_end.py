@@ -39,7 +39,7 @@ def test_two_nodes_train_digits_to_the_end(
 ) -> None:
     """Judged by the MPI Operator (Succeeded), the kubelet (exit code 0, pods gone) and the trainer's files.
 
-    Its images are decoded by processes, from the zip and in the memory that a pod has.
+    Its images are decoded by processes in the memory that a pod has.
     """
     words = digits_words(real_node_values, digits, output, image=image, train__num_workers=2)
     job = submit(kube, namespace, words)

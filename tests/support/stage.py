@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mpikit.config.job import Job
 from mpikit.local import AGENT
+from mpikit.render.payload import TRAINING_ARCHIVE
 from mpikit.render.renderer import Rendered
 
 LEAVE_RECORD = (
@@ -36,6 +37,8 @@ class Stage:
         }
         for name, content in rendered.shared_files.items():
             self.write(f"kit/{name}", content.decode())
+        if job.delivery == "configmap":
+            (folder / "kit" / TRAINING_ARCHIVE).write_bytes(rendered.payload.packed())
         self.write("kit/setup.sh", "#!/bin/sh\necho ok\n")
         self.write("hostfile", "".join(f"w-{i}.w.ns.svc slots=1\n" for i in range(job.nodes)))
         self.write("bin/agent", AGENT)

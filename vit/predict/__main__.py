@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """python -m vit.predict --pretrained_dir RUN [IMAGE ...]: what a model sees in images, or in the validation images.
 
-Flags are those of vit.evaluate, and those below. One process; for people, and never in an MPIJob's zip.
+Flags are those of vit.evaluate, and those below. One process; for people, and never in an MPIJob.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def test_a_terminal_shows_no_base64_and_what_it_shows_cannot_be_applied(generate
     whole = generate_process("--set", "user=ada").stdout
     command = [sys.executable, str(ROOT / "generate.py"), "--set", "user=ada", "--no-user-file"]
     shown = on_terminal(command).data.decode().replace("\r\n", "\n")
-    zipped = next(yaml.safe_load_all(whole))["binaryData"]["vit.zip"]
+    zipped = next(yaml.safe_load_all(whole))["binaryData"]["vit.tar.gz"]
     assert zipped not in shown
     assert "# The trainer is left out on a terminal" in shown
     with pytest.raises(yaml.YAMLError):  # a reader of the whole text comes to no MPIJob either

@@ -92,7 +92,7 @@ def test_the_job_takes_a_claim_and_the_trainer_from_a_shared_folder(make_job: Ca
     job = make_job('pretrained={"pvc": "data", "subPath": "weights"}', "delivery=mydir", "mydir=/shared/kit")
     (manifest,) = manifests(render_task(job, weights_task(job, "ViT-B_16", "imagenet21k"), STUB))
     pod = manifest["spec"]["template"]["spec"]
-    assert {"name": "PYTHONPATH", "value": "/mydir/."} in pod["containers"][0]["env"]
+    assert {"name": "PYTHONPATH", "value": "/mydir"} in pod["containers"][0]["env"]
     assert {"name": "pretrained", "persistentVolumeClaim": {"claimName": "data"}} in pod["volumes"]
     assert {"name": "pretrained", "mountPath": "/pretrained", "subPath": "weights"} in pod["containers"][0][
         "volumeMounts"

@@ -220,7 +220,7 @@ def test_a_rank_gets_the_pods_environment_and_runs_the_jobs_own_trainer(stage: C
     kit = made.folder / "kit"
     made.environment.pop("PYTHONPATH", None)
     out = made.run("rank.sh", "--name", "x y").stdout.decode().strip()
-    assert out == f'a "b" c|{kit}/vit.zip|{kit}|-m vit.train --name x y'
+    assert out == f'a "b" c|{made.folder}/state/trainer|{kit}|-m vit.train --name x y'
 
 
 def test_an_interpreter_with_a_hostile_name_is_the_one_that_runs(tmp_path: Path, stage: Callable[..., Stage]) -> None:

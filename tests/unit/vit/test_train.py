@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -347,10 +349,12 @@ def test_an_internal_error_is_exit_70_with_source_lines(here: Here, monkeypatch:
     assert "lambda config, with_train: 1 / 0" in result.err
 
 
-def test_the_zip_runs_under_mpirun_with_one_rank_from_another_folder(images: Path, tmp_path: Path) -> None:
-    (tmp_path / "vit.zip").write_bytes(read_payload(ROOT / "vit").training().zipped())
+def test_the_archive_runs_under_mpirun_with_one_rank_from_another_folder(images: Path, tmp_path: Path) -> None:
+    packed = read_payload(ROOT / "vit").training().packed()
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(tmp_path / "trainer")
     flags = ["--data_path", str(images), "--output_dir", str(tmp_path), "--name", "a", "--num_workers", "1"]
-    result = mpirun(1, *flags, cwd=tmp_path, PYTHONPATH=str(tmp_path / "vit.zip"))
+    result = mpirun(1, *flags, cwd=tmp_path, PYTHONPATH=str(tmp_path / "trainer"))
     assert result.code == 0, result.err
     assert [line.split()[0] for line in result.out.splitlines()] == [f"step={step}/12" for step in (3, 6, 9, 12)]
 
