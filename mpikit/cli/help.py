@@ -21,7 +21,7 @@ GROUPS = {
     "Run": ("submit", "run"),
     "Watch": ("status", "list", "logs", "wait"),
     "Use the result": ("predict", "export"),
-    "Recover": ("repair",),
+    "Recover": ("repair", "rbac"),
     "Clean up": ("delete",),
     "Help": ("help",),
 }

@@ -7,9 +7,9 @@ import click
 
 from mpikit.cli.context import CommandContext, Session
 from mpikit.cli.help import Verb
-from mpikit.cli.options import job_options, output_option
+from mpikit.cli.options import job_options, output_option, submit_options
 from mpikit.cli.view import show_result
-from mpikit.text.terminal import talk
+from mpikit.text.terminal import show_data, talk
 
 
 @click.command(cls=Verb)
@@ -38,4 +38,27 @@ def repair(context: CommandContext, name: str | None, output: str, force: bool) 
     talk(*done.advice)
 
 
-RECOVERY = (repair,)
+@click.command(cls=Verb)
+@submit_options
+@click.pass_obj
+def rbac(context: CommandContext) -> None:
+    """Print the rights that a job needs to replace its failed workers by itself.
+
+    With `restarts: {replaceWorkers: true}` the launcher deletes a worker pod that has failed, so that the MPI Operator
+    creates it anew. Its service account may read and delete the workers of this job, and nothing else. Creating a Role
+    needs the rights of a namespace's administrator.
+
+    \b
+        python generate.py rbac --set restarts.replaceWorkers=true | kubectl apply -f -
+    """
+    from mpikit.render.renderer import render_rbac
+
+    loaded = context.load()
+    loaded.require_user()
+    namespace = context.namespace or loaded.job.namespace or Session(context).namespace
+    show_data(render_rbac(loaded.job, namespace))
+    if not loaded.job.replaces_workers:
+        talk("the launcher uses these rights with --set restarts.replaceWorkers=true only")
+
+
+RECOVERY = (repair, rbac)

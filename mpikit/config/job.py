@@ -186,6 +186,17 @@ class Job(Kube):
         return another_name(self.job_name, self.longest_name)
 
     @property
+    def launcher_account(self) -> str | None:
+        """Service account of the launcher. One of its own has no right but to replace this job's workers."""
+        own = f"{self.job_name}-launcher" if self.replaces_workers else None
+        return self.service_account_name or own
+
+    @property
+    def replaces_workers(self) -> bool:
+        """Whether the launcher needs a token and the rights that `generate.py rbac` prints."""
+        return self.restarts.replace_workers and self.restarts.max > 0
+
+    @property
     def own_labels(self) -> dict[str, str]:
         """Labels of everything that belongs to the job."""
         return {

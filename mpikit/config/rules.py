@@ -328,6 +328,12 @@ def _user_rules(job: Job) -> Found:
         yield ("runAsUser",), message, "set delivery: configmap", "fault"
 
 
+def _restart_rules(job: Job) -> Found:
+    if job.restarts.replace_workers and job.restarts.max == 0:
+        message = "has no effect while restarts.max is 0: the job ends with its first lost worker"
+        yield ("restarts", "replaceWorkers"), message, "set restarts.max, or leave replaceWorkers out", "fault"
+
+
 def _train_rules(job: Job) -> Found:
     patch = PATCHES[job.train.model_type]
     size = job.train.img_size
@@ -345,5 +351,5 @@ def _train_rules(job: Job) -> Found:
 
 RULES: tuple[Callable[[Job], Found], ...] = (
     *(_synapse_rules, _card_rules, _name_rules, _batch_rules, _folder_rules, _resource_rules, _unit_rules),
-    *(_env_rules, _label_rules, _pod_rules, _path_rules, _placement_rules, _user_rules, _train_rules),
+    *(_env_rules, _label_rules, _pod_rules, _path_rules, _placement_rules, _user_rules, _restart_rules, _train_rules),
 )

@@ -274,3 +274,5 @@ class Restarts(Kube):
     """Restarts of the ranks in one job, from the last checkpoint; 0: the first failure ends the job."""
     wait_seconds: Count = 900
     """How long a restart waits for a lost worker."""
+    replace_workers: bool = False
+    """Whether the launcher itself deletes a worker pod that has failed."""

@@ -82,8 +82,19 @@ def check_accounts(cluster: Cluster, trial: Trial, namespace: str, job: Job) -> 
             yield passed("service account", f"ServiceAccount {name} exists")
             continue
         trial.missing_accounts.add(name)
-        fix = understand(f"error looking up service account {namespace}/{name}:", namespace, job.job_name).advice
-        yield fault("service account", f"ServiceAccount {name} does not exist in namespace {namespace}", fix)
+        yield fault(
+            "service account",
+            f"ServiceAccount {name} does not exist in namespace {namespace}",
+            _account_fix(job, name, namespace),
+        )
+
+
+def _account_fix(job: Job, name: str, namespace: str) -> str:
+    if job.replaces_workers and name == f"{job.job_name}-launcher":
+        return (
+            "run the same command as rbac, and apply what it prints: python generate.py rbac ... | kubectl apply -f -"
+        )
+    return understand(f"error looking up service account {namespace}/{name}:", namespace, job.job_name).advice
 
 
 def check_manifests(cluster: Cluster, job: Job, manifests: Iterable[Object], namespace: str) -> Found:

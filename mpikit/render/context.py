@@ -257,6 +257,8 @@ def launcher_pod(job: Job, kit_name: str, sums: str | None) -> PodContext:
         _pod(job, job.launcher, "launcher", command, job.launcher_folders, kit_name),
         annotations=_checked(job.launcher, sums),
         env=(*_variables(check), *uid, *_variables(job.literal_env)),
+        service_account_name=job.launcher_account,
+        more_fields=pod_fields(job, job.launcher, token=job.replaces_workers),
         resources=_resources(job.launcher.resources),
     )
 
@@ -335,12 +337,12 @@ def _pod(
     )
 
 
-def pod_fields(job: Job, role: Pod) -> dict[str, Any]:
-    """Return more fields of a PodSpec: no API token, those of runAsUser, then the user's.
+def pod_fields(job: Job, role: Pod, *, token: bool = False) -> dict[str, Any]:
+    """Return more fields of a PodSpec: whether it has an API token, those of runAsUser, then the user's.
 
-    Nothing in the pods calls the API server: mpirun reaches the workers by ssh.
+    Only a launcher that replaces failed workers calls the API server: mpirun reaches the workers by ssh.
     """
-    fields: dict[str, Any] = {"automountServiceAccountToken": False} | role.pod_spec
+    fields: dict[str, Any] = {"automountServiceAccountToken": token} | role.pod_spec
     if job.run_as_user:
         fields["securityContext"] = _pod_security(job.run_as_user) | (role.pod_spec.get("securityContext") or {})
     return fields

@@ -99,6 +99,20 @@ def check_size(texts: Mapping[str, str], archive: bytes) -> None:
         )
 
 
+def render_rbac(job: Job, namespace: str) -> str:
+    """Return the Role of the launcher with its binding, and its service account unless the values name one."""
+    role = f"{job.job_name}-launcher"
+    words = {
+        "account": job.service_account_name or role,
+        "own_account": job.service_account_name is None,
+        "role": role,
+        "namespace": namespace,
+        "labels": job.own_labels,
+        "workers": [f"{job.job_name}-worker-{number}" for number in range(job.nodes)],
+    }
+    return _render(_environment(), "rbac.yaml.j2", words)
+
+
 def render_task(job: Job, task: Task, payload: Payload) -> str:
     """Return the manifests of a Job that does a task with the job's image, names, paths and the launcher's place."""
     environment, payload = _environment(), payload.jobs()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from jobs import ROOT, RunningJob, json_lines, settings, steps_of, submit
+from jobs import ROOT, RunningJob, generate, json_lines, settings, steps_of, submit
 from kube import Kube, wait_for
 
 IMAGES = ("vit-cpu:1", "vit-cpu-openmpi5:1")  # Open MPI 4 and 5
@@ -41,6 +41,19 @@ def end_sshd(kube: Kube, job: RunningJob) -> None:
     command = [sys.executable, "generate.py", *words]
     done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (0, f'pod "{job.name}-worker-1" deleted\n'), done.stderr
+
+
+def test_a_launcher_with_the_rights_replaces_a_failed_worker(
+    kube: Kube, namespace: str, real_node_values: list[str], output: Path
+) -> None:
+    """What `rbac` prints is applied as it is; nobody calls `repair`."""
+    account = [*words(real_node_values, output, IMAGES[0]), *settings(restarts__replaceWorkers="true")]
+    kube("apply", "-f", "-", text=generate("rbac", *account, "-n", namespace))
+    job = submit(kube, namespace, account)
+    wait_for("a checkpoint", lambda: bool(steps_of(output / "run", "checkpoint")), END_SECONDS)
+    kube.run("-n", job.namespace, "exec", f"{job.name}-worker-1", "--", "bash", "-c", "kill 1")
+    assert job.wait_end(END_SECONDS) == "Succeeded", job.story()
+    assert f"worker pod {job.name}-worker-1 has ended (" in job.log()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python -m vit.supervise --output DIR --run NAME --max N --wait_seconds N [--job UID] [--log FILE] -- COMMAND..."""
+"""python -m vit.supervise --output DIR --run NAME --max N --wait_seconds N [options] -- COMMAND..."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from vit.supervise.history import RunFiles
 from vit.supervise.policy import Limits
 from vit.supervise.process import Attempts
 from vit.supervise.supervisor import Supervisor
+from vit.supervise.workers import replacer
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command until it is complete, cannot succeed, or the budget is spent; return the exit code."""
     flags = _flags(argv)
     files = RunFiles(flags.output, flags.run)
+    say, limits = _sayer(flags.log), Limits(flags.max, flags.wait_seconds)
     supervisor = Supervisor(
-        files, Limits(flags.max, flags.wait_seconds), flags.job or None, _sayer(flags.log), random.random
+        files, limits, flags.job or None, say, random.random, replacer=replacer(flags.hostfile, say)
     )
     environment = os.environ | {"MPIKIT_SUPERVISED": "1"}
     return supervisor.run(Attempts(supervisor.heard), flags.command, environment)
@@ -36,6 +38,7 @@ def _flags(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--max", type=int, required=True)
     parser.add_argument("--wait_seconds", type=int, required=True)
     parser.add_argument("--job", default="")
+    parser.add_argument("--hostfile", default="")
     parser.add_argument("--log", type=Path)
     parser.add_argument("command", nargs="+")
     return parser.parse_args(argv)

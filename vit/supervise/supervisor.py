@@ -13,6 +13,7 @@ from vit.errors import EXIT_CODES
 from vit.supervise.endings import COMPLETE, STOPPED, Ending, classify
 from vit.supervise.history import RunFiles, attempts_of, verdict_of
 from vit.supervise.policy import Attempt, Decision, Limits, decide
+from vit.supervise.workers import Replacer
 
 _STEP = re.compile(r"step=(\d+)/\d+ ")
 _NAMED_STEP = re.compile(r"\bstep (\d+)\b")
@@ -46,6 +47,7 @@ class Supervisor:
     chance: Callable[[], float]
     clock: Callable[[], float] = time.time
     stopwatch: Callable[[], float] = time.monotonic
+    replacer: Replacer | None = None
     attempts: list[Attempt] = field(default_factory=list)
     last_step: int | None = None
 
@@ -53,6 +55,8 @@ class Supervisor:
         """Take the step from a progress line."""
         if found := _STEP.match(line):
             self.last_step = int(found[1])
+            if self.replacer:
+                self.replacer.stop()  # all workers are there
 
     def run(self, runner: Runner, command: Sequence[str], environment: Mapping[str, str]) -> int:
         """Return the exit code of the job."""
@@ -91,7 +95,11 @@ class Supervisor:
     def _try(self, runner: Runner, command: Sequence[str], environment: Mapping[str, str]) -> Attempt:
         before, started = self.files.checkpoint_step(), self.stopwatch()
         self.last_step = before
+        if self.replacer and self.attempts:
+            self.replacer.start()
         code = runner.run(command, environment)
+        if self.replacer:
+            self.replacer.stop()
         ending = classify(code, runner.lines, asked=runner.asked is not None)
         number = self.attempts[-1].number + 1 if self.attempts else 1
         last = self._step_of(ending)

@@ -22,7 +22,7 @@ import yaml
 from mpikit.config.job import Job
 from mpikit.errors import TemplateError
 from mpikit.render.payload import Payload, read_payload, sha256_of
-from mpikit.render.renderer import SCRIPTS, TEMPLATES, Rendered, _CompiledTemplates, check_size, render
+from mpikit.render.renderer import SCRIPTS, TEMPLATES, Rendered, _CompiledTemplates, check_size, render, render_rbac
 
 ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = ROOT / "tests" / "contract" / "golden"
@@ -340,3 +340,26 @@ def test_a_config_map_that_kubectl_cannot_apply_is_an_error_with_a_fix() -> None
     check_size({"run_vit.sh": "x" * 50_000}, b"y" * 142_000)
     with pytest.raises(TemplateError, match=r"kubectl apply accepts at most 256\n  fix: "):
         check_size({"run_vit.sh": '"' * 50_000}, b"y" * 142_000)
+
+
+def test_only_a_launcher_that_replaces_workers_has_a_token_and_an_account(make_job: Callable[..., Any]) -> None:
+    job = make_job("restarts.replaceWorkers=true", "serviceAccountName=null")
+    rendered = render(job, Payload({"vit/train.py": b"a"}))
+    replicas = yaml.safe_load(rendered.manifests["mpijob.yaml"])["spec"]["mpiReplicaSpecs"]
+    pods = {role: replica["template"]["spec"] for role, replica in replicas.items()}
+    assert pods["Launcher"]["automountServiceAccountToken"] is True
+    assert pods["Launcher"]["serviceAccountName"] == f"{job.job_name}-launcher"
+    assert pods["Worker"]["automountServiceAccountToken"] is False
+    assert "serviceAccountName" not in pods["Worker"]
+
+
+@pytest.mark.parametrize("account", ["null", "ada"])
+def test_the_rights_name_the_workers_of_the_job_and_its_launcher(make_job: Callable[..., Any], account: str) -> None:
+    job = make_job("restarts.replaceWorkers=true", f"serviceAccountName={account}", "nodes=2")
+    *accounts, role, binding = yaml.safe_load_all(render_rbac(job, "team"))
+    (rule,) = role["rules"]
+    assert rule["resourceNames"] == [f"{job.job_name}-worker-0", f"{job.job_name}-worker-1"]
+    assert (rule["resources"], rule["verbs"]) == (["pods"], ["get", "delete"])
+    (subject,) = binding["subjects"]
+    assert (subject["name"], subject["namespace"]) == (job.launcher_account, "team")
+    assert [item["metadata"]["name"] for item in accounts] == ([] if account == "ada" else [job.launcher_account])
