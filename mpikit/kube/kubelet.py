@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from mpikit.kube.pods import Pod
+from mpikit.kube.pods import OVER, Pod
+from mpikit.kube.resources import Object, time_of
 from mpikit.text.nested import at
 
 # Events of a pod that has a node and does not start: the kubelet, or the volume controller, tries again for ever.
@@ -19,7 +21,9 @@ STUCK_REASONS = (
     *("NetworkNotReady", "FailedPrepareDynamicResources"),
 )
 CRASHED = "CrashLoopBackOff"
-BLOCKED_REASONS = (CRASHED, "CreateContainerError", "CreateContainerConfigError", "RunContainerError")
+BLOCKED_REASONS = ("CreateContainerError", "CreateContainerConfigError", "RunContainerError")
+STARTING_REASONS = ("PodInitializing", "ContainerCreating")
+BACKOFF_SECONDS = 600.0  # after a run of this length the kubelet's back-off starts anew: the container did work
 
 _DISK = "the disk of node {node} is full: ask the cluster's administrator to free space or to cordon it"
 _NETWORK = (
@@ -215,3 +219,67 @@ def understand_eviction(message: str, pod: Pod) -> str:
         if found := re.search(pattern, message):
             return advice.format(**found.groupdict(), node=pod.node)
     return "raise the resource that the message names, or use less of it"
+
+
+# -- Containers that end again and again ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """A container that fails, and that the kubelet starts again."""
+
+    container: str
+    restarts: int
+    code: int | None
+    """Exit code of the last failure."""
+    message: str
+    """The kubelet's text while it waits; empty between two waits."""
+
+    @property
+    def words(self) -> str:
+        """A clause about the container."""
+        ended = "ends again and again" if self.code is None else f"ended with exit code {self.code}"
+        times = {0: "", 1: " and was restarted once"}.get(self.restarts, f" and was restarted {self.restarts} times")
+        return f"container {self.container} {ended}{times}"
+
+
+def crash_of(pod: Pod, now: datetime) -> Crash | None:
+    """Return the first container of a pod that fails again and again.
+
+    The kubelet shows CrashLoopBackOff only while it waits. Between two waits such a container is running or terminated.
+    """
+    if pod.phase in OVER:
+        return None
+    return next((found for one in pod.containers if (found := _crash(pod, one, now))), None)
+
+
+def _crash(pod: Pod, status: Object, now: datetime) -> Crash | None:
+    waiting, restarts = at(status, "state", "waiting"), int(status.get("restartCount") or 0)
+    ended = at(status, "state", "terminated") or at(status, "lastState", "terminated") or {}
+    reason, code = at(waiting, "reason"), ended.get("exitCode")
+    between = reason in (None, "", *STARTING_REASONS) and restarts and code and not _recovers(pod, status, ended, now)
+    if reason != CRASHED and not between:
+        return None
+    name, message = str(status.get("name") or ""), str(at(waiting, "message") or "")
+    return Crash(name, restarts, code, message)
+
+
+def _recovers(pod: Pod, status: Object, ended: Object, now: datetime) -> bool:
+    """Whether a restarted container works: its last run was long, or its present one is longer than that was.
+
+    An init container works only once it has ended with exit code 0. One restart is not a loop.
+    """
+    if status.get("name") in pod.init_containers:
+        return False
+    last = _span(ended.get("startedAt"), time_of(ended.get("finishedAt")))
+    if last.total_seconds() > BACKOFF_SECONDS:
+        return True
+    if at(status, "state", "terminated"):
+        return False
+    present = _span(at(status, "state", "running", "startedAt"), now)
+    return int(status.get("restartCount") or 0) < 2 or present > last
+
+
+def _span(start: str | None, end: datetime | None) -> timedelta:
+    began = time_of(start)
+    return end - began if began and end else timedelta(0)

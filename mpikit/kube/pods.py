@@ -131,6 +131,17 @@ class Pod:
         return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
 
     @property
+    def init_containers(self) -> list[str]:
+        """Containers that must end before the main one starts, without native sidecars (restartPolicy Always)."""
+        found = at(self.raw, "spec", "initContainers") or ()
+        return [str(one.get("name") or "") for one in found if one.get("restartPolicy") != "Always"]
+
+    @property
+    def restarts_in_place(self) -> bool:
+        """Whether the kubelet starts a container again that has failed."""
+        return at(self.raw, "spec", "restartPolicy") in ("Always", "OnFailure") and self.phase not in OVER
+
+    @property
     def main(self) -> str:
         """Name of its main container, which runs the job; others may stand beside it, such as a mesh's proxy."""
         named = at(self.raw, "metadata", "annotations", DEFAULT_CONTAINER)

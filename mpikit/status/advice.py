@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from mpikit.trainer import EXIT_CODES
 if TYPE_CHECKING:
     from mpikit.status.snapshot import Snapshot
 
+NAMES_SHOWN = 3  # of pods that have the same fault
 # Exit codes that mean the same in every image; the others are the trainer's.
 _ANY_IMAGE = {137: EXIT_CODES[137], 143: "stopped as asked"}
 
@@ -81,3 +83,9 @@ def eviction(pod: Pod, job: MPIJob, since: datetime | None) -> Finding:
     message = f"{pod.name}: {pod.evicted}"
     advice = f"Pod {pod.name} was evicted: {end.advice}, then {anew(job)}"
     return Finding("Evicted", since or pod.ended or pod.created, "Evicted", message, advice)
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Return the first of many names, and how many others there are."""
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} {'other' if more == 1 else 'others'}" if more > 0 else "")

@@ -109,7 +109,8 @@ def dead_worker(snapshot: Snapshot) -> Finding | None:
 
 
 def _ended(pod: Pod) -> bool:
-    return pod.phase == "Failed" or (pod.exit_code is not None and not pod.deleted)
+    ended = pod.exit_code is not None and not pod.deleted and not pod.restarts_in_place
+    return pod.phase == "Failed" or ended
 
 
 def _worker_advice(pod: Pod, end: End, job: MPIJob) -> str:

@@ -7,17 +7,18 @@ import re
 from datetime import timedelta
 
 from mpikit.diagnostics import Finding
-from mpikit.kube.kubelet import BLOCKED_REASONS, CRASHED, STUCK_REASONS, understand_stuck
+from mpikit.kube.kubelet import BLOCKED_REASONS, CRASHED, STUCK_REASONS, crash_of, understand_stuck
 from mpikit.kube.pods import Pod
 from mpikit.kube.rejections import understand
 from mpikit.kube.resources import Event, MPIJob
-from mpikit.status.advice import anew, still_running
+from mpikit.status.advice import anew, shortened, still_running
 from mpikit.status.snapshot import Snapshot
 from mpikit.text.nested import at
 from mpikit.text.units import duration
 
 OPERATOR_SECONDS = 30.0  # it answers within one; its queue may be long
 MOUNT_SECONDS = 20.0  # the kubelet's first try may come before the cache of secrets is filled
+CAUSES_SHOWN = 3  # of pods that do not start for different reasons
 IMAGE_REASONS = (
     *("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"),
     *("RegistryUnavailable", "SignatureValidationFailed"),
@@ -141,52 +142,68 @@ def gated(snapshot: Snapshot) -> Finding | None:
 
 
 def stuck(snapshot: Snapshot) -> Finding | None:
-    """A pod has a node that cannot give it its network, volumes or devices: the kubelet tries forever."""
+    """Pods have a node that cannot give them their network, volumes or devices: the kubelet tries forever."""
+    job = snapshot.job
+    assert job
+    causes: dict[str, list[tuple[Pod, Event]]] = {}
+    for pod in snapshot.current:
+        if event := _stuck_event(snapshot, pod):
+            text = understand_stuck(event.message, pod, snapshot.namespace).text
+            causes.setdefault(text.replace(pod.node, "").replace(pod.name, ""), []).append((pod, event))
+    if not causes:
+        return None
+    shown = list(causes.values())[:CAUSES_SHOWN]
+    found = [understand_stuck(event.message, pod, snapshot.namespace) for ((pod, event), *_) in shown]
+    fixes = "; ".join(one.text if job.ours else one.text.replace(": in the values", "") for one in found)
+    told = anew(job) if any(one.anew for one in found) else "the kubelet tries again by itself"
+    message = "; ".join(f"{shortened([pod.name for pod, _ in same])}: {same[0][1].message}" for same in shown)
+    if more := len(causes) - len(shown):
+        message += f"; and {more} more {'cause' if more == 1 else 'causes'}"
+    first = shown[0][0][1]
+    return Finding("Stalled", first.first, first.reason, message, f"{fixes}; {told}")
+
+
+def _stuck_event(snapshot: Snapshot, pod: Pod) -> Event | None:
+    """Return the last event that says why a pod does not start; the kubelet's first tries do not count."""
+    if not pod.node or pod.started or not pod.created:
+        return None
+    own = [event for event in snapshot.events_of(pod.name) if event.uid in ("", pod.uid)]
+    faults = [event for event in own if event.reason in STUCK_REASONS and "cache: timed out" not in event.message]
+    return faults[-1] if faults and snapshot.now - pod.created > timedelta(seconds=MOUNT_SECONDS) else None
+
+
+def crashing(snapshot: Snapshot) -> Finding | None:
+    """A container ends again and again; the launcher's main one is retried by its Job."""
     job = snapshot.job
     assert job
     for pod in snapshot.current:
-        if not pod.node or pod.started or not pod.created:
+        crash = crash_of(pod, snapshot.now)
+        if crash is None or (pod.role == "launcher" and crash.container == pod.main):
             continue
-        faults = [event for event in snapshot.events_of(pod.name) if event.reason in STUCK_REASONS]
-        faults = [event for event in faults if "cache: timed out" not in event.message]
-        if faults and snapshot.now - pod.created > timedelta(seconds=MOUNT_SECONDS):
-            event = faults[-1]
-            found = understand_stuck(event.message, pod, snapshot.namespace)
-            told = anew(job) if found.anew else "the kubelet tries again by itself"
-            fix = found.text if job.ours else found.text.replace(": in the values", "")
-            return Finding("Stalled", event.first, event.reason, f"{pod.name}: {event.message}", f"{fix}; {told}")
+        look = f"kubectl -n {job.namespace} logs {pod.name} -c {crash.container} --previous"
+        message = f"{pod.name}: {crash.words}" + (f"; {crash.message}" if crash.message else "")
+        advice = f"{look} shows why container {crash.container} ends; {anew(job)}"
+        return Finding("Stalled", pod.created, CRASHED, message, advice)
     return None
 
 
 def blocked(snapshot: Snapshot) -> Finding | None:
-    """A container cannot be made, or ends again and again; the launcher's main one is retried by its Job."""
+    """A container cannot be made."""
     job = snapshot.job
     assert job
     for pod in snapshot.current:
-        reason, told, _, container = pod.waiting
-        retried = reason == CRASHED and pod.role == "launcher" and container == pod.main
-        if reason not in BLOCKED_REASONS or retried:
-            continue
-        advice = _blocked_advice(pod, job)
-        last = next(
-            (at(one, "lastState", "terminated", "exitCode") for one in pod.containers if one.get("name") == container),
-            None,
-        )
-        ended = f"container {container} ended with exit code {last}; " if last is not None and reason == CRASHED else ""
-        return Finding("Stalled", pod.created, reason, f"{pod.name}: {ended}{told or reason}", advice)
+        reason, told, *_ = pod.waiting
+        if reason in BLOCKED_REASONS:
+            return Finding("Stalled", pod.created, reason, f"{pod.name}: {told or reason}", _blocked_advice(pod, job))
     return None
 
 
 def _blocked_advice(pod: Pod, job: MPIJob) -> str:
-    reason, told, _, container = pod.waiting
+    _, told, _, container = pod.waiting
     missing = re.search(r'(configmap|secret) "([^"]+)" not found', told)
     if missing:
         return f"{missing[1]} {missing[2]} does not exist in namespace {job.namespace}: create it (the kubelet tries again by itself), or correct env: and {anew(job)}"
-    if reason == CRASHED:
-        look = (
-            f"kubectl -n {job.namespace} logs {pod.name} -c {container} --previous shows why container {container} ends"
-        )
-    elif "no space left on device" in told.lower():
+    if "no space left on device" in told.lower():
         look = understand_stuck(told, pod, job.namespace).text
     else:
         look = f"correct what the message names of container {container} (kubectl -n {job.namespace} describe pod {pod.name})"

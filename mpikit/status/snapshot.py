@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the state of a job from the cluster in at most six requests."""
+"""Read the state of a job from the cluster in at most nine requests."""
 
 from __future__ import annotations
 
@@ -98,8 +98,7 @@ def read_snapshot(cluster: Cluster, namespace: str, name: str) -> Snapshot:
     if job and job.synced and not job.finished:
         launcher_job = next(iter(readable("jobs", _launcher_job(cluster, namespace, name))), None)
     events: list[Event] = []
-    for subject in _unclear(name, job, pods, launcher_job):
-        selector = f"involvedObject.name={subject}"
+    for selector in _unclear(name, job, pods, launcher_job):
         events += [Event(item) for item in readable("events", find_all(cluster, EVENT, namespace, fields=selector))]
     quotas: tuple[Object, ...] = ()
     if any("exceeded quota" in event.message for event in events):
@@ -114,9 +113,12 @@ def _launcher_job(cluster: Cluster, namespace: str, name: str) -> list[Object]:
 
 
 def _unclear(name: str, job: MPIJob | None, pods: Sequence[Pod], launcher_job: Object | None) -> list[str]:
-    """Return the names of the objects, two at most, whose events explain the state of the job."""
+    """Return the field selectors, four at most, of the events that explain the state of the job.
+
+    Of several slow pods all warnings are read, in one list of the namespace's: one pod's events say nothing of another.
+    """
     if job is None or not job.synced:
-        return [name]
+        return [f"involvedObject.name={name}"]
     if job.finished or job.suspended:
         return []
     slow = [pod for pod in pods if pod.node and not pod.started and not pod.waiting.reason.startswith(("Err", "Image"))]
@@ -125,7 +127,8 @@ def _unclear(name: str, job: MPIJob | None, pods: Sequence[Pod], launcher_job: O
         subjects.append(name)
     if launcher_job and not any(pod.role == "launcher" for pod in pods):
         subjects.append(f"{name}-launcher")
-    return subjects[:2]
+    warnings = ["involvedObject.kind=Pod,type=Warning"] if len(slow) > 1 else []
+    return [*(f"involvedObject.name={subject}" for subject in subjects[:3]), *warnings]
 
 
 def _with_log(cluster: Cluster, snapshot: Snapshot) -> Snapshot:
@@ -230,7 +233,12 @@ def _lean_pod(item: Object) -> Object:
         "metadata": metadata,
         "spec": {
             "nodeName": spec.get("nodeName"),
+            "restartPolicy": spec.get("restartPolicy"),
             "containers": containers,
+            "initContainers": [
+                {"name": container.get("name"), "restartPolicy": container.get("restartPolicy")}
+                for container in spec.get("initContainers") or ()
+            ],
             "schedulingGates": spec.get("schedulingGates"),
         },
         "status": status,

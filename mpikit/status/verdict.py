@@ -14,6 +14,7 @@ from mpikit.status.ends import dead_worker, disrupted, evicted, lost, sidecar
 from mpikit.status.job import deleted, ending, finished, retrying, running, silent, suspended
 from mpikit.status.pods import (
     blocked,
+    crashing,
     gated,
     image,
     pending,
@@ -105,7 +106,7 @@ def status_of(snapshot: Snapshot, silent_seconds: float = SILENT_SECONDS) -> Sta
     """Return the status of a job: the result of the first rule below that applies."""
     rules: tuple[Callable[[Snapshot], Finding | None], ...] = (
         *(deleted, finished, sidecar, suspended, recovering, evicted, refused, image, gated, unschedulable, lost),
-        *(stuck, blocked, disrupted, dead_worker, retrying, ending, running, starting, unread, pending),
+        *(crashing, stuck, blocked, disrupted, dead_worker, retrying, ending, running, starting, unread, pending),
     )
     found = next(finding for rule in rules if (finding := rule(snapshot)))
     if found.verdict == "Running":

@@ -36,11 +36,16 @@ def container(name: str, **state: Object) -> Object:
 
 
 RUNNING: Object = {"startedAt": before(500)}
+SETTING_UP: Object = {"reason": "PodInitializing"}
+IN_PLACE: Object = {"restartPolicy": "OnFailure", "initContainers": [{"name": "fetch"}]}
+NATIVE: Object = {"restartPolicy": "Never", "initContainers": [{"name": "proxy", "restartPolicy": "Always"}]}
 
 
-def ended(code: int, seconds: float = 300, reason: str = "") -> Object:
-    """The state of a container that has ended."""
-    return {"exitCode": code, "reason": reason or ("Error" if code else "Completed"), "finishedAt": before(seconds)}
+def ended(code: int, seconds: float = 300, reason: str = "", start: float = 0) -> Object:
+    """The state of a container that has ended; start: how many seconds ago its run began."""
+    reason = reason or ("Error" if code else "Completed")
+    began = {"startedAt": before(start)} if start else {}
+    return {"exitCode": code, "reason": reason, "finishedAt": before(seconds), **began}
 
 
 def pod(role: str, phase: str = "Running", *statuses: Object, name: str = "", node: str = "n1", **more: Any) -> Object:
@@ -151,6 +156,9 @@ def launchers() -> dict[str, list[Object]]:
         "init crashes": [
             pod(main, "Pending", container(main, waiting={"reason": "PodInitializing"}), init=[container("fetch", waiting=crash, restarts=3, last={"terminated": ended(4)})])
         ],
+        "init runs again": [
+            pod(main, "Pending", container(main, waiting=SETTING_UP), init=[container("fetch", running=RUNNING, restarts=1, last={"terminated": ended(4)})], spec=IN_PLACE)
+        ],
         "init failed": [
             pod(main, "Failed", container(main, waiting={"reason": "PodInitializing"}), init=[container("fetch", terminated=ended(4))])
         ],
@@ -170,6 +178,10 @@ def workers() -> dict[str, list[Object]]:
         "running": [pod(main, "Running", runs)],
         "starting": [pod(main, "Pending", container(main, waiting={"reason": "ContainerCreating"}))],
         "unschedulable": [pod(main, "Pending", node="", conditions=[condition("PodScheduled", "False", "Unschedulable", "0/3 nodes are available: 3 Insufficient habana.ai/gaudi.")])],
+        "init failed again": [pod(main, "Pending", container(main, waiting=SETTING_UP), init=[container("fetch", terminated=ended(6), restarts=2, last={"terminated": ended(6)})], spec=IN_PLACE)],
+        "native sidecar crashes": [pod(main, "Pending", container(main, waiting=SETTING_UP), init=[container("proxy", running={"startedAt": before(1)}, restarts=4, last={"terminated": ended(2, start=310)})], spec=NATIVE)],
+        "restarts in place": [pod(main, "Running", container(main, terminated=ended(3), restarts=1, last={"terminated": ended(3)}), spec=IN_PLACE)],
+        "recovered in place": [pod(main, "Running", container(main, running=RUNNING, restarts=3, last={"terminated": ended(3, start=310)}), spec=IN_PLACE)],
         "gated": [pod(main, "Pending", node="", spec={"schedulingGates": [{"name": "lab.example/wait"}]}, conditions=[condition("PodScheduled", "False", "SchedulingGated")])],
         "exit 1": [pod(main, "Failed", container(main, terminated=ended(1)))],
         "exit 0": [pod(main, "Succeeded", container(main, terminated=ended(0)))],
