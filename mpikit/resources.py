@@ -19,6 +19,10 @@ def resource(name: str) -> Path:
 TEMPLATES, VALUES = resource("templates"), resource("values")
 IS_CHECKOUT = VALUES.parent == ROOT
 
+EXAMPLE_IMAGES = ("vit-cpu:1", "vit-cuda:1")
+"""Images of values/cpu.yaml and values/nvidia.yaml, which no registry has."""
+EXAMPLE_CLAIMS = ("datasets", "results")
+"""Claims of values/gaudi2.yaml, gaudi3.yaml and nvidia.yaml, which a cluster need not have."""
 
 USER_FILE = "user.yaml"
 """The user's own values, in a folder values/."""

@@ -102,7 +102,7 @@ def check(
         objects, found, lines, bad = *_check_values(context, Target(**target)), EXIT_VALUES
     else:
         objects, lines, bad = joined([read_manifest(read_text(name, name), name) for name in manifest]), [], EXIT_NO
-        found = check_manifest(objects, Target(**target))
+        found = check_manifest(objects, Target(**target, examples=True))
     if output == "json":
         show(json.dumps([fault.as_dict() for fault in found], indent=2))
     else:

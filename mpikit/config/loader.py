@@ -19,11 +19,10 @@ from mpikit.config.validation_errors import missing_fault, model_fault, written_
 from mpikit.config.values import NUM_BASE_LAYERS, Values, fill_placeholders, leaves, on_top, overridden, without
 from mpikit.diagnostics import Diagnostic
 from mpikit.errors import ValuesError
+from mpikit.resources import EXAMPLE_CLAIMS, EXAMPLE_IMAGES
 from mpikit.text.nested import dotted
 from mpikit.text.strict_yaml import Document
 
-EXAMPLE_IMAGES = ("vit-cpu:1", "vit-cuda:1")  # of values/cpu.yaml and values/nvidia.yaml
-EXAMPLE_CLAIMS = ("datasets", "results")  # of values/gaudi2.yaml, gaudi3.yaml and nvidia.yaml
 MOST_FAULTS = 100  # reported at once; a file of something else has thousands
 STAND_IN = Layer("stand-in", Document({"user": "someone"}))
 """A user in the place of one that was reported, so that the other values are still checked."""

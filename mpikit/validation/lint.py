@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mpikit.devices import CARD_RESOURCES, cards_of
-from mpikit.diagnostics import Found, fault, warning
+from mpikit.diagnostics import Diagnostic, Found, fault, warning
+from mpikit.resources import EXAMPLE_CLAIMS, EXAMPLE_IMAGES
 from mpikit.text.nested import Object, as_map, at, is_int, numbered
 from mpikit.validation.launch import Scripts, launch_faults, ranks_in_launcher, slots_of
 from mpikit.validation.mpijob import ROLES, pod_of
@@ -35,6 +36,7 @@ _VOLUME_OBJECTS = {
     "configMap": ("ConfigMap", "name"),
     "secret": ("Secret", "secretName"),
 }
+_WITH_IMAGE = {True: "render again with --set image=REGISTRY/NAME:TAG", False: "write image: REGISTRY/NAME:TAG"}
 _VARIABLE_OBJECTS = {
     "configMapRef": "ConfigMap",
     "secretRef": "Secret",
@@ -192,6 +194,26 @@ def _kit_ranks(job: Mapping[str, Any], scripts: Scripts) -> Found:
             if int(ranks) != slots * nodes:
                 message = f"mpirun -np {ranks} in the ConfigMap, but {nodes} workers x {slots} slots"
                 yield fault("spec.mpiReplicaSpecs.Worker.replicas", message, "render again instead of editing")
+
+
+def example_names(job: Mapping[str, Any]) -> Found:
+    """Report names that shipped profiles have only as examples: an image, and in the kit's own jobs a claim."""
+    own = at(job, "metadata", "labels", "app.kubernetes.io/managed-by") == "mpikit"
+    found: dict[str, Diagnostic] = {}  # each name once
+    for role in ROLES:
+        pod, key = pod_of(job, role), f"spec.mpiReplicaSpecs.{role}.template.spec"
+        for kind in ("initContainers", "containers"):
+            for place, container in numbered(pod.get(kind)):
+                if (image := container.get("image")) in EXAMPLE_IMAGES:
+                    message = f'"{image}" is an example name: no registry has this image'
+                    found.setdefault(image, warning(f"{key}.{kind}[{place}].image", message, _WITH_IMAGE[own]))
+        for place, volume in numbered(pod.get("volumes") if own else ()):
+            if (claim := at(volume, "persistentVolumeClaim", "claimName")) in EXAMPLE_CLAIMS:
+                where = f"{key}.volumes[{place}].persistentVolumeClaim.claimName"
+                message = f'"{claim}" is an example name of the profiles'
+                fix = "render again with your own claim ({pvc: NAME}), unless kubectl get pvc lists this one"
+                found.setdefault(claim, warning(where, message, fix))
+    yield from found.values()
 
 
 def presumed(job: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from mpikit.text.manifest import Manifest, inner_jobs
 from mpikit.text.nested import at, dotted
 from mpikit.text.strict_yaml import Document
 from mpikit.validation.launch import Scripts
-from mpikit.validation.lint import presumed, sense_faults
+from mpikit.validation.lint import example_names, presumed, sense_faults
 from mpikit.validation.misplaced import field_faults, version_faults_of
 from mpikit.validation.mpijob import (
     MPIJOB,
@@ -47,6 +47,8 @@ class Target:
     operator: str = ""
     """Release of the MPI Operator, such as 0.6; empty asks nothing."""
     pod_security: Level = "privileged"
+    examples: bool = False
+    """Whether to report example names of shipped profiles; values report them where they are written."""
 
     def without_pod_security(self) -> Target:
         """The same cluster, at a level that forbids nothing."""
@@ -191,6 +193,8 @@ def _job_faults(written: Mapping[str, Any], scripts: Scripts, target: Target) ->
         reported |= {one.key for one in violated}
         yield from violated
     yield from _one_a_key(sense_faults(job, scripts), reported)
+    if target.examples:
+        yield from _one_a_key(example_names(job), reported)
 
 
 def _sidecar_faults(document: Document, manifest: Manifest, target: Target) -> Found:
