@@ -16,6 +16,7 @@ from mpikit.kube.answers import Object
 from mpikit.kube.api import CRD, DEPLOYMENT, JOB, LEASE, MPIJOB, Kind, find_all, read
 from mpikit.kube.client import Call, Cluster
 from mpikit.kube.resources import MPIJob, time_of
+from mpikit.preflight.operator_rights import check_operator_rights
 from mpikit.text.nested import at, numbered
 from mpikit.validation.mpijob import FIRST, NEWEST, SINCE
 
@@ -80,7 +81,9 @@ def check_operator(cluster: Cluster, namespace: str) -> Found:
         return
     deployments = _visible(cluster, DEPLOYMENT, labels=f"app={OPERATOR}")
     yield _running(cluster, namespace, deployments)
-    yield from release_check(_release(deployments or ()), _launcher_jobs(cluster, namespace))
+    release = _release(deployments or ())
+    yield from release_check(release, _launcher_jobs(cluster, namespace))
+    yield from check_operator_rights(cluster, deployments or (), release)
 
 
 def _running(cluster: Cluster, namespace: str, deployments: Sequence[Object] | None) -> Diagnostic:
