@@ -18,6 +18,10 @@ from mpikit.text.nested import as_map, at, numbered
 from mpikit.validation.mpijob import ROLES
 
 STORAGE_CLASS = Kind("StorageClass", "storageclasses", "/apis/storage.k8s.io/v1", namespaced=False)
+CSI_DRIVER = Kind("CSIDriver", "csidrivers", "/apis/storage.k8s.io/v1", namespaced=False)
+VOLUME = Kind("PersistentVolume", "persistentvolumes", "/api/v1", namespaced=False)
+# Volumes that no controller attaches to a node, so that nothing enforces ReadWriteOnce (attach/detach controller, 1.35).
+_SHARED = ("nfs", "cephfs", "glusterfs", "azureFile", "quobyte")
 
 
 def template_of(manifests: Iterable[Object], role: str) -> Object:
@@ -104,7 +108,9 @@ def check_claim(cluster: Cluster, namespace: str, name: str, use: Use) -> Found:
     phase = at(claim, "status", "phase")
     if phase == "Bound" or (phase == "Pending" and _binds_later(cluster, at(claim, "spec", "storageClassName"))):
         modes = at(claim, "status", "accessModes") or at(claim, "spec", "accessModes") or ()
-        yield from access_check(name, [str(mode) for mode in modes], use)
+        once = "ReadWriteOnce" in modes and "ReadWriteMany" not in modes and use.nodes != "one"
+        backing = backing_of(cluster, at(claim, "spec", "volumeName")) if once else Backing()
+        yield from access_check(name, [str(mode) for mode in modes], use, backing)
         return
     message = f"PersistentVolumeClaim {name} is {phase}: pods that mount it do not start"
     fix = f"kubectl -n {namespace} describe pvc {name} shows what it waits for; correct its storage class or size"
@@ -144,8 +150,46 @@ def _claim_mounts(spec: Mapping[str, Any], name: str) -> Iterator[Mapping[str, A
                 yield {**mount, "readOnly": mounted[mount["name"]] or mount.get("readOnly")}
 
 
-def access_check(name: str, modes: Sequence[str], use: Use) -> Found:
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """What is behind a claim, and whether ReadWriteOnce is enforced for it."""
+
+    kind: Literal["attached", "shared", "of each node", "hidden"] = "attached"
+    """shared: several nodes can mount it; hidden: it cannot be read."""
+    name: str = ""
+    """Its source, as a PersistentVolume names it: nfs, hostPath, a CSI driver."""
+
+
+def backing_of(cluster: Cluster, volume: str | None) -> Backing:
+    """Read what is behind a bound claim; a CSI driver says itself whether it attaches its volumes to nodes."""
+    if not volume:
+        return Backing()
+    try:
+        found = find(cluster, VOLUME, None, volume)
+    except Forbidden:
+        return Backing("hidden")
+    driver = at(found, "spec", "csi", "driver")
+    if not driver:
+        return in_tree(found or {})
+    try:
+        attached = at(find(cluster, CSI_DRIVER, None, str(driver)), "spec", "attachRequired")
+    except Forbidden:
+        return Backing("hidden")
+    return Backing("shared" if attached is False else "attached", str(driver))
+
+
+def in_tree(volume: Object) -> Backing:
+    """Return what a PersistentVolume without a CSI driver is."""
+    spec = as_map(volume.get("spec"))
+    if "hostPath" in spec:
+        return Backing("of each node", "hostPath")
+    shared = next((source for source in _SHARED if source in spec), "")
+    return Backing("shared", shared) if shared else Backing()
+
+
+def access_check(name: str, modes: Sequence[str], use: Use, backing: Backing | None = None) -> Found:
     """Report a claim whose access modes do not allow what the pods do with it."""
+    backing = backing or Backing()
     if not modes or "ReadWriteMany" in modes or use.num_pods == 0 or ("ReadOnlyMany" in modes and not use.writes):
         return
     mode = next((one for one in modes if one != "ReadOnlyMany"), modes[0])
@@ -157,12 +201,29 @@ def access_check(name: str, modes: Sequence[str], use: Use) -> Found:
         yield fault("references", f"{claim} is ReadOnlyMany, but the job writes to it", fix)
     elif "ReadWriteOnce" not in modes and use.num_pods > 1:
         yield fault("references", f"{claim} is {mode}: one pod can mount it, and {pods}", fix)
+    elif use.nodes != "one" and backing.kind in ("shared", "of each node"):
+        yield from _not_enforced(claim, use, backing, fix)
     elif use.nodes == "several":
-        yield fault("references", f"{claim} is {mode}: one node can mount it, and {pods} on several nodes", fix)
+        unseen = ", as far as you may see: you are not allowed to read its volume" * (backing.kind == "hidden")
+        yield fault("references", f"{claim} is {mode}: one node can mount it, and {pods} on several nodes{unseen}", fix)
     elif use.nodes == "maybe several":
         message = f"{claim} is {mode}: one node can mount it, and {pods}, so all must run on one node"
         pin = "or set kubernetes.io/hostname: NODE in worker.nodeSelector and launcher.nodeSelector"
         yield warning("references", message, f"{fix}, {pin}")
+
+
+def _not_enforced(claim: str, use: Use, backing: Backing, fix: str) -> Found:
+    """Report a ReadWriteOnce claim that several nodes can mount all the same."""
+    if backing.kind == "of each node":
+        message = f"{claim} is a hostPath volume: each node mounts its own folder, and {use.num_pods} pods use it"
+        shared = "nothing to do if that folder is on a file system that all nodes share"
+        yield warning("references", message, f"{shared}; else {fix}")
+    elif use.nodes == "several":
+        message = (
+            f"{claim} is ReadWriteOnce, which is not enforced for {backing.name}: "
+            f"{use.num_pods} pods on several nodes can mount it"
+        )
+        yield warning("references", message, f"nothing to do if the storage is meant to be shared; else {fix}")
 
 
 def _binds_later(cluster: Cluster, storage_class: str | None) -> bool:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from mpikit.config.job import Job
-from mpikit.preflight.references import Use, access_check
+from mpikit.errors import Forbidden
+from mpikit.kube.api import Kind
+from mpikit.preflight.references import Backing, Use, access_check, backing_of, in_tree
 from mpikit.render.payload import Payload
 from mpikit.render.renderer import render
 from mpikit.text.strict_yaml import read_all
@@ -76,3 +78,83 @@ def test_a_claim_that_its_pods_cannot_all_mount_is_told(modes: list[str], how: U
     assert [one.severity for one in found] == ([severity] if severity else [])
     assert all(one.message.startswith(f"PersistentVolumeClaim c {said}") for one in found)
     assert all(one.fix.startswith("use a claim with Read") for one in found)
+
+
+# -- What is behind the claim -----------------------------------------------------------------------------------------
+
+NFS, HOST_PATH, EFS = (
+    Backing("shared", "nfs"),
+    Backing("of each node", "hostPath"),
+    Backing("shared", "efs.csi.aws.com"),
+)
+
+
+@pytest.mark.parametrize(
+    ("modes", "how", "backing", "severity", "said"),
+    [
+        ([RWO], WRITES, NFS, "warning", "is ReadWriteOnce, which is not enforced for nfs: 3 pods on several nodes"),
+        ([RWO], READS, EFS, "warning", "is ReadWriteOnce, which is not enforced for efs.csi.aws.com: 3 pods"),
+        ([RWO], NEAR, NFS, "", ""),
+        ([RWO], WRITES, HOST_PATH, "warning", "is a hostPath volume: each node mounts its own folder, and 3 pods"),
+        ([RWO], NEAR, HOST_PATH, "warning", "is a hostPath volume: each node mounts its own folder, and 3 pods"),
+        ([RWO], Use(1, "one", True), HOST_PATH, "", ""),
+        ([RWO], WRITES, Backing("hidden"), "fault", "is ReadWriteOnce: one node can mount it"),
+        ([RWOP], WRITES, NFS, "fault", "is ReadWriteOncePod: one pod can mount it"),
+        ([ROX], WRITES, NFS, "fault", "is ReadOnlyMany, but the job writes to it"),
+    ],
+)
+def test_read_write_once_is_judged_by_what_enforces_it(
+    modes: list[str], how: Use, backing: Backing, severity: str, said: str
+) -> None:
+    found = list(access_check("c", modes, how, backing))
+    assert [one.severity for one in found] == ([severity] if severity else [])
+    assert all(one.message.startswith(f"PersistentVolumeClaim c {said}") for one in found)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("cephfs", "shared"),
+        ("glusterfs", "shared"),
+        ("azureFile", "shared"),
+        ("hostPath", "of each node"),
+        ("local", "attached"),  # all of its pods run on its node
+        ("rbd", "attached"),
+        ("iscsi", "attached"),
+        ("gcePersistentDisk", "attached"),
+    ],
+)
+def test_the_source_of_a_volume_says_whether_it_is_attached(source: str, kind: str) -> None:
+    assert in_tree({"spec": {"accessModes": [RWO], source: {}}}).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("driver", "kind"),
+    [
+        ({"spec": {"attachRequired": False}}, "shared"),
+        ({"spec": {"attachRequired": True}}, "attached"),
+        (None, "attached"),  # the default of a driver without a CSIDriver object
+        (Forbidden("you may not"), "hidden"),
+    ],
+)
+def test_a_csi_driver_says_itself_whether_it_attaches(
+    driver: object, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(_cluster: object, what: Kind, _namespace: None, name: str) -> object:
+        if what.name == "PersistentVolume":
+            return {"spec": {"csi": {"driver": "d.example"}}}
+        assert name == "d.example"
+        if isinstance(driver, Exception):
+            raise driver
+        return driver
+
+    monkeypatch.setattr("mpikit.preflight.references.find", find)
+    assert backing_of(None, "pv-1").kind == kind  # type: ignore[arg-type]  # unused
+
+
+def test_a_volume_that_may_not_be_read_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(*_: object) -> object:
+        raise Forbidden("you may not")
+
+    monkeypatch.setattr("mpikit.preflight.references.find", find)
+    assert backing_of(None, "pv-1").kind == "hidden"  # type: ignore[arg-type]  # unused
