@@ -36,10 +36,10 @@ from mpikit.kube.connections import Broken, explained, incomplete, reason, stran
 from mpikit.kube.deadlines import REQUEST_SECONDS, LimitedPool, SecureLimitedPool, Tries, cut_after
 from mpikit.kube.kubeconfig import NAMESPACE_FILE, choose, default_kubeconfig, has_file, own_errors
 from mpikit.kube.proxies import proxy_for, use
+from mpikit.kube.rejections import by_webhook
 from mpikit.text.redaction import keep_secret, redact
 
 logger = logging.getLogger(__name__)
-
 
 CHUNK_BYTES = 65536
 MOST_BODY_BYTES = 64 << 20  # a page is 200 objects: 2 MB of pods, 20 MB of objects of 100 KiB
@@ -323,7 +323,7 @@ class Cluster:
             case 401:
                 fix = "log in again until kubectl get pods works"
                 return Forbidden(f"{self.server} does not accept your credentials ({message})", fix), False, None
-            case 403:
+            case status if status == 403 or by_webhook(message):
                 return Forbidden(message), False, None
             case 404:
                 missing = NotFound(message)

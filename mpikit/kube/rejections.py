@@ -65,20 +65,27 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
         r'admission webhook "(?P<name>[^"]+)" denied the request',
         "Rejected",
         "WebhookDenied",
-        "webhook {name} of the cluster rejected it: change what its message names, or ask the cluster's administrator",
+        "webhook {name} of the cluster rejects it: change what its message names, or ask the cluster's administrator",
+    ),
+    (
+        r"ValidatingAdmissionPolicy '(?P<name>[^']+)' with binding '[^']+' denied request",
+        "Rejected",
+        "PolicyDenied",
+        "policy {name} of the cluster rejects it: change what its message names, or ask the cluster's administrator "
+        "(kubectl get validatingadmissionpolicy {name} -o yaml)",
     ),
     (
         r'failed calling webhook "(?P<name>[^"]+)"',
         "Pending",
         "WebhookFailed",
-        "webhook {name} of the cluster does not answer: ask the cluster's administrator to repair it (kubectl get "
+        "try again later; ask the cluster's administrator to repair webhook {name} (kubectl get "
         "mutatingwebhookconfigurations,validatingwebhookconfigurations)",
     ),
     (
         r"because it is being terminated",
         "Rejected",
         "NamespaceTerminating",
-        "namespace {namespace} is being deleted: submit to another one (-n), or wait until kubectl get namespace {namespace} "
+        "submit to another namespace (-n), or wait until kubectl get namespace {namespace} "
         "finds nothing and create it again",
     ),
     (
@@ -113,6 +120,26 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
         "the cluster does not allow pods of MPIJob {job} in namespace {namespace}: show this message to the cluster's administrator",
     ),
 )
+
+
+_BY_WEBHOOK = re.compile(r'admission webhook "[^"]+" denied the request|failed calling webhook "')
+
+
+def by_webhook(message: str) -> bool:
+    """Return whether a webhook stopped a request: nothing was changed, whatever the status of the answer is."""
+    return bool(_BY_WEBHOOK.search(message))
+
+
+def sentence(kind: str, name: str, namespace: str, refusal: Refusal, message: str) -> str:
+    """Return one sentence about an object that the server does not create."""
+    cause = re.search(r'failed calling webhook "([^"]+)": (.*)', message, re.DOTALL)
+    if refusal.reason == "NamespaceTerminating":
+        return f"namespace {namespace} is being deleted, so {kind} {name} cannot be created in it"
+    if refusal.reason == "WebhookFailed" and cause:
+        return (
+            f"{kind} {name} cannot be created: webhook {cause[1]} of the cluster does not answer ({cause[2].strip()})"
+        )
+    return f"{kind} {name} is rejected: {message}"
 
 
 def understand(message: str, namespace: str, job: str) -> Refusal:

@@ -15,6 +15,7 @@ from mpikit.errors import ClusterError, NotFound
 from mpikit.kube.answers import Object
 from mpikit.kube.api import CONFIG_MAP, MPIJOB, apply, find, kind_of, merge_patch, with_metadata
 from mpikit.kube.client import Cluster
+from mpikit.kube.rejections import sentence, understand
 from mpikit.kube.resources import MPIJob
 from mpikit.text.nested import at
 from mpikit.text.quoting import yaml_filter
@@ -51,18 +52,27 @@ class Change:
         return "".join(difflib.unified_diff(before, _lines(self.merged), f"live/{place}", f"merged/{place}"))
 
 
+NOTHING = "; nothing was created"
+# Rejections of an object itself, not of the pods that follow from it; each has its own fix.
+_UNDERSTOOD = ("WebhookDenied", "WebhookFailed", "PolicyDenied", "NamespaceTerminating", "QuotaExceeded")
+
+
 def explained(error: ClusterError, manifest: Object, namespace: str) -> ClusterError:
     """Add a fix to the server's rejection of an object that has not been created yet."""
     if error.hint:
         return error
-    name = manifest["metadata"]["name"]
+    kind, name = manifest["kind"], manifest["metadata"]["name"]
+    refusal = understand(error.message, namespace, name)
     fix = "run python generate.py doctor, which checks everything that the job needs"
-    if isinstance(error, NotFound) and error.kind == "namespaces":
+    if refusal.reason in _UNDERSTOOD:
+        fix = refusal.advice
+    elif isinstance(error, NotFound) and error.kind == "namespaces":
         fix = f"set namespace: (now {namespace}), or create it: kubectl create namespace {namespace}"
     elif "cannot" in error.message:
         role = "kubeflow-mpijobs-edit"
         fix = f"ask for ClusterRole {role} in namespace {namespace}; the built-in role edit has no rights on MPIJobs"
-    return type(error)(f"{manifest['kind']} {name} is rejected: {error.message}", f"{fix}; nothing was created")
+    told = sentence(kind, name, namespace, refusal, error.message)
+    return type(error)(told, f"{fix}{NOTHING}")
 
 
 def changes(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> list[Change]:

@@ -14,7 +14,7 @@ from mpikit.kube.answers import Object
 from mpikit.kube.api import CONFIG_MAP, MPIJOB, apply, delete, find, kind_of, with_metadata
 from mpikit.kube.client import Cluster
 from mpikit.kube.resources import MPIJob
-from mpikit.lifecycle.diff import SUBMISSION, change_of, explained
+from mpikit.lifecycle.diff import NOTHING, SUBMISSION, change_of, explained
 from mpikit.status.snapshot import read_snapshot
 from mpikit.status.verdict import Status, status_of
 from mpikit.text.nested import at
@@ -43,8 +43,9 @@ def submit(cluster: Cluster, manifests: Sequence[Object], namespace: str) -> lis
             raise  # the job may exist and needs its ConfigMap
         except KitError as error:
             if left := _take_back(cluster, namespace, done):
-                fix = f"python generate.py delete {name} -n {namespace}"
-                raise type(error)(f"{error}\n  left behind: {', '.join(left)}; {fix} removes it") from error
+                told = f"left behind: {', '.join(left)}; python generate.py delete {name} -n {namespace} removes it"
+                hint = error.hint.removesuffix(NOTHING)
+                raise type(error)(f"{error.message}\n  {told}", hint) from error
             raise
     lines = [f"{_address(item)} {'created' if _made(item, done) else 'unchanged'}" for item in manifests]
     if interrupted:
@@ -94,7 +95,7 @@ def _create(cluster: Cluster, manifest: Object, namespace: str, own: Object) -> 
         except ClusterError as error:
             if doubt:  # an earlier try may still succeed
                 raise _in_doubt(manifest, namespace, error) from error
-            raise
+            raise explained(error, manifest, namespace) from error
     raise AssertionError("the last try returns or raises")
 
 
