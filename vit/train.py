@@ -8,9 +8,11 @@ from vit.runtime.process import leave_on_interrupt, raise_on_interrupt
 if __name__ == "__main__":
     leave_on_interrupt()
 
+import os
 from collections.abc import Sequence
 
 from vit.config import Config, parse_args
+from vit.run import phases
 from vit.runtime.console import Reporter
 from vit.runtime.launcher import is_terminal, launch
 from vit.runtime.process import run_process
@@ -19,6 +21,7 @@ from vit.runtime.ranks import Ranks
 
 def main(argv: Sequence[str]) -> int:
     """Run this rank; returns its exit code."""
+    phases.start(os.environ)
     return launch(argv, parse_args, _train, terminal=is_terminal())
 
 

@@ -47,11 +47,11 @@ KIT = {
 }
 VIT_GROUND = {"errors", "variants", "scaling", "class_names", "packages", "pins"}  # no torch
 VIT = {
-    "train": {"training", "runtime", "config"},
+    "train": {"training", "run", "runtime", "config"},
     "evaluate": {"training", "run", "runtime", "config"},
     "predict": {"training", "run", "data", "runtime", "model", "config", "evaluate", "files"},
     "export": {"training", "run", "images", "weights", "model", "runtime", "config", "files"},
-    "supervise": {"config", "files"},
+    "supervise": {"run", "config", "files"},
     "training": {"run", "data", "images", "runtime", "weights", "model", "config", "files"},
     "run": {"data", "config", "files"},
     "data": {"images", "runtime", "config", "files"},

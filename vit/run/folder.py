@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from vit.errors import StorageError
 from vit.files import named_storage, write_atomic
+from vit.run import phases
 from vit.run.lock import FolderLock
 from vit.run.metrics import read_lines
 
@@ -101,6 +102,11 @@ class RunFolder:
         """Append {time, event, step, ...} to events.jsonl."""
         moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._append("events.jsonl", json.dumps({"time": moment, "event": event, "step": step, **details}))
+
+    def add_phases(self, step: int | None) -> None:
+        """Append the event "phases": what this rank's time went into since its start."""
+        if record := phases.record():
+            self.add_event("phases", step, **record)
 
     def trim_metrics(self, step: int) -> None:
         """Drop metric lines after `step` and a half-written last one, so that a resumed run writes them once."""

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from vit.data.batches import PADDING_LABEL, Batch, DamageReport
 from vit.errors import DataError, NotFiniteError
+from vit.run import phases
 from vit.runtime.device import Device
 from vit.runtime.distributed import Group
 from vit.scaling import Scaling
@@ -99,6 +100,7 @@ def evaluate(
             logits = model(normalise(images, scaling))
         totals += count(logits.float(), labels)
         device.mark_step()
+        phases.beat()
     model.train()
     return _summary(group.sum([*totals.tolist(), float(num_damaged)]), num_classes)
 

@@ -14,6 +14,7 @@ from vit.data.batches import Batch, Batches
 from vit.data.loader import open_loader
 from vit.data.sampler import EvalBatches, Key, MicroBatches
 from vit.errors import Stopped
+from vit.run import phases
 from vit.run.metrics import MetricValue, metric_line, progress_line
 from vit.runtime.distributed import StopAgreement, named_faults
 from vit.runtime.signals import StopRequest
@@ -36,11 +37,13 @@ def train(session: Session, stop: StopRequest) -> None:
         rate = learning_rate(session.step, config)
         take_step(session, batches, rate)
         session.step += 1
+        phases.stepped(session.step)
         improved = False
         if session.step % config.log_every == 0 or _evaluation_due(session):
             values = _interval(session, rate)
             improved = _evaluate_if_due(session, values)
-            _write_line(session, values)
+            with phases.during("other"):
+                _write_line(session, values)
             meter.restart_clock()
         if improved or session.step % config.checkpoint_every == 0 or session.step == config.num_steps:
             save(session)
@@ -61,7 +64,9 @@ def take_step(session: Session, batches: Iterator[Batch], rate: float) -> None:
     losses, waited, num_damaged = [], 0.0, 0
     for part in range(config.gradient_accumulation_steps):
         asked_at = time.perf_counter()
+        phases.enter("data")
         batch = next(batches)
+        phases.enter("step")
         waited += time.perf_counter() - asked_at
         num_damaged += len(batch.damaged)
         session.damage.tell(batch, "the next image is used instead")
@@ -151,6 +156,16 @@ def _evaluate_if_due(session: Session, values: dict[str, MetricValue]) -> bool:
 
 def evaluate_session(session: Session) -> Evaluation:
     """One exact evaluation of the weights as they are, or of their average."""
+    with phases.during("eval"):
+        result = _evaluate(session)
+        if session.group.rank == 0:
+            names = session.data.class_names if session.config.per_class else None
+            session.folder.write_evaluation({"step": session.step, **result.as_dict(names)})
+            session.folder.add_event("evaluation", session.step, top1_percent=result.top1_percent)
+    return result
+
+
+def _evaluate(session: Session) -> Evaluation:
     config, group = session.config, session.group
     keys = EvalBatches(
         num_images=len(session.data.val.source),
@@ -159,7 +174,7 @@ def evaluate_session(session: Session) -> Evaluation:
         batch_size=config.eval_batch_size,
     )
     with contextlib.nullcontext() if session.average is None else session.average.applied():
-        result = evaluate(
+        return evaluate(
             session.model,
             _load(session, session.data.val, keys),
             session.device,
@@ -169,11 +184,6 @@ def evaluate_session(session: Session) -> Evaluation:
             num_classes=session.data.num_classes,
             damage=session.damage,
         )
-    if group.rank == 0:
-        names = session.data.class_names if config.per_class else None
-        session.folder.write_evaluation({"step": session.step, **result.as_dict(names)})
-        session.folder.add_event("evaluation", session.step, top1_percent=result.top1_percent)
-    return result
 
 
 def evaluation_metrics(result: Evaluation) -> dict[str, MetricValue]:
@@ -190,6 +200,8 @@ def _write_line(session: Session, values: dict[str, MetricValue]) -> None:
     if session.group.rank != 0:
         return
     session.folder.add_metrics(metric_line(values))
+    if "eval_seconds" in values:
+        session.folder.add_phases(session.step)
     session.reporter.metrics(progress_line(values, session.config.num_steps))
     session.shown |= {key: value for key, value in values.items() if value is not None}
     if session.board is not None:

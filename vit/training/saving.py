@@ -9,12 +9,18 @@ from typing import Any
 from torch import Tensor
 
 from vit.errors import StorageError
+from vit.run import phases
 from vit.run.checkpoint import Checkpoint, folder_name, prune_checkpoints, save_checkpoint
 from vit.training.state import Session
 
 
 def save(session: Session) -> None:
     """Write a checkpoint of this step, point last and best at it, drop old ones. Collective; rank 0 writes."""
+    with phases.during("save"):
+        _save(session)
+
+
+def _save(session: Session) -> None:
     started = time.perf_counter()
     interval = session.meter.state(session.group, session.step)
     if session.group.rank == 0 and session.saved_step != session.step:
@@ -55,6 +61,7 @@ def _write_checkpoint(session: Session, state: dict[str, Any], started: float) -
             folder.point("best", best)
     prune_checkpoints(folder.checkpoints, keep_last=session.config.keep_checkpoints, keep=keep)
     folder.add_event("checkpoint", session.step, path=str(path), seconds=round(time.perf_counter() - started, 3))
+    folder.add_phases(session.step)
 
 
 def _on_cpu(value: Any) -> Any:

@@ -18,6 +18,7 @@ from vit.errors import StorageError, TrainError
 from vit.images.preprocessing import settle
 from vit.model.transformer import VisionTransformer
 from vit.packages import optional_package
+from vit.run import phases
 from vit.run.checkpoint import Checkpoint, find_fault, pointed_at
 from vit.run.completion import leave_record
 from vit.run.folder import RunFolder
@@ -73,9 +74,11 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
             step = _run_in_folder(frame, stop)
             group.on_rank0(lambda: leave_record(os.environ, folder.path, step))
     except TrainError as error:
-        if ranks.rank == 0 and error.kind not in ("stopped", "storage", "locked"):
+        if ranks.rank == 0 and error.kind not in ("storage", "locked"):
             with contextlib.suppress(StorageError):  # `error` is what the user must read
-                folder.add_event("error", None, exit_code=error.exit_code, message=str(error))
+                folder.add_phases(None)
+                if error.kind != "stopped":
+                    folder.add_event("error", None, exit_code=error.exit_code, message=str(error))
         raise
     finally:
         folder.release()
@@ -85,7 +88,8 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
 def _run_in_folder(frame: Frame, stop: StopRequest) -> int:
     """Return the step at which the run is complete."""
     given, group, folder = frame.config, frame.group, frame.folder
-    checkpoint = group.on_rank0(lambda: find_checkpoint(folder, given))
+    with phases.during("load"):
+        checkpoint = group.on_rank0(lambda: find_checkpoint(folder, given))
     config, own, notes = group.on_rank0(lambda: _settle(given, checkpoint))
     config = with_own_flags(config, given)
     frame = dataclasses.replace(frame, config=config, own=own)
@@ -110,6 +114,7 @@ def _run_in_folder(frame: Frame, stop: StopRequest) -> int:
         _prepare_folder(session, checkpoint)
     stop.arm()
     train(session, stop)
+    phases.enter("other")
     group.on_rank0(lambda: _finish(session))
     return session.step
 
@@ -143,7 +148,8 @@ def _open_session(
     config, device, group = frame.config, frame.device, frame.group
     order = group.together(lambda: _order(config, group, data))
     model = build_model(config, device, data)
-    notes = group.on_rank0(lambda: _fill_model(model, checkpoint, frame, data.class_names))
+    with phases.during("load"):
+        notes = group.on_rank0(lambda: _fill_model(model, checkpoint, frame, data.class_names))
     model.to(device.torch_device)
     group.broadcast_weights(model)
     if config.compile:
@@ -165,7 +171,8 @@ def _open_session(
         meter=Meter(device, flops_per_image=_flops(config, data), peak_tflops=_peak_tflops(config, device)),
     )
     if checkpoint is not None:
-        restore(session, checkpoint)
+        with phases.during("load"):
+            restore(session, checkpoint)
     describe(session, [*remarks, *notes])
     return session
 
@@ -231,6 +238,7 @@ def _finish(session: Session) -> None:
         session.board.close()
     assert session.best is not None, "the last step is always evaluated"
     assert session.last_top1 is not None
+    session.folder.add_phases(session.step)
     session.folder.add_event("complete", session.step, top1_percent=session.last_top1, best=session.best)
     session.reporter.summary(
         f"top-1 {session.last_top1:.1f} % at step {session.step} (best {session.best['top1_percent']:.1f} % "
