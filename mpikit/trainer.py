@@ -63,6 +63,15 @@ _PROGRESS = re.compile(r"step=(\d+)/(\d+)((?: [a-z0-9_]+=\S+)*)")
 _NAMES = {"top1": "top1_percent", "left": "seconds_left"}
 
 
+_GOODPUT = re.compile(r"run_vit\.sh: (goodput (\d{1,3}\.\d) % of .*)")
+
+
+def goodput_values(line: str) -> tuple[float, str] | None:
+    """Return the goodput in per cent and the whole sentence, if a line of the launcher's log has them."""
+    found = _GOODPUT.fullmatch(line.strip())
+    return (float(found[2]), found[1]) if found else None
+
+
 def progress_values(line: str) -> dict[str, Any] | None:
     """Return the values of a progress line under the names of metrics.jsonl, with num_steps and seconds_left.
 

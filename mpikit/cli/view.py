@@ -60,6 +60,8 @@ def status_text(status: Status, now: datetime, *, colour: bool, width: int = MAX
     rows = [("why", f"{status.reason}: {status.message}" if status.reason else status.message)]
     if status.progress:
         rows.append(("done", str(status.progress)))
+    if status.goodput:
+        rows.append(("time", status.goodput[1]))
     if status.pods[1] and not (status.finished and not status.held_cards):
         rows.append(("pods", f"{status.pods[0]} of {status.pods[1]} run, {status.held_cards} cards held"))
     rows += [("log" if number == 0 else "", line) for number, line in enumerate(status.last_lines)]
@@ -83,9 +85,12 @@ def status_line(status: Status) -> str:
 
 def table(statuses: Sequence[Status], now: datetime, *, colour: bool, namespaces: bool) -> str:
     """Format jobs as a table, as kubectl does."""
-    heads = ["NAME", "VERDICT", "NODES", "CARDS", "HOLDS", "AGE", "USER"]
+    heads = ["NAME", "VERDICT", "NODES", "CARDS", "HOLDS", "GOODPUT", "AGE", "USER"]
     rows = [
-        [s.name, s.verdict, str(s.workers), str(s.cards), str(s.held_cards), ago(s.created, now), s.user or "-"]
+        [
+            *(s.name, s.verdict, str(s.workers), str(s.cards), str(s.held_cards)),
+            *(f"{s.goodput[0]:.0f} %" if s.goodput else "-", ago(s.created, now), s.user or "-"),
+        ]
         for s in statuses
     ]
     if namespaces:

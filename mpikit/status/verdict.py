@@ -27,7 +27,7 @@ from mpikit.status.pods import (
 from mpikit.status.progress import Progress, progress_of
 from mpikit.status.recovering import recovering
 from mpikit.status.snapshot import Snapshot
-from mpikit.trainer import progress_values
+from mpikit.trainer import goodput_values, progress_values
 
 SILENT_SECONDS = (
     900.0  # an evaluation or a checkpoint of the largest model on slow storage takes minutes, not this long
@@ -50,6 +50,8 @@ class Status:
     advice: str
     """The next step, and the object that it is about."""
     progress: Progress | None
+    goodput: tuple[float, str] | None
+    """Share of steps that nobody had to repeat, in per cent, and the account of the job's time in a sentence."""
     user: str
     workers: int
     cards: int
@@ -73,6 +75,7 @@ class Status:
             "message": self.message,
             "advice": self.advice,
             "progress": self.progress.as_dict() if self.progress else None,
+            "goodput_percent": self.goodput[0] if self.goodput else None,
             "user": self.user,
             "nodes": self.workers,
             "cards": self.cards,
@@ -120,6 +123,7 @@ def status_of(snapshot: Snapshot, silent_seconds: float = SILENT_SECONDS) -> Sta
         snapshot.namespace,
         *(found.verdict, found.since or (job.created if job else None), found.reason, found.message, found.advice),
         progress_of(snapshot.lines, job.num_steps if job else None),
+        goodput=next(filter(None, map(goodput_values, reversed(snapshot.lines))), None),
         user=job.user if job else "",
         workers=job.workers if job else 0,
         cards=job.cards if job else 0,

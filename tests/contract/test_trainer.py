@@ -21,11 +21,12 @@ from mpikit.config.sections import Train
 from mpikit.config.values import load_values
 from mpikit.errors import ValuesError
 from mpikit.render.context import ScriptContext
-from mpikit.trainer import EXIT_CODES, PATCHES, progress_values
+from mpikit.trainer import EXIT_CODES, PATCHES, goodput_values, progress_values
 from vit import config
 from vit.config import Config, parse_args
 from vit.errors import EXIT_CODES as TRAINERS
 from vit.run.metrics import METRICS, metric_line, progress_line
+from vit.supervise.goodput import PARTS, sentence
 from vit.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,3 +141,12 @@ def test_the_kit_reads_the_progress_line_that_the_trainer_writes() -> None:
     del values["step_seconds"]
     assert read == {**values, "num_steps": 1500, "seconds_left": seconds}
     assert progress_values(metric_line(values)) == {key: values.get(key) for key in METRICS}
+
+
+def test_the_kit_reads_the_goodput_that_the_launcher_states() -> None:
+    for step in (0.04, 3.0, 97.0, 1e9):
+        said = sentence(dict.fromkeys(PARTS, 0.25) | {"step": step})
+        read = goodput_values(f"run_vit.sh: {said}\n")
+        assert read is not None
+        assert read == (round(100 * step / (step + 0.25 * (len(PARTS) - 1)), 1), said)
+    assert goodput_values("run_vit.sh: complete after 2 attempts") is None

@@ -150,7 +150,7 @@ def start(environ: Mapping[str, str]) -> None:
     found = environ.get("OMPI_COMM_WORLD_RANK") or environ.get("RANK") or "0"
     rank = int(found) if found.isdecimal() else 0
     state = environ.get("MPIKIT_STATE")
-    _mine = Phases(_file(state) if state else bytearray(SIZE), pid=os.getpid(), rank=rank, age_seconds=_age())
+    _mine = Phases(_file(state) if state else bytearray(SIZE), pid=os.getpid(), rank=rank, age_seconds=process_age())
 
 
 def _file(state: str) -> Any:
@@ -169,7 +169,7 @@ def _file(state: str) -> Any:
         return bytearray(SIZE)
 
 
-def _age() -> float:
+def process_age() -> float:
     """Return for how many seconds this process has lived; 0 where /proc does not say."""
     with contextlib.suppress(OSError, ValueError, IndexError, AttributeError):
         ticks = int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19])

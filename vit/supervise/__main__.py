@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from vit.run.phases import process_age
 from vit.supervise.history import RunFiles
 from vit.supervise.policy import Limits
 from vit.supervise.process import Attempts
@@ -25,7 +26,13 @@ def main(argv: Sequence[str]) -> int:
     files = RunFiles(flags.output, flags.run)
     say, limits = _sayer(flags.log), Limits(flags.max, flags.wait_seconds)
     supervisor = Supervisor(
-        files, limits, flags.job or None, say, random.random, replacer=replacer(flags.hostfile, say)
+        files,
+        limits,
+        flags.job or None,
+        say,
+        random.random,
+        age_seconds=process_age(),
+        replacer=replacer(flags.hostfile, say),
     )
     environment = os.environ | {"MPIKIT_SUPERVISED": "1"}
     return supervisor.run(Attempts(supervisor.heard), flags.command, environment)

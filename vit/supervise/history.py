@@ -16,6 +16,7 @@ from vit.supervise.endings import KINDS, OTHER, Ending
 from vit.supervise.policy import Attempt
 
 NAME = "attempts.jsonl"
+MOST_EVENT_BYTES = 1 << 20
 _STEP = re.compile(r"step_0*(\d{1,18})\s*")
 
 
@@ -50,26 +51,33 @@ class RunFiles:
             return facts.st_ino, facts.st_mtime_ns
         return None
 
-    def add(self, record: dict[str, Any]) -> None:
-        """Append a line; the run goes on without it if storage refuses."""
+    def add(self, record: dict[str, Any], name: str = NAME) -> None:
+        """Append a line to a file; the run goes on without it if storage refuses."""
         if not self.mounted:
             return
         with contextlib.suppress(OSError):
             self.folder.mkdir(exist_ok=True)
-            descriptor = os.open(self.folder / NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 os.write(descriptor, (json.dumps(record) + "\n").encode())
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
 
-    def records(self, job: str | None) -> list[dict[str, Any]]:
-        """Return the lines that launchers of this Job wrote; without a Job (`generate.py run`) none."""
+    def records(self, job: str | None, name: str = NAME) -> list[dict[str, Any]]:
+        """Return the lines of a file that launchers of this Job wrote; without a Job (`generate.py run`) none."""
         if job is None:
             return []
         with contextlib.suppress(OSError):
-            lines = (self.folder / NAME).read_bytes().splitlines()
+            lines = (self.folder / name).read_bytes().splitlines()
             return [found for line in lines if (found := _parsed(line)).get("job") == job]
+        return []
+
+    def last_events(self) -> list[dict[str, Any]]:
+        """Return the last events of the trainer."""
+        with contextlib.suppress(OSError), (self.folder / "events.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - MOST_EVENT_BYTES))
+            return [_parsed(line) for line in file.read().splitlines()]
         return []
 
 

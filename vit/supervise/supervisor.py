@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from vit.errors import EXIT_CODES
 from vit.supervise.endings import COMPLETE, STOPPED, Ending, classify
 from vit.supervise.history import RunFiles, attempts_of, verdict_of
+from vit.supervise.ledger import Ledger
 from vit.supervise.policy import Attempt, Decision, Limits, decide
 from vit.supervise.workers import Replacer
 
@@ -47,16 +48,26 @@ class Supervisor:
     chance: Callable[[], float]
     clock: Callable[[], float] = time.time
     stopwatch: Callable[[], float] = time.monotonic
+    age_seconds: float = 0.0
+    """For how long the launcher has run already."""
     replacer: Replacer | None = None
+    ledger: Ledger = field(init=False)
     attempts: list[Attempt] = field(default_factory=list)
     last_step: int | None = None
 
+    def __post_init__(self) -> None:
+        """Open the account of the job's seconds."""
+        self.ledger = Ledger(self.files, self.job, self.age_seconds, self.clock)
+
     def heard(self, line: str) -> None:
-        """Take the step from a progress line."""
+        """Take what a line says of steps and workers."""
+        self.ledger.heard(line)
         if found := _STEP.match(line):
             self.last_step = int(found[1])
             if self.replacer:
                 self.replacer.stop()  # all workers are there
+            if account := self.ledger.due():
+                self.say(account)
 
     def run(self, runner: Runner, command: Sequence[str], environment: Mapping[str, str]) -> int:
         """Return the exit code of the job."""
@@ -70,6 +81,7 @@ class Supervisor:
         if self.attempts:
             self.say(f"this launcher takes over after attempt {self.attempts[-1].number}")
         took_over = bool(self.attempts)
+        self.ledger.open()
         mark = self.files.config_mark()
         while True:
             opened = took_over or self.files.config_mark() != mark or not self.files.mounted
@@ -82,6 +94,7 @@ class Supervisor:
             self._announce(attempt, decision)
             runner.pause(decision.pause_seconds)
             if runner.asked is not None:
+                self.ledger.close()
                 self.say("asked to stop between two attempts: the last checkpoint stays")
                 return EXIT_CODES["stopped"]
 
@@ -93,6 +106,7 @@ class Supervisor:
         return own | ({"MPIKIT_RESUME": "auto"} if opened else {})
 
     def _try(self, runner: Runner, command: Sequence[str], environment: Mapping[str, str]) -> Attempt:
+        self.ledger.begin()
         before, started = self.files.checkpoint_step(), self.stopwatch()
         self.last_step = before
         if self.replacer and self.attempts:
@@ -103,7 +117,10 @@ class Supervisor:
         ending = classify(code, runner.lines, asked=runner.asked is not None)
         number = self.attempts[-1].number + 1 if self.attempts else 1
         last = self._step_of(ending)
-        return Attempt(number, ending, self.stopwatch() - started, before, self.files.checkpoint_step(), last)
+        after = self.files.checkpoint_step()
+        attempt = Attempt(number, ending, self.stopwatch() - started, before, after, last)
+        self.ledger.ended(attempt)
+        return attempt
 
     def _step_of(self, ending: Ending) -> int | None:
         """Return the last step that is known: that of the cause, or of the last progress line."""
@@ -129,6 +146,9 @@ class Supervisor:
 
     def _end(self, decision: Decision) -> int:
         assert decision.exit_code is not None
+        self.ledger.close()
+        if account := self.ledger.sentence():
+            self.say(account)
         code, kind = decision.exit_code, self.attempts[-1].ending.kind
         if len(self.attempts) > 1 and kind is COMPLETE:
             self.say(f"complete after {len(self.attempts)} attempts")

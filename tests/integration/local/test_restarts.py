@@ -6,7 +6,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,12 @@ def test_a_run_goes_on_by_itself_to_the_same_weights(way: str, release: str, qui
     assert (last["kind"], last["verdict"]) == ("complete", 0)
     assert "attempt 2 of 21 starts in" in told
     assert "complete after 2 attempts" in told
+    account = [json.loads(line) for line in (run.output / "synthetic/goodput.jsonl").read_text().splitlines()]
+    assert all(line["end"] == after["start"] for line, after in pairwise(account)), account
+    spent = sum(sum(line["seconds"].values()) for line in account)
+    assert spent == pytest.approx(account[-1]["end"] - account[0]["start"], rel=0.01)
+    assert account[1]["seconds"]["idle"] > 0
+    assert re.search(r"run_vit\.sh: goodput \d+\.\d % of ", told)
 
 
 def test_a_wrong_configuration_is_not_tried_again(tmp_path: Path) -> None:
