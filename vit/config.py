@@ -44,6 +44,7 @@ DeviceKind = Literal["auto", "hpu", "cuda", "cpu"]
 Resume = Literal["auto", "never", "must"]
 
 RAND_AUGMENT = re.compile(r"rand(-(m|n|p|mstd|mmax|inc)\d+(\.\d+)?)*")
+MOST_SAMPLES = 24
 SEED_MAX = 2**32 - 1  # numpy.random.RandomState takes 32-bit words
 
 
@@ -95,6 +96,8 @@ class Config:
     """Evaluating a run's weights: subset accepts images of only some of its classes."""
     per_class: bool = False
     """Write each class's images and top-1 into evaluation.json."""
+    samples: int = 24
+    """Validation images that the last evaluation keeps as small pictures in evaluation/, at most 24; 0 = none."""
     gradient_accumulation_steps: int = 1
     """Micro-batches per update; must divide train_batch_size."""
     img_size: int | None = None
@@ -245,7 +248,7 @@ POSITIVE = (
     *("learning_rate", "max_grad_norm", "synthetic_images", "synthetic_classes"),
     *("crop_pct", "rank_timeout_seconds", "layer_decay", "peak_tflops", "read_timeout_seconds"),
 )
-NOT_NEGATIVE = ("weight_decay", "warmup_steps", "num_workers", "seed", "mixup")
+NOT_NEGATIVE = ("weight_decay", "warmup_steps", "num_workers", "seed", "mixup", "samples")
 
 
 def _check(config: Config) -> None:
@@ -265,6 +268,8 @@ def _check(config: Config) -> None:
         value = getattr(config, name)
         if value > 1:
             raise ConfigError(f"--{name}", f"{value} is not allowed", "give a number of more than 0, up to 1")
+    if config.samples > MOST_SAMPLES:
+        raise ConfigError("--samples", f"{config.samples} is not allowed", f"give a number up to {MOST_SAMPLES}")
     _check_pairs(config)
 
 

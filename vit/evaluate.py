@@ -40,8 +40,8 @@ FLAGS = (
 
 def main(argv: Sequence[str]) -> int:
     """Evaluate; returns the trainer's exit codes."""
-    saved = saved_flags(argv)
-    parse = functools.partial(parse_args, program="vit.evaluate", only=FLAGS)
+    saved = saved_flags(argv, "samples")
+    parse = functools.partial(parse_args, program="vit.evaluate", only=(*FLAGS, "samples"))
     return launch([*saved, *argv], parse, functools.partial(run, saved), program="vit.evaluate")
 
 

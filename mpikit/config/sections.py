@@ -23,6 +23,7 @@ from mpikit.config.types import (
     Quantity,
     RandAugment,
     RelativePath,
+    Samples,
     Seed,
     Share,
     Std,
@@ -113,6 +114,8 @@ class Train(Strict):
     """With eval_only: subset evaluates a checkpoint on images of only some of its classes."""
     per_class: bool | None = None
     """Write each class's images and top-1 into evaluation.json."""
+    samples: Samples | None = None
+    """Validation images that the last evaluation copies into the run's evaluation/ for its report; 0 = none."""
     weight_decay: Number | None = None
     """Never on biases, norms, cls_token and pos_embed."""
     warmup_steps: Natural | None = None

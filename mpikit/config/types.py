@@ -213,6 +213,7 @@ RAND_AUGMENT = re.compile(r"rand(-(m|n|p|mstd|mmax|inc)\d+(\.\d+)?)*")  # a test
 TreeMap = Annotated[dict[str, Any], AfterValidator(_tree)]
 Count = Annotated[int, BeforeValidator(_plain_number), Field(ge=1, le=INT32_MAX)]
 Natural = Annotated[int, BeforeValidator(_plain_number), Field(ge=0, le=INT32_MAX)]
+Samples = Annotated[int, BeforeValidator(_plain_number), Field(ge=0, le=24)]
 Batch = Annotated[int, BeforeValidator(_plain_number), Field(ge=1, le=BATCH_MAX)]
 Seed = Annotated[int, BeforeValidator(_plain_number), Field(ge=0, le=2**32 - 1)]
 Number = Annotated[float, BeforeValidator(_plain_number), Field(ge=0)]

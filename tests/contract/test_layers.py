@@ -49,10 +49,11 @@ VIT_GROUND = {"errors", "variants", "scaling", "class_names", "packages", "pins"
 VIT = {
     "train": {"training", "run", "runtime", "config"},
     "evaluate": {"training", "run", "runtime", "config"},
-    "predict": {"training", "run", "data", "runtime", "model", "config", "evaluate", "files"},
+    "predict": {"training", "findings", "run", "data", "runtime", "model", "config", "evaluate", "files"},
     "export": {"training", "run", "images", "weights", "model", "runtime", "config", "files"},
     "supervise": {"run", "config", "files"},
-    "training": {"run", "data", "images", "runtime", "weights", "model", "config", "files"},
+    "training": {"findings", "run", "data", "images", "runtime", "weights", "model", "config", "files"},
+    "findings": {"run", "data", "runtime", "config", "files"},
     "run": {"data", "config", "files"},
     "data": {"images", "runtime", "config", "files"},
     "images": {"runtime", "config"},

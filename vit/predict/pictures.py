@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vit.findings.pictures import SMOOTH, masked
 from vit.predict.prediction import Prediction
 
 Shown = tuple[Image.Image, Image.Image | None, list[Image.Image]]
@@ -22,8 +22,6 @@ GUESS = 44  # height of a guess with its bar
 WIDTH = 2 * MARGIN + 2 * BOX + 2 * GAP + PANEL
 PER_ROW, SMALL = 12, 72  # layers
 CELL, SCAN, COLUMNS = (156, 194), 132, 6  # of the contact sheet
-DARKEST = 0.08  # of its brightness keeps a pixel that is not looked at
-SMOOTH = Image.Resampling.BILINEAR
 
 
 def attention_picture(prediction: Prediction, shown: Shown) -> Image.Image:
@@ -48,15 +46,6 @@ def attention_picture(prediction: Prediction, shown: Shown) -> Image.Image:
     _draw_guesses(draw, prediction, (MARGIN + 2 * (BOX + GAP), MARGIN))
     _draw_layers(sheet, small, layers, MARGIN + LINE + upper + GAP)
     return sheet
-
-
-def masked(image: Image.Image, mask: Image.Image) -> Image.Image:
-    """Return the image darkened where the mask is small: what is least is nearly black, what is most is unchanged."""
-    shares = np.asarray(mask, np.float32)
-    least, most = shares.min(), shares.max()
-    stretched = (shares - least) / (most - least) if most > least else np.ones_like(shares)
-    factors = (DARKEST + (1 - DARKEST) * stretched)[:, :, None]
-    return Image.fromarray((np.asarray(image, np.float32) * factors).round().astype(np.uint8))
 
 
 def _draw_layers(sheet: Image.Image, image: Image.Image, layers: Sequence[Image.Image], top: int) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -17,17 +16,17 @@ from vit.data.batches import DamageReport, Data, open_data, open_eval
 from vit.data.datasets import FileSource
 from vit.data.sampler import EvalBatches
 from vit.errors import ConfigError
+from vit.findings.pictures import fitted, seen, spread
+from vit.findings.tally import TOP
+from vit.model.rollout import rollout
 from vit.model.transformer import VisionTransformer
 from vit.predict.prediction import Array, Prediction
-from vit.predict.rollout import rollout
 from vit.run.own import Own, with_classes_of
 from vit.runtime.device import Device
 from vit.runtime.devices import open_device
 from vit.runtime.ranks import Ranks
-from vit.training.evaluation import TOP, normalise
+from vit.training.evaluation import normalise
 from vit.training.setup import build_model, fill_from_file
-
-SMOOTH = Image.Resampling.BILINEAR
 
 
 @dataclass(kw_only=True, slots=True)
@@ -81,29 +80,12 @@ class Predictor:
 
         The whole image, or the centre where that is all that the model sees.
         """
-        picture, aspect = self._seen(prediction.index)
-        width, height = aspect
-        scale = side / max(width, height)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        layers = [] if prediction.maps is None else [self._mask(one, size) for one in prediction.maps]
+        config = self.config
+        picture = seen(self.data.val, prediction.index, crop=config.eval_resize == "crop")
+        size = fitted(picture.size, side)
+        maps = () if prediction.maps is None else prediction.maps
+        layers = [spread(one, config.variant.patch, config.image_size, size) for one in maps]
         return picture.resize(size, Image.Resampling.BICUBIC), layers[-1] if layers else None, layers
-
-    def _seen(self, index: int) -> tuple[Image.Image, tuple[int, int]]:
-        """Return what the model sees of the image, and the width and height that it is to be shown with."""
-        batches = self.data.val
-        if self.config.eval_resize == "crop":
-            pixels = batches.batch([(0, index)]).images[0].numpy()
-        else:
-            pixels = batches.source.image(index)[:, :]
-        return Image.fromarray(np.ascontiguousarray(pixels)), (pixels.shape[1], pixels.shape[0])
-
-    def _mask(self, shares: Array, size: tuple[int, int]) -> Image.Image:
-        """Spread shares (rows, columns) over a picture; pixels beside whole patches were not seen and get 0."""
-        patch, side = self.config.variant.patch, self.config.image_size
-        rows, columns = shares.shape
-        whole = Image.fromarray(shares.astype(np.float32)).resize((columns * patch, rows * patch), SMOOTH)
-        seen = whole.crop((0, 0, side, side))  # a hybrid's last tokens reach beyond the image
-        return seen.resize(size, SMOOTH)
 
 
 def open_predictor(given: Config, files: Sequence[Path], ranks: Ranks) -> Predictor:

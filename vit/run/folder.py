@@ -48,8 +48,8 @@ class RunFolder:
             self.lock.verify()
 
     @contextlib.contextmanager
-    def _writing(self, name: str) -> Iterator[None]:
-        """Write a file of the folder that the run opened, never of another. Raises StorageError."""
+    def writing(self, name: str) -> Iterator[None]:
+        """Write or remove a file of the folder that the run opened, never of another. Raises StorageError."""
         self._verify_place()
         try:
             with named_storage(self.path / name):
@@ -86,12 +86,12 @@ class RunFolder:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """config.json: the flags of this attempt and the numbers derived from them."""
-        with self._writing("config.json"):
+        with self.writing("config.json"):
             write_atomic(self.path / "config.json", json.dumps(config, indent=1) + "\n")
 
     def write_evaluation(self, result: dict[str, Any]) -> None:
         """evaluation.json: the last evaluation."""
-        with self._writing("evaluation.json"):
+        with self.writing("evaluation.json"):
             write_atomic(self.path / "evaluation.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
 
     def add_metrics(self, line: str) -> None:
@@ -134,11 +134,11 @@ class RunFolder:
 
     def point(self, name: str, target: str) -> None:
         """Write the one-line file `last` or `best`."""
-        with self._writing(name):
+        with self.writing(name):
             write_atomic(self.path / name, target + "\n")
 
     def _append(self, name: str, line: str) -> None:
-        with self._writing(name), (self.path / name).open("a+b") as file:
+        with self.writing(name), (self.path / name).open("a+b") as file:
             start = b"" if _ends_a_line(file) else b"\n"  # a kill may have cut off the last one
             file.write(start + line.encode() + b"\n")
 

@@ -36,6 +36,7 @@ class Own:
     file: Path
     settings: Mapping[str, Any]
     class_names: list[str]
+    step: int
 
 
 def find_own(place: str | Path | None) -> Own | None:
@@ -57,15 +58,19 @@ def find_own(place: str | Path | None) -> Own | None:
         raise StorageError(str(folder), f"is damaged ({fault})", "give another checkpoint of that run")
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     file = path if path.is_file() else next(folder / name for name in WEIGHTS if (folder / name).is_file())
-    return Own(path=folder, file=file, settings=state["identity"], class_names=state["class_names"])
+    return _own(folder, file, state)
 
 
 def own_of(checkpoint: Checkpoint | None) -> Own | None:
     """Return a run's last checkpoint, if there is one."""
     if checkpoint is None:
         return None
-    state, path = checkpoint.state, checkpoint.path
-    return Own(path=path, file=path / "model.pt", settings=state["identity"], class_names=state["class_names"])
+    return _own(checkpoint.path, checkpoint.path / "model.pt", checkpoint.state)
+
+
+def _own(path: Path, file: Path, state: Mapping[str, Any]) -> Own:
+    settings, names = state["identity"], state["class_names"]
+    return Own(path=path, file=file, settings=settings, class_names=names, step=state["step"])
 
 
 def _folder(path: Path) -> Path | None:

@@ -8,17 +8,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vit.config import Config
+
 SAVED = ("dataset", "data_path", "eval_resize", "crop_pct", "autocast", "seed", "synthetic_images", "synthetic_classes")
 """Its data and how it evaluates; model_type, img_size, gelu and the preprocessing come from the checkpoint."""
 MOST_BYTES = 2**20  # of a config.json
 
 
-def saved_flags(argv: Sequence[str]) -> list[str]:
-    """Flags to put before `argv`, so that those given win; none unless --pretrained_dir is of a run of this trainer."""
+def saved_flags(argv: Sequence[str], *more: str) -> list[str]:
+    """Flags to put before `argv`, so that those given win; none unless --pretrained_dir is of a run of this trainer.
+
+    `more` names flags beside SAVED.
+    """
     place = _given(argv)
     config = None if place is None else _run_config(Path(place))
-    found = {} if config is None else {name: config[name] for name in SAVED if config.get(name) is not None}
+    found = {} if config is None else {name: config[name] for name in (*SAVED, *more) if config.get(name) is not None}
     return [_flag(name, value) for name, value in found.items()]
+
+
+def evaluated_run(config: Config) -> Path | None:
+    """Return the folder of a run if --pretrained_dir is that, and the images are the run's own."""
+    place = Path(config.pretrained_dir or "/dev/null")
+    saved = _run_config(place) if (place / "checkpoints").is_dir() else None
+    same = saved is not None and all(saved.get(name) == getattr(config, name) for name in ("dataset", "data_path"))
+    return place if same else None
 
 
 def _given(argv: Sequence[str]) -> str | None:

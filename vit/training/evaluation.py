@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vit.data.batches import PADDING_LABEL, Batch, DamageReport
+from vit.config import Config
+from vit.data.batches import PADDING_LABEL, Batch, Batches, DamageReport
 from vit.errors import DataError, NotFiniteError
+from vit.findings.tally import TOP, Array, Tally
+from vit.model.rollout import rollout
+from vit.model.transformer import VisionTransformer
 from vit.run import phases
 from vit.runtime.device import Device
 from vit.runtime.distributed import Group
 from vit.scaling import Scaling
-
-TOP = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,8 +85,9 @@ def evaluate(
     scaling: Scaling,
     num_classes: int,
     damage: DamageReport,
+    tally: Tally | None = None,
 ) -> Evaluation:
-    """Top-1, top-5 and mean loss over all ranks; the model is left in training mode.
+    """Top-1, top-5 and mean loss over all ranks; the model is left in training mode. `tally` sees each batch too.
 
     Raises DataError, and NotFiniteError on every rank.
     """
@@ -100,6 +103,9 @@ def evaluate(
             logits = model(normalise(images, scaling))
         totals += count(logits.float(), labels)
         device.mark_step()
+        if tally is not None:
+            tally.add(logits.float(), labels)
+            device.mark_step()
         phases.beat()
     model.train()
     return _summary(group.sum([*totals.tolist(), float(num_damaged)]), num_classes)
@@ -145,3 +151,23 @@ def count(logits: Tensor, labels: Tensor) -> Tensor:
     per_class[0].index_add_(0, places, real)
     per_class[1].index_add_(0, places, right[:, 0])
     return torch.cat((torch.stack((right[:, 0].sum(), right.sum(), loss)), per_class.flatten()))
+
+
+def attention_maps(model: nn.Module, batches: Batches, device: Device, config: Config) -> Callable[[int], Array] | None:
+    """Return what gives the attention rollout (rows, columns) of an image; None for a hybrid.
+
+    A hybrid's tokens have seen more of the image than their place in it. The model is left in training mode.
+    """
+    if config.variant.resnet:
+        return None
+
+    @torch.no_grad()
+    def look(index: int) -> Array:
+        assert isinstance(model, VisionTransformer)
+        images = normalise(device.upload(batches.batch([(0, index)]).images), config.scaling)
+        model.eval()
+        found: Array = rollout(model.layer_maps(images), model.grid)[-1, 0].cpu().numpy()
+        model.train()
+        return found
+
+    return look

@@ -12,13 +12,17 @@ from vit.data.batches import Batch, DamageReport, Data
 from vit.data.loader import open_loader
 from vit.data.sampler import EvalBatches
 from vit.errors import ConfigError
+from vit.findings.record import Place, write_findings
+from vit.findings.tally import Tally
 from vit.images.preprocessing import settle
+from vit.run.folder import RunFolder
 from vit.run.own import SETTINGS, Own, complete, find_own, with_classes_of
+from vit.run.saved_flags import evaluated_run
 from vit.runtime.device import Device
 from vit.runtime.devices import open_device
 from vit.runtime.distributed import Group
 from vit.runtime.ranks import Ranks
-from vit.training.evaluation import Evaluation, evaluate
+from vit.training.evaluation import Evaluation, attention_maps, evaluate
 from vit.training.facts import facts_of, with_own_flags
 from vit.training.setup import build_model, check_same_files, fill_from_file, num_loader_workers, open_data_once
 from vit.training.summary import data_lines, doubts
@@ -62,28 +66,40 @@ def evaluate_weights(given: Config, ranks: Ranks) -> Outcome:
     group.broadcast_weights(model)
     if config.compile:
         device.compile(model)
+    keys = _keys(config, data, ranks)
+    run = None if own is None else group.on_rank0(lambda: evaluated_run(config))
+    tally = None if run is None else Tally(keys, data.num_classes, config.samples)
     result = evaluate(
         model,
-        _open_loader(config, data, device, ranks),
+        _open_loader(config, data, keys, device, ranks),
         device,
         group,
         autocast=config.autocast,
         scaling=config.scaling,
         num_classes=data.num_classes,
         damage=DamageReport(),
+        tally=tally,
     )
+    if run is not None and own is not None and tally is not None:
+        maps = attention_maps(model, data.val, device, config)
+        place = Place(folder=RunFolder(run), step=own.step, config=config, data=data, maps=maps)
+        write_findings(tally, group, place)
     group.barrier()  # the first rank to leave makes mpirun end ranks that still work
     return Outcome(config=config, result=result, class_names=data.class_names, num_present=present)
 
 
-def _open_loader(config: Config, data: Data, device: Device, ranks: Ranks) -> Iterator[Batch]:
-    """Open the loader of this rank's share of the validation images."""
-    keys = EvalBatches(
+def _keys(config: Config, data: Data, ranks: Ranks) -> EvalBatches:
+    """Return this rank's share of the validation images."""
+    return EvalBatches(
         num_images=len(data.val.source),
         rank=ranks.rank,
         world_size=ranks.world_size,
         batch_size=config.eval_batch_size,
     )
+
+
+def _open_loader(config: Config, data: Data, keys: EvalBatches, device: Device, ranks: Ranks) -> Iterator[Batch]:
+    """Open the loader of these images."""
     return open_loader(
         data.val,
         keys,

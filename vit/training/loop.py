@@ -14,11 +14,13 @@ from vit.data.batches import Batch, Batches
 from vit.data.loader import open_loader
 from vit.data.sampler import EvalBatches, Key, MicroBatches
 from vit.errors import Stopped
+from vit.findings.record import Place, write_findings
+from vit.findings.tally import Tally
 from vit.run import phases
 from vit.run.metrics import MetricValue, metric_line, progress_line
 from vit.runtime.distributed import StopAgreement, named_faults
 from vit.runtime.signals import StopRequest
-from vit.training.evaluation import Evaluation, evaluate, normalise
+from vit.training.evaluation import Evaluation, attention_maps, evaluate, normalise
 from vit.training.loss import mixed, share_tensor, training_loss
 from vit.training.optimizer import learning_rate, set_learning_rate
 from vit.training.saving import save
@@ -157,33 +159,40 @@ def _evaluate_if_due(session: Session, values: dict[str, MetricValue]) -> bool:
 def evaluate_session(session: Session) -> Evaluation:
     """One exact evaluation of the weights as they are, or of their average."""
     with phases.during("eval"):
-        result = _evaluate(session)
-        if session.group.rank == 0:
-            names = session.data.class_names if session.config.per_class else None
-            session.folder.write_evaluation({"step": session.step, **result.as_dict(names)})
-            session.folder.add_event("evaluation", session.step, top1_percent=result.top1_percent)
-    return result
+        return _evaluate(session)
 
 
 def _evaluate(session: Session) -> Evaluation:
-    config, group = session.config, session.group
+    config, group, data = session.config, session.group, session.data
     keys = EvalBatches(
-        num_images=len(session.data.val.source),
+        num_images=len(data.val.source),
         rank=group.rank,
         world_size=group.world_size,
         batch_size=config.eval_batch_size,
     )
+    last = config.eval_only or session.step == config.num_steps
+    tally = Tally(keys, data.num_classes, config.samples) if last else None
     with contextlib.nullcontext() if session.average is None else session.average.applied():
-        return evaluate(
+        result = evaluate(
             session.model,
-            _load(session, session.data.val, keys),
+            _load(session, data.val, keys),
             session.device,
             group,
             autocast=config.autocast,
             scaling=config.scaling,
-            num_classes=session.data.num_classes,
+            num_classes=data.num_classes,
             damage=session.damage,
+            tally=tally,
         )
+        if group.rank == 0:
+            names = data.class_names if config.per_class else None
+            session.folder.write_evaluation({"step": session.step, **result.as_dict(names)})
+            session.folder.add_event("evaluation", session.step, top1_percent=result.top1_percent)
+        if tally is not None:
+            maps = attention_maps(session.model, data.val, session.device, config)
+            place = Place(folder=session.folder, step=session.step, config=config, data=data, maps=maps)
+            write_findings(tally, group, place)
+    return result
 
 
 def evaluation_metrics(result: Evaluation) -> dict[str, MetricValue]:

@@ -25,8 +25,9 @@ from tests.support.trained import CLASSES, write_run  # noqa: E402
 from vit.data.batches import open_eval  # noqa: E402
 from vit.data.datasets import FileSource  # noqa: E402
 from vit.export.trained import open_trained  # noqa: E402
+from vit.findings.pictures import DARKEST, masked, spread  # noqa: E402
 from vit.predict.__main__ import main, parse  # noqa: E402
-from vit.predict.pictures import DARKEST, contact_sheet, masked, plain  # noqa: E402
+from vit.predict.pictures import contact_sheet, plain  # noqa: E402
 from vit.predict.prediction import Prediction  # noqa: E402
 from vit.predict.predictor import Predictor, open_predictor  # noqa: E402
 from vit.run.saved_flags import saved_flags  # noqa: E402
@@ -201,8 +202,8 @@ def test_pixels_beside_whole_patches_are_dark_and_those_of_a_hybrid_are_not(
     """36 pixels have 4 patches of 8 and a rest that tiny does not see; the hybrid's 5 tokens of 72 pixels see all."""
     for name, expected in (("crop", 0.0), ("hybrid", 1.0)):
         predictor = opened(runs(name), photographs[:1])
-        side = predictor.config.image_size
-        mask = np.asarray(predictor._mask(np.ones(predictor.model.grid, np.float32), (side, side)))
+        side, patch = predictor.config.image_size, predictor.config.variant.patch
+        mask = np.asarray(spread(np.ones(predictor.model.grid), patch, side, (side, side)))
         assert mask.shape == (side, side)
         assert mask[0, 0] == 1
         assert mask[-1, -1] == expected

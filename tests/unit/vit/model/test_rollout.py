@@ -11,8 +11,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="vit tests need torch: pip install torch")
 import numpy as np  # noqa: E402  # after the skip
 
+from vit.model.rollout import rollout  # noqa: E402
 from vit.model.transformer import create_model  # noqa: E402
-from vit.predict.rollout import rollout  # noqa: E402
 
 
 def notebook(attention: Any) -> list[Any]:
