@@ -42,6 +42,11 @@ RECEIPT = "local_run.sha256"
 """In the run's folder: what `run` completed it with, so that the same command need not start the ranks again."""
 MOST_INPUTS = 20_000  # files whose names, sizes and times are compared
 BAR_WIDTH = 20
+NEEDED = {
+    "torch": ("PyTorch", "pip install torch numpy pillow, or use the Python that trains"),
+    "tensorboard": ("TensorBoard", "pip install tensorboard"),
+}
+"""What to call a package, and how to get it."""
 QUIET_SECONDS = 3.0  # without a line, after which the live line counts the seconds
 PAINT_SECONDS = 5.0  # for the last lines, once the job has ended
 
@@ -214,11 +219,11 @@ def run_task(task: Task, root: Path) -> None:
     run_program(task.module, task.here, root, "the same command continues where it stopped")
 
 
-def run_module(module: str, arguments: Sequence[str], root: Path) -> None:
-    """Run a program of the trainer that needs torch; RunError if it fails, or if this Python has no torch."""
-    if importlib.util.find_spec("torch") is None:
-        what = f"{module} needs PyTorch, and this Python ({sys.executable}) does not have it"
-        raise RunError(what, "pip install torch numpy pillow, or use the Python that trains")
+def run_module(module: str, arguments: Sequence[str], root: Path, needs: str = "torch") -> None:
+    """Run a program of the trainer; RunError if it fails, or if this Python does not have the package it needs."""
+    if importlib.util.find_spec(needs) is None:
+        name, fix = NEEDED[needs]
+        raise RunError(f"{module} needs {name}, and this Python ({sys.executable}) does not have it", fix)
     run_program(module, arguments, root, "start the same command again")
 
 

@@ -160,7 +160,7 @@ def _do(context: CommandContext, task: Task, *, here: bool, as_job: bool) -> Non
         run_task(task, ROOT)
         return
     if as_job:
-        _print_job(context, task)
+        print_job(context, task)
         return
     if not task.here:
         whole = f"{COMMAND} {shlex.join([*sys.argv[1:], '--job'])} | kubectl apply -f -"
@@ -170,7 +170,8 @@ def _do(context: CommandContext, task: Task, *, here: bool, as_job: bool) -> Non
     talk("next: run this where the folder is, in the project's folder; --here does it now, --job prints a Job")
 
 
-def _print_job(context: CommandContext, task: Task) -> None:
+def print_job(context: CommandContext, task: Task) -> None:
+    """Print the manifests of a task, and on stderr what to do next."""
     from mpikit.render.payload import read_payload
     from mpikit.render.renderer import render_task
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is done before a job: the download of weights and the preparation of data, as a command here or a Job there."""
+"""What is done beside a job: weights, data and TensorBoard, each as a command here or a Job there."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from mpikit.text.quoting import shown
 from mpikit.trainer import PUBLISHED_NAMES
 
 ARCHIVES = "/archives"
+TENSORBOARD, TENSORBOARD_PORT = "-tensorboard", 6006
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,12 @@ class Task:
     inside: tuple[str, ...]
     """Arguments in the pod."""
     folders: tuple[Mount, ...]
+    port: int | None = None
+    """Where it listens: the Job then gets a Service, and `delete` of the training job deletes both."""
 
     @property
     def role(self) -> str:
-        """Name of the container: fetch or prepare."""
+        """Name of the container: fetch, prepare or tensorboard."""
         return self.module.rpartition(".")[2]
 
     @property
@@ -48,6 +51,9 @@ class Task:
     def after_it(self, namespace: str | None) -> str:
         """Return how to follow the Job, and how to delete it."""
         kubectl = f"kubectl -n {namespace}" if namespace else "kubectl"
+        if self.port:
+            forward = f"{kubectl} port-forward service/{self.name} {self.port}"
+            return f"next: {forward}, then open http://localhost:{self.port}"
         label = f"app.kubernetes.io/instance={self.name}"
         return f"next: {kubectl} logs -f job/{self.name}; afterwards {kubectl} delete job,configmap -l {label}"
 
@@ -83,6 +89,16 @@ def data_task(job: Job, dataset: str, archives: str | Claim, flags: Sequence[str
         to = () if dataset == "imagefolder" else ("--to", target)
         here = (kind, "--from", archives, *to, *flags)
     return Task(_name(job, "data", dataset), "vit.prepare", here, inside, folders)
+
+
+def tensorboard_task(job: Job, run: str) -> Task:
+    """Show the metrics of a run in `output` in TensorBoard."""
+    if "/" in run or run in (".", "..") or run.startswith("-"):
+        raise one_fault("", f"{shown(run)} is not the name of a run in `output`", "write its name without /", "RUN")
+    folder = Mount("output", "/output", job.output, read_only=True)
+    inside = (f"/output/{run}", "--wait", "--bind_all", "--port", str(TENSORBOARD_PORT))
+    name = f"{job.job_name[: LABEL_MAX - len(TENSORBOARD)].rstrip('-')}{TENSORBOARD}"
+    return Task(name, "vit.tensorboard", (), inside, (folder,), TENSORBOARD_PORT)
 
 
 def source_of(text: str, flag: str) -> str | Claim:

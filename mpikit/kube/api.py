@@ -43,6 +43,7 @@ class Kind:
 MPIJOB = Kind("MPIJob", "mpijobs", "/apis/kubeflow.org/v2beta1")
 JOB = Kind("Job", "jobs", "/apis/batch/v1")
 POD = Kind("Pod", "pods", "/api/v1")
+SERVICE = Kind("Service", "services", "/api/v1")
 CONFIG_MAP = Kind("ConfigMap", "configmaps", "/api/v1")
 EVENT = Kind("Event", "events", "/api/v1")
 QUOTA = Kind("ResourceQuota", "resourcequotas", "/api/v1")

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mpikit.errors import Forbidden, Timeout, ValuesError, one_fault
+from mpikit.errors import Forbidden, NotFound, Timeout, ValuesError, one_fault
 from mpikit.kube.answers import Object
-from mpikit.kube.api import CONFIG_MAP, JOB, MPIJOB, POD, Kind, delete, find, find_all
+from mpikit.kube.api import CONFIG_MAP, JOB, MPIJOB, POD, SERVICE, Kind, delete, find, find_all
 from mpikit.kube.client import Cluster
 from mpikit.kube.ownership import (
     launcher_job_name,
@@ -17,7 +17,7 @@ from mpikit.kube.ownership import (
     owned_by_mpijob,
 )
 from mpikit.kube.pods import Pod
-from mpikit.kube.resources import USER, MPIJob, finalizers_of
+from mpikit.kube.resources import MANAGED_BY, USER, MPIJob, finalizers_of
 from mpikit.status.snapshot import no_job, pods_of
 from mpikit.text.nested import at
 from mpikit.text.units import duration
@@ -44,11 +44,13 @@ class Belongings:
     """The launcher's Job."""
     pods: list[Pod]
     configs: list[Object]
+    boards: list[tuple[Kind, Object]]
+    """Job and Service of its TensorBoard, which have no owner."""
 
     @property
     def users(self) -> set[str]:
         """Values of the label mpikit/user on the objects that the kit created."""
-        items = [*([self.job] if self.job else []), *self.configs]
+        items = [*([self.job] if self.job else []), *self.configs, *(item for _, item in self.boards)]
         return {str(user) for item in items if (user := at(item, "metadata", "labels", USER))}
 
 
@@ -57,7 +59,8 @@ def find_belongings(cluster: Cluster, namespace: str, name: str) -> Belongings:
     job = find(cluster, MPIJOB, namespace, name)
     uid = MPIJob(job).uid if job else ""
     launcher, pods = _left(cluster, namespace, name, uid)
-    return Belongings(job, launcher, pods, _configs(cluster, namespace, name))
+    boards = [(kind, item) for kind in (JOB, SERVICE) for item in _boards(cluster, kind, namespace, name)]
+    return Belongings(job, launcher, pods, _configs(cluster, namespace, name), boards)
 
 
 def delete_job(
@@ -74,13 +77,14 @@ def delete_job(
     Raises ValuesError for another user's job unless `user` is None.
     """
     found = find_belongings(cluster, namespace, name)
-    if not (found.job or found.launcher or found.pods or found.configs):
+    if not (found.job or found.launcher or found.pods or found.configs or found.boards):
         raise no_job(name, namespace, ", nor anything that belonged to it")
     if user is not None and (others := sorted(found.users - {user})):
         raise _not_yours(name, others[0], user)
     held = sum(pod.held_cards for pod in found.pods)
     lines = [_removed(cluster, MPIJOB, namespace, found.job)] if found.job else []
-    lines += [_removed(cluster, CONFIG_MAP, namespace, item) for item in found.configs]
+    loose = [*found.boards, *((CONFIG_MAP, item) for item in found.configs)]
+    lines += [_removed(cluster, kind, namespace, item) for kind, item in loose]
     if wait:
         if found.pods:
             tell(f"waiting until {len(found.pods)} pods have ended; they use {held} cards")
@@ -94,6 +98,15 @@ def _not_yours(name: str, owner: str, user: str) -> ValuesError:
         return one_fault("", f"MPIJob {name} belongs to {owner}, and your user name is unknown", fix, "NAME")
     fix = f"--set user={owner} if that is you, or --force to delete it anyway"
     return one_fault("", f"MPIJob {name} belongs to {owner}, not to {user}", fix, "NAME")
+
+
+def _boards(cluster: Cluster, kind: Kind, namespace: str, name: str) -> list[Object]:
+    """Return the objects of this kind that `tensorboard --job` made, as far as the server lists them for the user."""
+    labels = f"{MANAGED_BY}=mpikit,app.kubernetes.io/instance={name},app.kubernetes.io/component=tensorboard"
+    try:
+        return list(find_all(cluster, kind, namespace, labels=labels))
+    except (Forbidden, NotFound):
+        return []
 
 
 def _configs(cluster: Cluster, namespace: str, name: str) -> list[Object]:

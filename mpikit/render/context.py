@@ -245,7 +245,8 @@ def job_metadata(job: Job) -> Metadata:
 
 def task_labels(job: Job, task: Task) -> dict[str, str]:
     """Return the labels of everything that belongs to a task."""
-    return job.own_labels | {"app.kubernetes.io/instance": task.name, "app.kubernetes.io/component": task.role}
+    instance = job.job_name if task.port else task.name
+    return job.own_labels | {"app.kubernetes.io/instance": instance, "app.kubernetes.io/component": task.role}
 
 
 def launcher_pod(job: Job, kit_name: str, sums: str | None) -> PodContext:
@@ -285,7 +286,7 @@ def worker_pod(job: Job, kit_name: str, sums: str | None) -> PodContext:
 
 
 def task_pod(job: Job, task: Task, kit_name: str) -> PodContext:
-    """Return the pod of a weights or data Job.
+    """Return the pod of a Job of weights, data or TensorBoard.
 
     It runs where the launcher may run, since it needs no card; with the volumes of the workers, on which `python` may
     lie.

@@ -18,9 +18,9 @@ from mpikit.errors import KitError
 MAX_BYTES = 190 << 10  # as base64 beside the rest it must stay below the 256 KiB of client-side kubectl apply
 _FOR_PEOPLE = ("vit/export/", "vit/predict/")  # who run it on their own machine
 NOT_FOR_JOBS = ("vit/supervise/", *_FOR_PEOPLE)
-"""What weights and data Jobs have no use for."""
-NOT_FOR_TRAINING = ("vit/fetch/", "vit/prepare/", "vit/pins.py", *_FOR_PEOPLE)
-"""What weights and data Jobs and people run. The pods of an MPIJob train, and have no use for it."""
+"""What the Jobs of weights, data and TensorBoard have no use for."""
+NOT_FOR_TRAINING = ("vit/fetch/", "vit/prepare/", "vit/tensorboard/", "vit/pins.py", *_FOR_PEOPLE)
+"""What such Jobs and people run. The pods of an MPIJob train, and have no use for it."""
 TRAINING_ARCHIVE = "vit.tar.gz"
 """In the ConfigMap of an MPIJob. It is a quarter smaller than a zip, and setup.sh unpacks it on each node."""
 TASK_ARCHIVE = "vit.zip"
@@ -45,7 +45,7 @@ class Payload:
         return self._without(NOT_FOR_TRAINING)
 
     def jobs(self) -> Payload:
-        """Return what weights and data Jobs need, which read what they made as training would."""
+        """Return what such Jobs need; those of weights and data read what they made as training would."""
         return self._without(NOT_FOR_JOBS)
 
     def _without(self, left_out: tuple[str, ...]) -> Payload:

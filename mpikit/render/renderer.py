@@ -127,6 +127,9 @@ def render_task(job: Job, task: Task, payload: Payload) -> str:
     if job.delivery == "configmap":
         kit = Metadata(kit_name, job.namespace, labels)
         manifests.insert(0, _config_map(environment, kit, user_file(job), TASK_ARCHIVE, payload.zipped()))
+    if task.port:
+        words = {"metadata": Metadata(task.name, job.namespace, labels), "selector": labels, "port": task.port}
+        manifests.append(_render(environment, "service.yaml.j2", words))
     return "---\n".join(manifests)
 
 

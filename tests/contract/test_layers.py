@@ -52,6 +52,7 @@ VIT = {
     "predict": {"training", "findings", "run", "data", "runtime", "model", "config", "evaluate", "files"},
     "export": {"training", "run", "images", "weights", "model", "runtime", "config", "files"},
     "supervise": {"run", "config", "files"},
+    "tensorboard": {"run", "runtime", "files"},
     "training": {"findings", "run", "data", "images", "runtime", "weights", "model", "config", "files"},
     "findings": {"run", "data", "runtime", "config", "files"},
     "run": {"data", "config", "files"},
@@ -203,7 +204,7 @@ def test_each_third_party_has_one_address() -> None:
 
 def test_the_ground_of_the_trainer_needs_no_torch() -> None:
     known = modules(ROOT)
-    for room in ("config", "errors", "variants", "files", "supervise"):
+    for room in ("config", "errors", "variants", "files", "supervise", "tensorboard"):
         for name, path in known.items():
             if name.startswith(f"vit.{room}"):
                 assert "torch" not in {one.split(".")[0] for one in imports_of(path, known)}, name

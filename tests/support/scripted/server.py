@@ -28,7 +28,7 @@ from tests.support.scripted.operator import Operator
 from tests.support.scripted.store import Object, Refusal, Store
 
 KINDS = {"mpijobs": "MPIJob", "configmaps": "ConfigMap", "pods": "Pod", "events": "Event", "jobs": "Job"}
-KINDS |= {"resourcequotas": "ResourceQuota"}
+KINDS |= {"resourcequotas": "ResourceQuota", "services": "Service"}
 WATCH_SCALE = 0.002  # real seconds of a watch for each of its own
 HTML = b"<html><body>Please log in. You sent: %s</body></html>"
 LINE = b"2026-11-25T03:00:%02d.000000000Z step %d loss 6.9\n"

@@ -152,6 +152,34 @@ def test_config_maps_go_unless_another_mpijob_mounts_them(world: World) -> None:
     assert left(world, "mpijobs") == {"other"}
 
 
+def board(kind: str, instance: str, component: str = "tensorboard", user: str = "ada") -> Object:
+    labels = {"app.kubernetes.io/managed-by": "mpikit", "app.kubernetes.io/instance": instance, "mpikit/user": user}
+    name = f"{instance}-{component}"
+    metadata = {"name": name, "namespace": NAMESPACE, "uid": f"uid-{kind}-{name}", "labels": dict(labels)}
+    metadata["labels"]["app.kubernetes.io/component"] = component
+    return {"kind": kind, "apiVersion": "v1", "metadata": metadata}
+
+
+@pytest.mark.parametrize("job_exists", [True, False])
+def test_the_tensorboard_of_a_job_is_deleted_with_it_and_nothing_else(world: World, job_exists: bool) -> None:
+    if job_exists:
+        put(world, "mpijobs", mpijob("bert"))
+    for plural, kind in (("jobs", "Job"), ("services", "Service")):
+        put(world, plural, board(kind, "bert"))
+        put(world, plural, board(kind, "bert-2"))
+        put(world, plural, board(kind, "bert", "prepare"))
+    lines = remove(world, "ada").lines
+    assert left(world, "jobs") == left(world, "services") == {"bert-2-tensorboard", "bert-prepare"}
+    assert 'job.batch "bert-tensorboard" deleted' in lines
+    assert 'service "bert-tensorboard" deleted' in lines
+
+
+def test_the_tensorboard_of_another_user_needs_force(world: World) -> None:
+    put(world, "services", board("Service", "bert", user="bob"))
+    with pytest.raises(ValuesError, match="belongs to bob"):
+        remove(world, "ada")
+
+
 @pytest.mark.parametrize(
     ("label", "user", "said"),
     [
