@@ -15,6 +15,7 @@ from mpikit.cli.offline import OFFLINE, render_verb
 from mpikit.cli.options import OUT_OPTION, VERSION_OPTION, Options, submit_options
 from mpikit.cli.prepare import CHORES
 from mpikit.cli.recovery import RECOVERY
+from mpikit.cli.report import REPORTS
 from mpikit.cli.tensorboard import tensorboard
 from mpikit.cli.trained import TRAINED
 from mpikit.diagnostics import with_fix
@@ -57,7 +58,7 @@ def help_verb(context: click.Context, command: str | None) -> None:
     show(verb.get_help(verb.context_class(verb, kit, name)))
 
 
-for verb in (*OFFLINE, *CHORES, *VERBS, *RECOVERY, *TRAINED, tensorboard, help_verb):
+for verb in (*OFFLINE, *CHORES, *VERBS, *RECOVERY, *REPORTS, *TRAINED, tensorboard, help_verb):
     cli.add_command(verb)
 
 

@@ -20,7 +20,7 @@ GROUPS = {
     "Before you submit": ("render", "check", "doctor", "diff"),
     "Run": ("submit", "run"),
     "Watch": ("status", "list", "logs", "wait", "tensorboard"),
-    "Use the result": ("predict", "export"),
+    "Use the result": ("report", "predict", "export"),
     "Recover": ("repair", "rbac"),
     "Clean up": ("delete",),
     "Help": ("help",),
@@ -33,6 +33,7 @@ OTHER_WORDS = {  # what kubectl, docker, Slurm and others call these commands
     **dict.fromkeys(("validate", "lint", "verify", "test"), "check"),
     **dict.fromkeys(("template", "generate", "print"), "render"),
     **dict.fromkeys(("infer", "inference", "classify", "attention"), "predict"),
+    **dict.fromkeys(("plot", "curves", "dashboard", "summary", "compare"), "report"),
     **dict.fromkeys(("convert", "onnx", "timm", "hf"), "export"),
     **dict.fromkeys(("config", "setup", "configure"), "init"),
 }

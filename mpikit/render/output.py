@@ -39,6 +39,14 @@ def write_out(folder: Path, job: Job, rendered: Rendered) -> list[Path]:
     return [folder / name for name in sorted(files)]
 
 
+def write_one(path: Path, content: bytes) -> None:
+    """Write the file of --out, whole or not at all."""
+    try:
+        _write_file(path.parent, path.name, content, 0o644)
+    except OSError as error:
+        raise KitError(f"--out {path}: {error.strerror}", "--out FILE, in a folder that you may write to") from error
+
+
 def _mode_of(name: str, job: Job) -> int:
     """Return the mode of a file: all may run scripts; a manifest with variables or a podSpec may contain secrets."""
     if name == "job.yaml" and (job.env or job.launcher.pod_spec or job.worker.pod_spec):

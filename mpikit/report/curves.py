@@ -1,54 +1,104 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loss and top-1 of a run over its steps, out of metrics.jsonl: as SVG and as a plot of characters."""
+"""Curves over the steps of one or several runs, thinned so that every spike stays, and the ticks of an axis."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
-from pathlib import Path
 
-WIDTH, HEIGHT = 760, 300
-LEFT, TOP, PANEL_WIDTH, PANEL_HEIGHT, GAP = 52, 56, 300, 190, 76  # of the SVG's panels, in pixels
-COLUMNS, ROWS, LABEL_WIDTH = 28, 8, 5  # of a panel of the text plot
-COLOURS = ("#c2410c", "#1d4ed8")  # both readable on white, and told apart without colour vision by their panels
+from mpikit.report.figures import Line, Lines, Point, Shown, Table, table
+from mpikit.report.run import Run
+
+MOST_POINTS = 400  # of a curve: more than a screen shows side by side
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """One panel: points (step, value) in order of their steps."""
+class Plot:
+    """A figure: its title, and the keys of metrics.jsonl with the label of each."""
 
     title: str
-    points: tuple[tuple[float, float], ...]
-
-    @property
-    def ticks(self) -> list[float]:
-        """Labels of the vertical axis; the first and the last are its ends."""
-        values = [value for _, value in self.points]
-        return nice_ticks(min(values), max(values))
+    keys: tuple[tuple[str, str], ...]
 
 
-def read_curves(metrics: Path) -> list[Curve]:
-    """Training loss and top-1 of a metrics.jsonl; curves without a point and damaged lines are left out."""
-    rows = list(_rows(metrics))
+PLOTS = (
+    Plot("Loss", (("loss", "training"), ("eval_loss", "validation"))),
+    Plot("Accuracy, %", (("top1_percent", "top-1"), ("top5_percent", "top-5"))),
+    Plot("Learning rate", (("learning_rate", "learning rate"),)),
+    Plot("Gradient norm", (("gradient_norm", "before clipping"),)),
+    Plot("Images per second", (("images_per_second", "all ranks"),)),
+    Plot("Seconds per step", (("step_seconds", "whole step"), ("data_seconds", "waiting for images"))),
+)
+
+
+def shown_plots(run: Run, plots: Sequence[Plot]) -> list[Shown]:
+    """Return the figures of one run, without those that have no point."""
     found = []
-    for title, key in (("training loss", "loss"), ("top-1, %", "top1_percent")):
-        points = {row["step"]: float(row[key]) for row in rows if isinstance(row.get(key), (int, float))}
-        if points:
-            found.append(Curve(title, tuple(sorted(points.items()))))
+    for plot in plots:
+        lines = [(label, points_of(run, key)) for key, label in plot.keys]
+        lines = [(label, points) for label, points in lines if points]
+        if lines:
+            figure = Lines(plot.title, _thinned(lines), restarts(run))
+            found.append(Shown(figure, curve_table(lines), plot.title))
     return found
 
 
-def _rows(metrics: Path) -> Iterator[dict[str, float]]:
-    for line in metrics.read_bytes().splitlines():
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict) and type(row.get("step")) is int:
-            yield row
+def compared_plots(runs: Sequence[Run], labels: Sequence[str]) -> list[Shown]:
+    """Return one figure for each key that any of the runs has, with a line for each run."""
+    found = []
+    for plot in PLOTS:
+        for key, label in plot.keys:
+            lines = [(name, points_of(run, key)) for name, run in zip(labels, runs, strict=True)]
+            lines = [(name, points) for name, points in lines if points]
+            title = plot.title if len(plot.keys) == 1 else f"{plot.title}: {label}"
+            if lines:
+                found.append(Shown(Lines(title, _thinned(lines)), curve_table(lines), title))
+    return found
+
+
+def points_of(run: Run, key: str) -> tuple[Point, ...]:
+    """Return (step, value) of a key of metrics.jsonl."""
+    return tuple({row["step"]: row[key] for row in run.rows if key in row}.items())
+
+
+def restarts(run: Run) -> tuple[tuple[float, str], ...]:
+    """Return the steps at which an attempt after the first began, with its number."""
+    steps = [event.get("step") for event in run.events if event.get("event") == "resume"]
+    return tuple((float(step), f"{number}") for number, step in enumerate(steps, 2) if isinstance(step, int))
+
+
+def _thinned(lines: Sequence[tuple[str, tuple[Point, ...]]]) -> tuple[Line, ...]:
+    return tuple(Line(label, thinned(points)) for label, points in lines)
+
+
+def thinned(points: tuple[Point, ...], most: int = MOST_POINTS) -> tuple[Point, ...]:
+    """Return at most `most` points: the first, the last, and the lowest and highest of each piece between them."""
+    if len(points) <= most:
+        return points
+    inner, pieces = points[1:-1], most // 2 - 1
+    kept = [points[0]]
+    for number in range(pieces):
+        piece = inner[number * len(inner) // pieces : (number + 1) * len(inner) // pieces]
+        low, high = min(piece, key=lambda point: point[1]), max(piece, key=lambda point: point[1])
+        kept += sorted({low, high})
+    return (*kept, points[-1])
+
+
+def curve_table(lines: Sequence[tuple[str, tuple[Point, ...]]]) -> Table:
+    """Return the values of the lines by their steps."""
+    columns = [dict(points) for _, points in lines]
+    steps = sorted({step for column in columns for step in column})
+    rows = [[f"{step:,.0f}", *(_cell(column.get(step)) for column in columns)] for step in steps]
+    return table(["step", *(label for label, _ in lines)], rows, spread=True)
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else short(value)
+
+
+def short(value: float) -> str:
+    """Return a number with about four digits."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
@@ -60,64 +110,3 @@ def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
         if last - first <= most:
             return [number * step for number in range(first, max(last, first + 1) + 1)]
     raise AssertionError("20 x 10^k always fits")
-
-
-def svg(curves: Sequence[Curve], title: str) -> str:
-    """Return the curves side by side as one SVG without scripts or outside files."""
-    panels = "".join(
-        _panel(curve, LEFT + number * (PANEL_WIDTH + GAP), COLOURS[number % 2]) for number, curve in enumerate(curves)
-    )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
-        f'font-family="system-ui, sans-serif" font-size="12" role="img" aria-label="{escape(title)}">\n'
-        f'<rect width="100%" height="100%" fill="#fff"/>\n'
-        f'<text x="{LEFT}" y="22" font-size="15" font-weight="600" fill="#111">{escape(title)}</text>\n{panels}</svg>\n'
-    )
-
-
-def _panel(curve: Curve, left: int, colour: str) -> str:
-    ticks, last_step = curve.ticks, curve.points[-1][0]
-    low, high = ticks[0], ticks[-1]
-    bottom = TOP + PANEL_HEIGHT
-
-    def place(step: float, value: float) -> tuple[float, float]:
-        return left + PANEL_WIDTH * step / last_step, bottom - PANEL_HEIGHT * (value - low) / (high - low)
-
-    lines = [f'<text x="{left}" y="{TOP - 12}" fill="#111">{escape(curve.title)}</text>']
-    for tick in ticks:
-        y = place(0, tick)[1]
-        lines += [
-            f'<path d="M{left} {y:.1f}h{PANEL_WIDTH}" stroke="#ddd"/>',
-            f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end" fill="#444">{tick:.4g}</text>',
-        ]
-    for tick in (tick for tick in nice_ticks(0, last_step) if tick <= last_step):
-        x = place(tick, low)[0]
-        lines.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle" fill="#444">{tick:,.0f}</text>')
-    lines.append(f'<text x="{left + PANEL_WIDTH}" y="{bottom + 36}" text-anchor="end" fill="#444">step</text>')
-    places = [place(*point) for point in curve.points]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-    if len(places) <= 30:
-        lines += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
-    return "\n".join(lines) + "\n"
-
-
-def text_plot(curves: Sequence[Curve]) -> str:
-    """Return the curves side by side in characters, at most 80 columns for two."""
-    blocks = [_text_panel(curve) for curve in curves]
-    return "\n".join("  ".join(parts).rstrip() for parts in zip(*blocks, strict=True))
-
-
-def _text_panel(curve: Curve) -> list[str]:
-    """Lines of equal width: the title, the plot with its highest and lowest value, the axis of steps."""
-    low, high, last_step = curve.ticks[0], curve.ticks[-1], curve.points[-1][0]
-    grid = [[" "] * COLUMNS for _ in range(ROWS)]
-    for step, value in curve.points:
-        row = round((ROWS - 1) * (high - value) / (high - low))
-        grid[row][round((COLUMNS - 1) * step / last_step)] = "*"
-    labels = [f"{high:.4g}", *[""] * (ROWS - 2), f"{low:.4g}"]
-    width = LABEL_WIDTH + 2 + COLUMNS
-    lines = [f"{'':{LABEL_WIDTH}}  {curve.title}"]
-    lines += [f"{label:>{LABEL_WIDTH}} |{''.join(cells)}" for label, cells in zip(labels, grid, strict=True)]
-    lines.append(f"{'0':>{LABEL_WIDTH + 2}}{f'step {last_step:,.0f}':>{COLUMNS}}")
-    return [line.ljust(width) for line in lines]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from mpikit.config.sections import Train
 from mpikit.config.values import load_values
 from mpikit.errors import ValuesError
 from mpikit.render.context import ScriptContext
+from mpikit.report import flags
 from mpikit.trainer import EXIT_CODES, PATCHES, goodput_values, progress_values
 from vit import config
 from vit.config import Config, parse_args
@@ -36,6 +38,17 @@ KIT_SETS = {"data_path", "pretrained_dir", "output_dir", "device"}
 
 def test_train_has_every_flag_of_the_trainer_and_no_other() -> None:
     assert set(Train.model_fields) == set(Config.__dataclass_fields__) - KIT_SETS
+
+
+def test_a_report_knows_the_default_of_each_flag() -> None:
+    assert Config().as_dict() == flags.DEFAULTS
+
+
+def test_the_command_of_a_report_gives_the_same_flags_again() -> None:
+    given = Config(name="a b", autocast=True, learning_rate=1e-4, mean="0.5,0.5,0.5", num_workers=0, resume="never")
+    words = shlex.split(flags.command(given.as_dict()))
+    assert words[:3] == ["python", "-m", "vit.train"]
+    assert parse_args(words[3:]) == given
 
 
 def test_flags_with_choices_have_the_same_choices() -> None:

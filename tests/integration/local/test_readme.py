@@ -68,11 +68,13 @@ def test_the_demo_learns_resumes_and_starts_anew_only_when_asked(copy: Path) -> 
     assert not re.search(
         r"\b0(\.0+)? (GiB|MiB|GB|GFLOP)|\b1 (ranks|threads|nodes)\b|[\r\x1b]", first.stderr + first.stdout
     )
-    assert (copy / "build/demo-curve.svg").read_text().startswith("<svg")
-    with Image.open(copy / "build/demo-digits.png") as sheet:
+    report = (copy / "output/digits/report.html").read_text()
+    assert re.search(r'<p class="verdict good">Complete after 1,500 steps; top-1 [\d.]+ %', report)
+    assert "report       output/digits/report.html" in first.stdout
+    with Image.open(copy / "build/contact-sheet.jpg") as sheet:
         assert sheet.width > 600
         assert sheet.height > 500
-    assert "training loss" in first.stdout
+    assert "* training  o validation" in first.stdout
     assert "images/s in training" in first.stdout
 
     metrics = (copy / "output/digits/metrics.jsonl").read_bytes()
