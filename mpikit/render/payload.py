@@ -17,7 +17,7 @@ from mpikit.errors import KitError
 
 MAX_BYTES = 190 << 10  # as base64 beside the rest it must stay below the 256 KiB of client-side kubectl apply
 _FOR_PEOPLE = ("vit/export/", "vit/predict/")  # who run it on their own machine
-NOT_FOR_JOBS = ("vit/supervise/", *_FOR_PEOPLE)
+NOT_FOR_JOBS = ("vit/supervise/", "vit/training/", "vit/findings/", *_FOR_PEOPLE)
 """What the Jobs of weights, data and TensorBoard have no use for."""
 NOT_FOR_TRAINING = ("vit/fetch/", "vit/prepare/", "vit/tensorboard/", "vit/pins.py", *_FOR_PEOPLE)
 """What such Jobs and people run. The pods of an MPIJob train, and have no use for it."""

@@ -220,14 +220,14 @@ def test_an_archive_is_the_same_on_another_day(tmp_path: Path) -> None:
 
 
 def test_a_weights_or_data_job_carries_what_it_imports_and_nothing_for_people() -> None:
-    left, needed = {ROOT / "vit" / name / "__main__.py" for name in ("fetch", "prepare")}, set()
+    left, needed = {ROOT / "vit" / name / "__main__.py" for name in ("fetch", "prepare", "tensorboard")}, set()
     while left:
         module = left.pop()
         needed.add(module)
         left |= imported(module) - needed
     carried = {ROOT / name for name in read_payload(ROOT / "vit").jobs().files}
     assert needed <= carried
-    assert not [path for path in carried if {"export", "predict"} & set(path.parts)]
+    assert not [path for path in carried if {"export", "predict", "training"} & set(path.parts)]
 
 
 def test_a_place_where_nothing_can_be_kept_costs_only_time(
