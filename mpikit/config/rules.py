@@ -329,9 +329,12 @@ def _user_rules(job: Job) -> Found:
 
 
 def _restart_rules(job: Job) -> Found:
-    if job.restarts.replace_workers and job.restarts.max == 0:
-        message = "has no effect while restarts.max is 0: the job ends with its first lost worker"
-        yield ("restarts", "replaceWorkers"), message, "set restarts.max, or leave replaceWorkers out", "fault"
+    if job.restarts.max > 0:
+        return
+    for name, asked in (("replaceWorkers", job.restarts.replace_workers), ("inPlace", job.restarts.in_place)):
+        if asked:
+            message = "has no effect while restarts.max is 0: the first failure ends the job"
+            yield ("restarts", name), message, f"set restarts.max, or leave {name} out", "fault"
 
 
 def _train_rules(job: Job) -> Found:

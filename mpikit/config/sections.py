@@ -279,3 +279,5 @@ class Restarts(Kube):
     """How long a restart waits for a lost worker."""
     replace_workers: bool = False
     """Whether the launcher itself deletes a worker pod that has failed."""
+    in_place: bool = False
+    """Whether the kubelet starts a launcher that was killed anew in its pod (Kubernetes 1.35)."""

@@ -14,7 +14,7 @@ from mpikit.preflight.admission import Trial, check_accounts, check_manifests, c
 from mpikit.preflight.check import unseen
 from mpikit.preflight.injection import check_sidecars
 from mpikit.preflight.nodes import check_nodes
-from mpikit.preflight.operator import check_crd, check_operator, check_server
+from mpikit.preflight.operator import check_crd, check_in_place, check_operator, check_server
 from mpikit.preflight.quota import check_quotas
 from mpikit.preflight.rbac import check_rights
 from mpikit.preflight.references import check_references, template_of
@@ -35,6 +35,7 @@ def examine(cluster: Cluster, job: Job, manifests: Sequence[Object], namespace: 
     yield from _guarded(cluster, "operator", check_operator(cluster, namespace))
     crd = list(_guarded(cluster, "crd", check_crd(cluster, manifests)))
     yield from crd
+    yield from _guarded(cluster, "restarts", check_in_place(cluster, job))
     yield from _guarded(cluster, "rights", check_rights(cluster, namespace))
     space = list(_guarded(cluster, "namespace", check_namespace(cluster, namespace)))
     yield from space

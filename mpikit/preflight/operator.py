@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from mpikit.config.job import Job
 from mpikit.devices import version_key
 from mpikit.diagnostics import Diagnostic, Found, fault, passed, warning
 from mpikit.errors import ClusterError, Forbidden, NotFound
@@ -27,6 +28,7 @@ _IMAGE = re.compile(r"mpi-operator:v?(\d+\.\d+\.\d+)(?![\w.])")
 _FAULTS = "a job that is over can become Running again, and a launcher that ends can be started a second time"
 _UPGRADE = f"deploy/v2beta1/mpi-operator.yaml of https://github.com/kubeflow/mpi-operator/tree/v{NEWEST}"
 _OWNER = f"{MPIJOB.group}/v2beta1"
+IN_PLACE_SINCE = (1, 35)  # restartPolicyRules of containers are beta and on (KEP-5307)
 SKEW_SECONDS = 60  # beyond this, ages and since-times of objects mislead
 OPERATOR = "mpi-operator"  # its namespace, its Lease and its label app, as its manifest has them
 INSTALL = (
@@ -47,6 +49,22 @@ def check_server(cluster: Cluster) -> Found:
         version = "of unknown version"
     yield passed("server", f"{cluster.server} is Kubernetes {version} and answers in {cluster.clock() - began:.2f} s")
     yield from clock_check(cluster.now(), datetime.now(timezone.utc))
+
+
+def check_in_place(cluster: Cluster, job: Job) -> Found:
+    """Say whether this Kubernetes restarts a launcher in its pod, if the job has restarts."""
+    version = re.match(r"v?(\d+)\.(\d+)", str(cluster.json(Call("GET", "/version")).get("gitVersion")))
+    if version is None or job.restarts.max == 0:
+        return
+    able = (int(version[1]), int(version[2])) >= IN_PLACE_SINCE
+    if job.restarts.in_place and not able:
+        message = (
+            f"Kubernetes {version[1]}.{version[2]} does not restart a launcher in its pod: restarts.inPlace needs 1.35"
+        )
+        fix = "--set restarts.inPlace=false, or ask the cluster's administrator about the feature gate ContainerRestartRules"
+        yield warning("restarts", message, fix)
+    elif able and not job.restarts.in_place:
+        yield passed("restarts", "this cluster can restart a launcher in its pod: --set restarts.inPlace=true")
 
 
 def clock_check(theirs: datetime, ours: datetime) -> Found:

@@ -93,6 +93,8 @@ class PodContext:
     stop_command: tuple[str, ...] = ()
     """Command of the preStop hook."""
     working_dir: str | None = None
+    restart_in_place: bool = False
+    """Whether the kubelet starts the container anew in its pod if it is killed."""
     restart_policy: str | None = None
     """None in an MPIJob, whose replicas have their own."""
 
@@ -258,6 +260,7 @@ def launcher_pod(job: Job, kit_name: str, sums: str | None) -> PodContext:
         _pod(job, job.launcher, "launcher", command, job.launcher_folders, kit_name),
         annotations=_checked(job.launcher, sums),
         env=(*_variables(check), *uid, *_variables(job.literal_env)),
+        restart_in_place=job.restarts.in_place,
         service_account_name=job.launcher_account,
         more_fields=pod_fields(job, job.launcher, token=job.replaces_workers),
         resources=_resources(job.launcher.resources),

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,6 +59,33 @@ def test_a_launcher_with_the_rights_replaces_a_failed_worker(
     assert f"worker pod {job.name}-worker-1 has ended (" in job.log()
 
 
+def test_a_launcher_that_is_killed_starts_anew_in_its_pod(
+    kube: Kube, namespace: str, real_node_values: list[str], output: Path
+) -> None:
+    """Judged by the kubelet's restart count and by the run's folder; backoffLimit is 0."""
+    job = submit(kube, namespace, [*words(real_node_values, output, IMAGES[1]), *settings(restarts__inPlace="true")])
+    wait_for("a checkpoint", lambda: bool(steps_of(output / "run", "checkpoint")), END_SECONDS)
+    uid = json_lines(output / "run" / "attempts.jsonl")[0]["job"]
+    os.kill(supervisor_of(uid), signal.SIGKILL)
+    assert job.wait_end(END_SECONDS) == "Succeeded", job.story()
+    assert job.launcher["status"]["containerStatuses"][0]["restartCount"] == 1
+    kinds = [line.get("kind") for line in json_lines(output / "run" / "attempts.jsonl") if "attempt" in line]
+    assert kinds == ["a rank or node was lost", "complete"]
+    account = json_lines(output / "run" / "goodput.jsonl")
+    spent = sum(sum(line["seconds"].values()) for line in account)
+    assert spent == pytest.approx(account[-1]["end"] - account[0]["start"], rel=0.01)
+
+
+def supervisor_of(uid: str) -> int:
+    """The process of a launcher, as the node sees it; `uid` is that of the launcher's Job."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (folder / "cmdline").read_bytes().split(b"\0")
+            if b"vit.supervise" in command and uid.encode() in command:
+                return int(folder.name)
+    raise AssertionError(f"no launcher runs for Job {uid}")
+
+
 @pytest.mark.parametrize(
     ("fault", "image"), [(kill_rank, IMAGES[1]), (delete_worker, IMAGES[0]), (end_sshd, IMAGES[0])]
 )
@@ -72,7 +102,8 @@ def test_a_job_survives_what_a_cluster_does(
     wait_for("a checkpoint", lambda: bool(steps_of(output / "run", "checkpoint")), END_SECONDS)
     fault(kube, job)
     assert job.wait_end(END_SECONDS) == "Succeeded", job.story()
-    first, *_, last = json_lines(output / "run" / "attempts.jsonl")
+    records = json_lines(output / "run" / "attempts.jsonl")
+    first, *_, last = (record for record in records if "attempt" in record)
     assert first["steps_lost"] <= SAVE_EVERY, first
     assert last["verdict"] == 0
     assert len(last["job"]) == 36, "the uid of the launcher's Job"

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from vit.errors import EXIT_CODES
-from vit.supervise.endings import COMPLETE, STOPPED, Ending, classify
+from vit.supervise.endings import COMPLETE, LOST, STOPPED, Ending, classify
 from vit.supervise.history import RunFiles, attempts_of, verdict_of
 from vit.supervise.ledger import Ledger
 from vit.supervise.policy import Attempt, Decision, Limits, decide
 from vit.supervise.workers import Replacer
 
+KILLED = 137  # exit code of a process that SIGKILL ended
 _STEP = re.compile(r"step=(\d+)/\d+ ")
 _NAMED_STEP = re.compile(r"\bstep (\d+)\b")
 
@@ -78,10 +79,12 @@ class Supervisor:
             )
             return verdict[0]
         self.attempts = attempts_of(records)
+        self.ledger.open()
+        if records and "begin" in records[-1] and (decision := self._cut(records[-1])).exit_code is not None:
+            return self._end(decision)
         if self.attempts:
             self.say(f"this launcher takes over after attempt {self.attempts[-1].number}")
         took_over = bool(self.attempts)
-        self.ledger.open()
         mark = self.files.config_mark()
         while True:
             opened = took_over or self.files.config_mark() != mark or not self.files.mounted
@@ -98,6 +101,17 @@ class Supervisor:
                 self.say("asked to stop between two attempts: the last checkpoint stays")
                 return EXIT_CODES["stopped"]
 
+    def _cut(self, begin: Mapping[str, Any]) -> Decision:
+        """Record the attempt during which an earlier launcher of this Job was killed; return what follows."""
+        before = self.attempts[-1].checkpoint_after if self.attempts else None
+        number, began = len(self.attempts) + 1, begin.get("time")
+        seconds = max(0.0, self.clock() - began) if isinstance(began, (int, float)) else 0.0
+        ending = Ending(LOST, KILLED, "the launcher was killed, or lost with its node")
+        self.attempts.append(Attempt(number, ending, seconds, before, self.files.checkpoint_step(), None))
+        decision = decide(self.attempts, self.limits, self.chance())
+        self._record(self.attempts[-1], decision)
+        return decision
+
     def _more(self, opened: bool) -> dict[str, str]:
         """Return the variables of a restart; `opened`: the run's folder is that of the earlier attempts."""
         if not self.attempts:
@@ -107,6 +121,8 @@ class Supervisor:
 
     def _try(self, runner: Runner, command: Sequence[str], environment: Mapping[str, str]) -> Attempt:
         self.ledger.begin()
+        number = self.attempts[-1].number + 1 if self.attempts else 1
+        self.files.add({"time": round(self.clock(), 3), "job": self.job, "begin": number})
         before, started = self.files.checkpoint_step(), self.stopwatch()
         self.last_step = before
         if self.replacer and self.attempts:
@@ -115,7 +131,6 @@ class Supervisor:
         if self.replacer:
             self.replacer.stop()
         ending = classify(code, runner.lines, asked=runner.asked is not None)
-        number = self.attempts[-1].number + 1 if self.attempts else 1
         last = self._step_of(ending)
         after = self.files.checkpoint_step()
         attempt = Attempt(number, ending, self.stopwatch() - started, before, after, last)

@@ -353,6 +353,19 @@ def test_only_a_launcher_that_replaces_workers_has_a_token_and_an_account(make_j
     assert "serviceAccountName" not in pods["Worker"]
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_only_a_launcher_restarts_in_its_pod_and_only_if_it_was_killed(
+    make_job: Callable[..., Any], asked: bool
+) -> None:
+    rendered = render(make_job(f"restarts.inPlace={str(asked).lower()}"), Payload({"vit/train.py": b"a"}))
+    replicas = yaml.safe_load(rendered.manifests["mpijob.yaml"])["spec"]["mpiReplicaSpecs"]
+    (launcher,), (worker,) = (replicas[role]["template"]["spec"]["containers"] for role in ("Launcher", "Worker"))
+    rule = {"action": "Restart", "exitCodes": {"operator": "In", "values": [134, 137, 139]}}
+    assert launcher.get("restartPolicyRules") == ([rule] if asked else None)
+    assert launcher.get("restartPolicy") == ("Never" if asked else None)
+    assert "restartPolicyRules" not in worker
+
+
 @pytest.mark.parametrize("account", ["null", "ada"])
 def test_the_rights_name_the_workers_of_the_job_and_its_launcher(make_job: Callable[..., Any], account: str) -> None:
     job = make_job("restarts.replaceWorkers=true", f"serviceAccountName={account}", "nodes=2")

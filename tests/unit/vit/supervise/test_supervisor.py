@@ -63,7 +63,16 @@ class Stage:
         return supervisor.run(script, ["bash", "run_vit.sh"], {"HOME": "/"}), script
 
     def records(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in (self.output / "vit" / NAME).read_text().splitlines()]
+        lines = (self.output / "vit" / NAME).read_text().splitlines()
+        return [record for line in lines if "attempt" in (record := json.loads(line))]
+
+    def killed_launcher(self, step: int | None) -> None:
+        """An attempt began, reached this checkpoint, and then its launcher was killed."""
+        self.output.joinpath("vit").mkdir(parents=True, exist_ok=True)
+        with (self.output / "vit" / NAME).open("a") as file:
+            file.write(json.dumps({"time": 1.0, "job": "uid-1", "begin": 1}) + "\n")
+        if step is not None:
+            (self.output / "vit" / "last").write_text(f"step_{step:08d}\n")
 
 
 @pytest.fixture
@@ -111,6 +120,24 @@ def test_a_second_launcher_takes_over_the_budget(stage: Stage) -> None:
     assert code == 10
     assert script.environments[0]["MPIKIT_RESTART"] == "2"
     assert "3 attempts in a row without a new checkpoint" in stage.said[-1]
+
+
+def test_a_launcher_that_was_killed_counts_as_an_attempt(stage: Stage) -> None:
+    stage.killed_launcher(40)
+    code, script = stage.play((0, ["step=120/120 loss=1"], 120))
+    assert code == 0
+    assert script.environments[0]["MPIKIT_RESUME"] == "auto"
+    first, last = stage.records()
+    assert (first["kind"], first["exit_code"], first["checkpoint_after"]) == ("a rank or node was lost", 137, 40)
+    assert (last["attempt"], last["verdict"]) == (2, 0)
+
+
+def test_a_launcher_that_is_killed_again_and_again_without_a_checkpoint_is_given_up(stage: Stage) -> None:
+    for _ in range(2):
+        stage.killed_launcher(None)
+        stage.play((6, ["x"], None), stop_in_pause=1)
+    code, script = stage.play()
+    assert (code, script.environments) == (10, [])
 
 
 def test_another_job_on_the_same_folder_starts_with_a_whole_budget(stage: Stage) -> None:
