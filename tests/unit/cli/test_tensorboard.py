@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,7 +92,12 @@ def test_without_tensorboard_the_error_says_what_to_install(generate: Command, m
     assert "fix: pip install tensorboard" in done.stderr
 
 
-def test_the_program_is_in_the_zip_of_its_job_and_not_in_that_of_a_training_job() -> None:
+def test_the_program_runs_from_the_zip_of_its_job_and_is_not_in_a_training_job(tmp_path: Path) -> None:
     payload = read_payload(ROOT / "vit")
-    assert "vit/tensorboard/__main__.py" in payload.jobs().files
     assert not [name for name in payload.training().files if name.startswith("vit/tensorboard/")]
+    (tmp_path / "vit.zip").write_bytes(payload.jobs().zipped())
+    command = [sys.executable, "-m", "vit.tensorboard", str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "vit.zip")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (8, "")
+    assert done.stderr.startswith(f"vit.tensorboard: {tmp_path}: contains no metrics.jsonl")
