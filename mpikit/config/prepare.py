@@ -52,8 +52,9 @@ class Task:
         """Return how to follow the Job, and how to delete it."""
         kubectl = f"kubectl -n {namespace}" if namespace else "kubectl"
         if self.port:
+            ready = f"{kubectl} wait --for=jsonpath='{{.status.ready}}'=1 job/{self.name} --timeout=10m"
             forward = f"{kubectl} port-forward service/{self.name} {self.port}"
-            return f"next: {forward}, then open http://localhost:{self.port}"
+            return f"next: {ready} && {forward}, then open http://localhost:{self.port}"
         label = f"app.kubernetes.io/instance={self.name}"
         return f"next: {kubectl} logs -f job/{self.name}; afterwards {kubectl} delete job,configmap -l {label}"
 

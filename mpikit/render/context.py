@@ -87,7 +87,9 @@ class PodContext:
     shm_size: str | None = None
     """Size of an emptyDir at /dev/shm; None leaves the container runtime's."""
     ready_port: int | None = None
-    """Port whose opening makes the pod ready."""
+    """Port of sshd, whose opening makes a worker ready."""
+    listen_port: int | None = None
+    """The same of another server."""
     host_port: int | None = None
     """Port of the node that the pod needs: the scheduler gives no node two such pods."""
     stop_command: tuple[str, ...] = ()
@@ -308,6 +310,7 @@ def task_pod(job: Job, task: Task, kit_name: str) -> PodContext:
         resources=_resources(job.launcher.resources),
         volumes=job.worker.volumes,
         volume_mounts=job.worker.volume_mounts,
+        listen_port=task.port,
         working_dir=script.folder,
         restart_policy="Never",
     )

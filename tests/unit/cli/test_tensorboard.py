@@ -35,6 +35,7 @@ def test_the_pod_reads_output_with_the_image_of_the_values_and_no_card(make_job:
     assert (manifest["metadata"]["namespace"], pod["serviceAccountName"]) == ("ada-restricted", "ada")
     assert container["image"] == image_of(job)
     assert container["command"][1:4] == ["-m", "vit.tensorboard", "/output/flowers"]
+    assert container["readinessProbe"]["tcpSocket"] == {"port": 6006}
     assert container["resources"]["limits"].keys() == {"cpu", "memory"}
     mounts = {mount["name"]: mount for mount in container["volumeMounts"] if mount["mountPath"] != "/etc/passwd"}
     assert mounts.keys() == {"kit", "output"}
@@ -64,8 +65,10 @@ def test_the_longest_name_of_a_job_still_gives_a_valid_service(make_job: Callabl
 
 def test_the_command_says_how_to_connect(make_job: Callable[..., Job]) -> None:
     job = make_job("name=lab")
+    name = f"{job.job_name}-tensorboard"
     assert tensorboard_task(job, "x").after_it("ns") == (
-        f"next: kubectl -n ns port-forward service/{job.job_name}-tensorboard 6006, then open http://localhost:6006"
+        f"next: kubectl -n ns wait --for=jsonpath='{{.status.ready}}'=1 job/{name} --timeout=10m && "
+        f"kubectl -n ns port-forward service/{name} 6006, then open http://localhost:6006"
     )
 
 
