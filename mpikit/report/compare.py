@@ -110,7 +110,7 @@ def _results(runs: tuple[Run, Run]) -> list[list[str]]:
 
 
 def _signed(value: float) -> str:
-    return f"{'-' if value < 0 else '+'}{short(abs(value))}" if abs(value) > 1e-9 else "0"
+    return f"{value:+,.0f}" if abs(value) >= 1000 else f"{value:+.2g}" if value else "0"
 
 
 def _differences(runs: tuple[Run, Run], labels: tuple[str, str]) -> Section:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mpikit.report.figures import Line, Lines, Point, Shown, Table, table
+from mpikit.report.figures import Line, Lines, Point, Shown, Table, spread
 from mpikit.report.run import Run
 
 MOST_POINTS = 400  # of a curve: more than a screen shows side by side
@@ -27,7 +27,7 @@ PLOTS = (
     Plot("Learning rate", (("learning_rate", "learning rate"),)),
     Plot("Gradient norm", (("gradient_norm", "before clipping"),)),
     Plot("Images per second", (("images_per_second", "all ranks"),)),
-    Plot("Seconds per step", (("step_seconds", "whole step"), ("data_seconds", "waiting for images"))),
+    Plot("Seconds per step", (("step_seconds", "step"), ("data_seconds", "waiting for images"))),
 )
 
 
@@ -38,7 +38,7 @@ def shown_plots(run: Run, plots: Sequence[Plot]) -> list[Shown]:
         lines = [(label, points_of(run, key)) for key, label in plot.keys]
         lines = [(label, points) for label, points in lines if points]
         if lines:
-            figure = Lines(plot.title, _thinned(lines), restarts(run))
+            figure = Lines(plot.title, _thinned(lines), _end([run]), restarts(run))
             found.append(Shown(figure, curve_table(lines), plot.title))
     return found
 
@@ -52,8 +52,12 @@ def compared_plots(runs: Sequence[Run], labels: Sequence[str]) -> list[Shown]:
             lines = [(name, points) for name, points in lines if points]
             title = plot.title if len(plot.keys) == 1 else f"{plot.title}: {label}"
             if lines:
-                found.append(Shown(Lines(title, _thinned(lines)), curve_table(lines), title))
+                found.append(Shown(Lines(title, _thinned(lines), _end(runs)), curve_table(lines), title))
     return found
+
+
+def _end(runs: Sequence[Run]) -> float:
+    return float(max((row["step"] for run in runs for row in run.rows[-1:]), default=0)) or 1.0
 
 
 def points_of(run: Run, key: str) -> tuple[Point, ...]:
@@ -88,8 +92,8 @@ def curve_table(lines: Sequence[tuple[str, tuple[Point, ...]]]) -> Table:
     """Return the values of the lines by their steps."""
     columns = [dict(points) for _, points in lines]
     steps = sorted({step for column in columns for step in column})
-    rows = [[f"{step:,.0f}", *(_cell(column.get(step)) for column in columns)] for step in steps]
-    return table(["step", *(label for label, _ in lines)], rows, spread=True)
+    rows = tuple((f"{step:,.0f}", *(_cell(column.get(step)) for column in columns)) for step in spread(steps))
+    return Table(("step", *(label for label, _ in lines)), rows, len(steps))
 
 
 def _cell(value: float | None) -> str:

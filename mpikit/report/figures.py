@@ -6,11 +6,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 MOST_ROWS = 100
 NUMBER = re.compile(r"[\d,.+e-]*( %| s| min| days| h( \d+ min)?)?")
 """A cell that stands to the right."""
 Cell = str
+T = TypeVar("T")
 Point = tuple[float, float]
 
 
@@ -23,14 +25,17 @@ class Table:
     total: int
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[object]], *, spread: bool = False) -> Table:
-    """Return a table of at most MOST_ROWS rows: the first ones, or with `spread` evenly chosen ones and the last."""
-    found = [tuple(map(str, row)) for row in rows]
-    shown = found[:MOST_ROWS]
-    if spread and len(found) > MOST_ROWS:
-        last = len(found) - 1
-        shown = [found[round(place * last / (MOST_ROWS - 1))] for place in range(MOST_ROWS)]
-    return Table(tuple(heads), tuple(shown), len(found))
+def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
+    """Return a table of the first MOST_ROWS rows."""
+    found = [tuple(row) for row in rows]
+    return Table(tuple(heads), tuple(found[:MOST_ROWS]), len(found))
+
+
+def spread(found: Sequence[T], most: int = MOST_ROWS) -> list[T]:
+    """Return at most `most` of them, evenly chosen, with the first and the last."""
+    if len(found) <= most:
+        return list(found)
+    return [found[round(place * (len(found) - 1) / (most - 1))] for place in range(most)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ class Lines:
 
     title: str
     lines: tuple[Line, ...]
+    last: float
+    """The step at which the axis ends, the same in all curves of a page; it begins at 0."""
     marks: tuple[tuple[float, str], ...] = ()
 
 

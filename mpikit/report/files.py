@@ -87,12 +87,9 @@ def _parsed(content: bytes) -> Any:
 
 def number(value: object) -> float | None:
     """Return a finite number of JSON; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value) if abs(value) < 1 << 63 else None
+    return value if isinstance(value, float) and math.isfinite(value) else None
 
 
 def whole(value: object) -> int | None:

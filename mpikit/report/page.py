@@ -51,7 +51,9 @@ max-width:none;overflow-wrap:anywhere}
 .vr a{color:var(--c0);text-underline-offset:2px}
 .vr dl{display:grid;grid-template-columns:minmax(120px,max-content) 1fr;gap:4px 20px;margin:0 0 14px}
 .vr dt{color:var(--muted)}.vr dd{margin:0;overflow-wrap:anywhere}
-.vr dd.code{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;background:var(--card);padding:6px 10px}
+.vr dd.code{grid-column:1/-1;padding:6px 10px;
+font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;background:var(--card)}
+.vr dd.code span{display:inline-block;max-width:100%}
 .vr .tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));gap:22px 28px}
 .vr figure{margin:0 0 14px;min-width:0}
 .vr .wide{max-width:760px}
@@ -74,7 +76,7 @@ max-width:none;overflow-wrap:anywhere}
 .vr table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums;margin:4px 0}
 .vr caption{text-align:left;color:var(--muted);padding:0 0 4px}
 .vr th,.vr td{padding:3px 14px 3px 0;border-bottom:1px solid var(--grid);text-align:left;vertical-align:top}
-.vr td{max-width:60ch;overflow-wrap:anywhere}
+.vr td{max-width:60ch;overflow-wrap:break-word}.vr td:first-child{min-width:7em}
 .vr th{font-weight:600;color:var(--muted);white-space:nowrap}.vr .num{text-align:right;white-space:nowrap}
 .vr .sheet{display:grid;grid-template-columns:repeat(auto-fill,minmax(120px,1fr));gap:14px;
 list-style:none;margin:0;padding:0}
@@ -125,7 +127,7 @@ def _footer(version: str) -> Markup:
 
 def _section(section: Section) -> Markup:
     shown = [_shown(one, small=section.side_by_side) for one in section.shown]
-    facts = [(element("dt", name), element("dd", value, class_=_code(name))) for name, value in section.facts]
+    facts = [(element("dt", name), _fact(name, value)) for name, value in section.facts]
     return element(
         "section",
         element("h2", section.title, id=section.key),
@@ -137,8 +139,11 @@ def _section(section: Section) -> Markup:
     )
 
 
-def _code(name: str) -> str | None:
-    return "code" if name.startswith("command") else None
+def _fact(name: str, value: str) -> Markup:
+    """Return a value; the words of a command break between them only."""
+    if not name.startswith("command"):
+        return element("dd", value)
+    return element("dd", [joined(element("span", word), " ") for word in value.split(" ")], class_="code")
 
 
 def _shown(shown: Shown, *, small: bool) -> Markup:

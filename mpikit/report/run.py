@@ -143,7 +143,7 @@ class Run:
     @property
     def num_steps(self) -> int | None:
         """The steps that the run should have."""
-        return whole(self.config.get("num_steps"))
+        return whole(self.config.get("num_steps")) or (int(self.rows[-1].get("num_steps", 0)) if self.rows else None)
 
     @property
     def step(self) -> int | None:

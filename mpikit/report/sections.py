@@ -236,9 +236,14 @@ def checkpoints_section(run: Run) -> Section:
 def machine_section(run: Run) -> Section:
     """What the trainer said before step 1: devices, data, model; and the hosts of the ranks."""
     section = Section("machine", "Versions, devices and hosts")
-    for key, label in (("derived_device", "device"), ("derived_world_size", "ranks")):
-        if key in run.config:
-            section.facts.append((label, shown_value(run.config[key])))
+    said = [
+        (name, rest) for name, colon, rest in (line.partition(": ") for line in run.log) if colon and name.isalpha()
+    ]
+    said = [(name, rest) for name, rest in said if name != "warning"]
+    if not said:
+        known = (("derived_device", "device"), ("derived_world_size", "ranks"))
+        said = [(label, shown_value(run.config[key])) for key, label in known if key in run.config]
+    section.facts += said
     hosts = sorted({rank.host for rank in run.ranks if rank.host})
     if hosts:
         more = f" and {len(hosts) - 20} more" if len(hosts) > 20 else ""
@@ -247,8 +252,6 @@ def machine_section(run: Run) -> Section:
     section.facts += [
         (str(name), shown_value(value)) for name, value in (facts.items() if isinstance(facts, dict) else ())
     ]
-    said = (line.partition(": ") for line in run.log)
-    section.facts += [(name, rest) for name, colon, rest in said if colon and name.isalpha() and name != "warning"]
     if not section.facts:
         section.missing = "neither config.json nor a log names them"
     return section

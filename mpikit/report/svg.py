@@ -50,10 +50,9 @@ class Area:
 def lines_svg(figure: Lines) -> Markup:
     """Return curves with their axes, a legend if there are several, and the starts of attempts."""
     points = [point for line in figure.lines for point in line.points]
-    steps, values = [step for step, _ in points], [value for _, value in points]
+    values = [value for _, value in points]
     ticks = nice_ticks(min(values), max(values))
-    low = 0.0 if min(steps) < max(steps) / 4 else min(steps)
-    area = Area(LEFT, 34, SMALL - LEFT - RIGHT, 158, (low, max(steps) or 1.0), (ticks[0], ticks[-1]))
+    area = Area(LEFT, 34, SMALL - LEFT - RIGHT, 158, (0.0, figure.last), (ticks[0], ticks[-1]))
     legend = _legend(figure.lines) if len(figure.lines) > 1 else []
     return _drawing(
         figure.title,

@@ -105,9 +105,8 @@ def text_plots(plots: Sequence[Lines]) -> Iterator[str]:
 
 def _plot(plot: Lines) -> list[str]:
     """Lines of equal width: the title, the plot with its highest and lowest value, the axis of steps."""
-    points = [point for line in plot.lines for point in line.points]
-    values = [value for _, value in points]
-    ticks, last_step = nice_ticks(min(values), max(values)), max(step for step, _ in points) or 1.0
+    values = [value for line in plot.lines for _, value in line.points]
+    ticks, last_step = nice_ticks(min(values), max(values)), plot.last
     low, high = ticks[0], ticks[-1]
     grid = [[" "] * COLUMNS for _ in range(ROWS)]
     for number, line in enumerate(plot.lines):

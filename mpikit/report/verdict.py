@@ -43,7 +43,7 @@ def verdict_of(run: Run, now: float) -> Verdict:
 def _state(run: Run, now: float) -> tuple[str, bool | None]:
     last = text(run.events[-1].get("event")) if run.events else ""
     at = f"step {run.step:,}" if run.step is not None else "an unknown step"
-    if last == "complete" or (run.completed_step is not None and last in ("", "checkpoint", "evaluation")):
+    if last == "complete" or (run.completed_step or -1) >= max(run.step or 0, run.num_steps or 0):
         return f"Complete after {at.removeprefix('step ')} steps", True
     code = run.verdict[0] if run.verdict else whole(run.events[-1].get("exit_code")) if last == "error" else None
     if code == STOPPED or (code is None and last == "stop"):

@@ -26,3 +26,5 @@ def test_a_minute_of_fashion_mnist_is_at_least_75_percent(tmp_path: Path) -> Non
     last = json.loads((tmp_path / "fashion-mnist/metrics.jsonl").read_text().splitlines()[-1])
     assert (last["step"], last["eval_images"]) == (600, 10_000)
     assert last["top1_percent"] >= 75
+    assert (tmp_path / "fashion-mnist.html").read_text().startswith("<!DOCTYPE html>")
+    assert f"report: {tmp_path}/fashion-mnist.html" in done.stderr

@@ -137,7 +137,9 @@ def test_a_text_is_escaped_and_markup_is_not() -> None:
 
 def test_the_points_of_a_curve_lie_in_its_drawing() -> None:
     line = Line("a & b", ((250.0, 2.0), (500.0, 1.0), (1000.0, 0.5)))
-    root = ElementTree.fromstring(lines_svg(Lines("loss", (line, Line("c", ((1000.0, 0.5),))), ((500.0, "2"),))))
+    root = ElementTree.fromstring(
+        lines_svg(Lines("loss", (line, Line("c", ((1000.0, 0.5),))), 1000.0, ((500.0, "2"),)))
+    )
     _, _, width, height = map(float, root.attrib["viewBox"].split())
     (path,) = [one for one in root.iter("path") if one.attrib["class"] == "line c0" and "L" in one.attrib["d"]]
     places = [tuple(map(float, place.split())) for place in path.attrib["d"][1:].split("L")]

@@ -51,6 +51,7 @@ def test_an_empty_folder_names_each_file_that_is_missing(tmp_path: Path) -> None
     ("events", "attempts", "sentence", "good"),
     [
         ([{"event": "complete", "step": 90}], [], "Complete after 90 steps", True),
+        ([{"event": "resume", "step": 90}], [], "Not complete: at step 90 of 200", None),
         ([{"event": "stop", "step": 90}], [], "Stopped as asked at step 90 of 200; the state is saved", None),
         (
             [{"event": "error", "step": None, "exit_code": 5, "message": "loss is nan"}],
@@ -79,6 +80,7 @@ def test_the_verdict_says_how_a_run_ended(
     write_lines(tmp_path / "events.jsonl", events)
     write_lines(tmp_path / "attempts.jsonl", attempts)
     (tmp_path / "config.json").write_text('{"num_steps": 200}')
+    (tmp_path / "completion.json").write_text('{"step": 90}')  # of the time before num_steps was raised
     verdict = verdict_of(read_run(tmp_path), NOW)
     assert verdict.sentence.startswith(sentence)
     assert verdict.good is good
