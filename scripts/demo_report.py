@@ -53,7 +53,7 @@ def summary(run: Run, seconds: float | None, report: Path, sheet: Path) -> str:
     last = last_evaluation(run) or {}
     accuracy = f"{last['top1_percent']:.1f} % top-1 of {last['eval_images']:.0f} held-out digits"
     return f"""\
-accuracy     {accuracy} at step {last["step"]:,}
+accuracy     {accuracy} at step {last["step"]:,.0f}
 time         {spent}{median_of(run, "images_per_second") or 0:.0f} images/s in training
 report       {report}, one HTML file for a browser
 pictures     {sheet}, the held-out digits with the answers of the model

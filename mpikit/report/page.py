@@ -36,7 +36,7 @@ margin:0 auto;padding:28px 24px 40px;max-width:1240px;box-sizing:border-box}
 --s2:#3ecf9a;--s3:#c79bff;--s4:#94a3b8;--s5:#e3c04c}html:has(.vr-page){background:#14171c}}
 @media print{.vr{--paper:#fff;--ink:#000;--muted:#444;--grid:#ddd;--line:#999;--card:#fff;--good:#166534;--bad:#b42318;
 --c0:#1d4ed8;--c1:#b45309;--c2:#047857;--c3:#9333ea;--s1:#c2410c;--s2:#0f766e;--s3:#7e22ce;--s4:#475569;--s5:#a16207;
-padding:0;max-width:none;font-size:12px}.vr section,.vr figure{break-inside:avoid}.vr nav{display:none}}
+padding:0;max-width:none;font-size:12px}}
 .vr-page{margin:0}
 .vr *{box-sizing:border-box}
 .vr h1{font-size:26px;line-height:1.2;margin:0 0 10px;overflow-wrap:anywhere}
@@ -85,6 +85,10 @@ list-style:none;margin:0;padding:0}
 .vr .sheet .wrong img{border:3px dashed var(--bad)}
 .vr .sheet span{display:block;font-size:12.5px;line-height:1.35;margin-top:4px;overflow-wrap:anywhere}
 .vr .sheet b{color:var(--bad)}
+@media print{.vr nav,.vr details:not([open]){display:none}.vr h2{margin-top:18px}.vr h2,.vr h3{break-after:avoid}
+.vr figure,.vr tr,.vr .sheet li{break-inside:avoid}.vr figure:has(.sheet){break-inside:auto}
+.vr .tiles{grid-template-columns:1fr 1fr}.vr .sheet{grid-template-columns:repeat(6,1fr)}
+.vr .sheet.maps{grid-template-columns:repeat(3,1fr)}}
 .vr footer{margin-top:36px;padding-top:12px;border-top:1px solid var(--grid);color:var(--muted);font-size:13px}
 """
 

@@ -14,7 +14,7 @@ from mpikit.report.markup import Child, Markup, element, joined
 from mpikit.text.units import duration
 
 SMALL = 380  # pixels of a figure that stands beside others
-LEFT, RIGHT, BOTTOM = 52, 14, 34  # around the area of a plot
+LEFT, RIGHT, BOTTOM = 52, 22, 34  # around the area of a plot
 FEW_POINTS = 30  # of a line, which then has a marker at each
 MOST_MARKS = 8  # restarts that are numbered
 NUM_COLOURS = 4

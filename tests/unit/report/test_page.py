@@ -174,3 +174,20 @@ def test_words_and_lines_stand_out_from_the_paper(palette: int) -> None:
         assert contrast(full[name], full["card"]) >= 4.5, name
     for name in ("c1", "c2", "c3", "s1", "s2", "s3", "s4", "s5"):
         assert contrast(full[name], full["paper"]) >= 3, name
+
+
+def test_wide_figures_stay_within_their_width(text: str) -> None:
+    found = [attributes for name, attributes in Reader(text).found if name in ("rect", "circle", "line", "svg", "text")]
+    places = [(one.get("x") or one.get("cx") or one.get("x1") or "", one.get("width") or "0%") for one in found]
+    wide = [(float(x[:-1]), float(width.rstrip("%"))) for x, width in places if x.endswith("%") and width.endswith("%")]
+    assert len(wide) > 400
+    assert all(x >= 0 and x + width <= 100.02 for x, width in wide)
+
+
+def test_the_slowest_ranks_are_drawn_of_a_very_large_job(tmp_path: Path) -> None:
+    ranks = [{"rank": rank, "host": f"h{rank}", "score": 0.5 if rank == 4321 else 1.0} for rank in range(5000)]
+    (tmp_path / "ranks.json").write_text(json.dumps({"ranks": ranks}))
+    (tmp_path / "config.json").write_text("{}")
+    drawn = html_page(page_of(read_run(tmp_path), NOW), "1")
+    assert 400 < drawn.count("<circle ") <= 800
+    assert "4321 h4321" in drawn
