@@ -22,6 +22,7 @@ from vit.runtime.ranks import Ranks
 def main(argv: Sequence[str]) -> int:
     """Run this rank; returns its exit code."""
     phases.start(os.environ)
+    phases.show_stacks(os.environ)
     return launch(argv, parse_args, _train, terminal=is_terminal())
 
 

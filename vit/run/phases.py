@@ -14,8 +14,10 @@ change.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import mmap
 import os
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -37,7 +39,7 @@ PHASES: dict[str, str] = {
 FIELDS = ("version", "changes", "pid", "rank", "started", "step", "num_steps", "phase", "since", "progress")
 VERSION = 1.0
 SIZE = 8 * (len(FIELDS) + 2 * len(PHASES))
-FOLDER = "heartbeats"
+FOLDER, STACKS = "heartbeats", "stacks"
 
 _NAMES = tuple(PHASES)
 _NUMBERS = {name: number for number, name in enumerate(_NAMES)}
@@ -156,10 +158,7 @@ def start(environ: Mapping[str, str]) -> None:
 def _file(state: str) -> Any:
     """Return the mapped file of this process; memory of its own if there can be none."""
     try:
-        path = Path(state, FOLDER, str(os.getpid()))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = _open_new(Path(state, FOLDER))
         try:
             os.pwrite(descriptor, bytes(SIZE), 0)  # allocates it: a full disk must fail here, not as SIGBUS later
             return mmap.mmap(descriptor, SIZE)
@@ -167,6 +166,22 @@ def _file(state: str) -> Any:
             os.close(descriptor)
     except OSError:
         return bytearray(SIZE)
+
+
+def _open_new(folder: Path) -> int:
+    """Make the file of this process in a folder of the node. Raises OSError."""
+    path = folder / str(os.getpid())
+    folder.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def show_stacks(environ: Mapping[str, str]) -> None:
+    """Write the stacks of all threads to $MPIKIT_STATE/stacks/<pid> on each SIGUSR2, also while C code runs."""
+    if environ.get("MPIKIT_STATE"):
+        with contextlib.suppress(OSError):
+            descriptor = _open_new(Path(environ["MPIKIT_STATE"], STACKS))  # open as long as the process lives
+            faulthandler.register(signal.SIGUSR2, file=descriptor, all_threads=True)
 
 
 def process_age() -> float:

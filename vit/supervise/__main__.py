@@ -14,6 +14,7 @@ from pathlib import Path
 
 from vit.run.phases import process_age
 from vit.supervise.history import RunFiles
+from vit.supervise.monitors import Watchdog
 from vit.supervise.policy import Limits
 from vit.supervise.process import Attempts
 from vit.supervise.supervisor import Supervisor
@@ -34,8 +35,9 @@ def main(argv: Sequence[str]) -> int:
         age_seconds=process_age(),
         replacer=replacer(flags.hostfile, say),
     )
-    environment = os.environ | {"MPIKIT_SUPERVISED": "1"}
-    return supervisor.run(Attempts(supervisor.heard), flags.command, environment)
+    watchdog = Watchdog(files, say, float(os.environ.get("MPIKIT_WATCH_SCALE", "1")))  # a test shortens it
+    environment = os.environ | {"MPIKIT_SUPERVISED": "1", "MPIKIT_WATCH": str(watchdog.plan)}
+    return supervisor.run(Attempts(supervisor.heard, watchdog), flags.command, environment)
 
 
 def _flags(argv: Sequence[str]) -> argparse.Namespace:

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 MOST_LINES, MOST_LINE_BYTES = 400, 2000
@@ -61,15 +62,33 @@ class Stream:
             self.on_line(text)
 
 
+class Watcher(Protocol):
+    """What watches an attempt: vit.supervise.monitors.Watchdog."""
+
+    found: str
+
+    def begin(self, child: int) -> None:
+        """Watch the attempt whose first process this is."""
+
+    def end(self) -> None:
+        """Stop watching."""
+
+
 @dataclass
 class Attempts:
     """Runs one command at a time; a stop signal ends it and every wait."""
 
     on_line: Callable[[str], None]
+    watcher: Watcher | None = None
     asked: int | None = None
     """The first stop signal that came."""
     child: int | None = None
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_LINES))
+
+    @property
+    def hang(self) -> str:
+        """Why the watcher ended the attempt; empty if it did not."""
+        return "" if self.watcher is None else self.watcher.found
 
     def __post_init__(self) -> None:
         """Take over the signals, and adopt orphans."""
@@ -118,9 +137,13 @@ class Attempts:
         if self.asked is not None:
             self._stop(self.asked, None)  # it came while the child started
         streams = {out[0]: Stream(1, self.lines, self.on_line), err[0]: Stream(2, self.lines, self.on_line)}
+        if self.watcher is not None:
+            self.watcher.begin(process.pid)
         try:
             code = self._follow(streams)
         finally:
+            if self.watcher is not None:
+                self.watcher.end()
             self.child = None
             for reading in streams:
                 os.close(reading)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from vit.errors import EXIT_CODES
-from vit.supervise.endings import COMPLETE, LOST, STOPPED, Ending, classify
+from vit.supervise.endings import COMPLETE, HANG, LOST, STOPPED, Ending, classify
 from vit.supervise.history import RunFiles, attempts_of, verdict_of
 from vit.supervise.ledger import Ledger
 from vit.supervise.policy import Attempt, Decision, Limits, decide
@@ -25,6 +25,10 @@ class Runner(Protocol):
     """What runs an attempt: vit.supervise.process.Attempts, or a test's."""
 
     asked: int | None
+
+    @property
+    def hang(self) -> str:
+        """Why the watchdog ended the attempt; empty if it did not."""
 
     @property
     def lines(self) -> Sequence[str]:
@@ -131,6 +135,8 @@ class Supervisor:
         if self.replacer:
             self.replacer.stop()
         ending = classify(code, runner.lines, asked=runner.asked is not None)
+        if runner.hang and ending.kind is not STOPPED:
+            ending = Ending(HANG, EXIT_CODES["hang"], runner.hang)
         last = self._step_of(ending)
         after = self.files.checkpoint_step()
         attempt = Attempt(number, ending, self.stopwatch() - started, before, after, last)

@@ -25,7 +25,7 @@ def rank_of_node(output: Path, node: int) -> int | None:
 def lose(rank: int, way: str) -> None:
     """Kill the daemon of this rank, or all that runs on its node."""
     daemon = daemon_of(rank)
-    lost = [daemon, *_below(daemon)] if way == "node" else [daemon]
+    lost = [daemon, *below(daemon)] if way == "node" else [daemon]
     for pid in lost:
         os.kill(pid, signal.SIGKILL)
 
@@ -62,7 +62,7 @@ def _parents() -> dict[int, int]:
     return found
 
 
-def _below(root: int) -> list[int]:
+def below(root: int) -> list[int]:
     """All processes that descend from one."""
     parents, found = _parents(), [root]
     for pid in found:

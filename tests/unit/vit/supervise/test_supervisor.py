@@ -26,10 +26,16 @@ class Script:
     plays: list[tuple[int, list[str], int | None]]
     """Exit code, lines, and the step of the last checkpoint."""
     asked: int | None = None
+    hangs: list[str] = field(default_factory=list)
+    """Of each attempt: why the watchdog ended it."""
     stop_in_pause: int | None = None
     lines: Sequence[str] = ()
     pauses: list[float] = field(default_factory=list)
     environments: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def hang(self) -> str:
+        return self.hangs[len(self.environments) - 1] if self.hangs else ""
 
     def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
         code, self.lines, step = self.plays[len(self.environments)]
@@ -56,7 +62,7 @@ class Stage:
     said: list[str] = field(default_factory=list)
 
     def play(
-        self, *plays: tuple[int, list[str], int | None], job: str | None = "uid-1", **more: int
+        self, *plays: tuple[int, list[str], int | None], job: str | None = "uid-1", **more: object
     ) -> tuple[int, Script]:
         supervisor = Supervisor(RunFiles(self.output, "vit"), Limits(5, 900), job, self.said.append, lambda: 0.5)
         script = Script(self.output / "vit", supervisor.heard, list(plays), **more)  # type: ignore[arg-type]
@@ -155,6 +161,15 @@ def test_a_stop_of_an_attempt_is_final_and_leaves_no_verdict(stage: Stage) -> No
     assert code == 143
     assert "verdict" not in stage.records()[0]
     assert stage.play((0, [], 120))[0] == 0
+
+
+def test_an_attempt_that_the_watchdog_ended_is_a_hang_whatever_mpirun_says(stage: Stage) -> None:
+    why = "rank 1 on w-1 is stopped (SIGSTOP)"
+    code, _ = stage.play((137, [KILLED], 20), (0, [], 120), hangs=[why, ""])
+    assert code == 0
+    first = stage.records()[0]
+    assert (first["exit_code"], first["kind"], first["cause"]) == (4, "a rank hangs", why)
+    assert f"a rank hangs (exit code 4): {why}" in stage.said[0]
 
 
 def test_without_an_output_folder_the_launcher_still_restarts(stage: Stage) -> None:

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""python -m vit.supervise.monitor STATE SECONDS [FIRST:END]: one line of JSON every few seconds on this node's ranks.
+
+The supervisor starts it on each worker and reads the lines: {"ranks": [[rank, pid, step, steps since the start, phase,
+seconds without progress], ...], "longest": {phase: seconds}, "stopped": [name, ...]}. Its commands come on stdin, one a
+line: "stacks" makes the ranks write what each of their threads does, which is printed as {"stacks": {rank: text}};
+"kill" ends the ranks and their daemons. It ends with stdin. FIRST:END are the ranks of this node, where several nodes
+are one machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vit.run.phases import FOLDER, PHASES, STACKS, Heartbeat, heartbeat_of
+
+DAEMONS = ("orted", "prted")
+STACKS_SECONDS = 3.0  # a process that is not stopped writes its stacks within milliseconds
+MOST_STACK_BYTES = 32_768
+TRIES = 5  # to read a heartbeat that changes at this moment
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A line of /proc/<pid>/stat."""
+
+    name: str
+    state: str
+    parent: int
+
+
+def processes() -> dict[int, Process]:
+    """Return all processes that this one can see, zombies left out."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            head, _, rest = (entry / "stat").read_text(errors="replace").rpartition(")")
+            state, parent = rest.split()[:2]
+            if state not in "ZX":
+                found[int(entry.name)] = Process(head.partition("(")[2], state, int(parent))
+    return found
+
+
+def below(pid: int, table: dict[int, Process]) -> list[int]:
+    """Return all descendants of a process."""
+    found = [pid]
+    for one in found:
+        found += [child for child, process in table.items() if process.parent == one and child not in found]
+    return found[1:]
+
+
+def stopped(beats: Sequence[Heartbeat], table: dict[int, Process]) -> list[str]:
+    """Return the names of stopped processes (SIGSTOP) among ranks, what they started, and their daemons."""
+    names = []
+    for beat in beats:
+        if table[beat.pid].state == "T":
+            names.append(f"rank {beat.rank}")
+        if any(table[pid].state == "T" for pid in below(beat.pid, table)):
+            names.append(f"a loader process of rank {beat.rank}")
+        daemon = table.get(table[beat.pid].parent)
+        if daemon is not None and daemon.name in DAEMONS and daemon.state == "T":
+            names.append(f"{daemon.name}, the daemon of rank {beat.rank}")
+    return names
+
+
+@dataclass
+class Node:
+    """The ranks of this node, as their files in the state folder name them."""
+
+    state: Path
+    first: int = 0
+    end: int = sys.maxsize
+
+    def beats(self, table: dict[int, Process]) -> list[Heartbeat]:
+        """Return the heartbeats of the ranks that live."""
+        with contextlib.suppress(OSError):
+            found = [self._beat(path) for path in sorted((self.state / FOLDER).iterdir())]
+            ours = [beat for beat in found if beat is not None and self.first <= beat.rank < self.end]
+            return [beat for beat in ours if beat.pid in table and _is_rank(beat.pid)]
+        return []
+
+    def _beat(self, path: Path) -> Heartbeat | None:
+        for _ in range(TRIES):
+            with contextlib.suppress(OSError):
+                if found := heartbeat_of(path.read_bytes()):
+                    return found
+        return None
+
+    def report(self) -> dict[str, Any]:
+        """Return the line on this moment."""
+        table = processes()
+        beats, now = self.beats(table), time.monotonic()
+        return {
+            "ranks": [
+                [beat.rank, beat.pid, beat.step, beat.num_steps, beat.phase, round(now - beat.progress, 1)]
+                for beat in beats
+            ],
+            "longest": {name: round(max((beat.longest[name] for beat in beats), default=0.0), 3) for name in PHASES},
+            "stopped": stopped(beats, table),
+        }
+
+    def stacks(self) -> dict[str, str]:
+        """Let the ranks write the stacks of their threads; return them by rank."""
+        asked = {}
+        for beat in self.beats(processes()):
+            with contextlib.suppress(OSError):
+                file = self.state / STACKS / str(beat.pid)
+                asked[beat.rank] = file, file.stat().st_size
+                os.kill(beat.pid, signal.SIGUSR2)
+        end = time.monotonic() + STACKS_SECONDS
+        while asked and time.monotonic() < end and any(_size(file) <= size for file, size in asked.values()):
+            time.sleep(0.1)
+        time.sleep(0.1)  # for the last lines
+        return {str(rank): _tail(file, size) for rank, (file, size) in asked.items()}
+
+    def kill(self) -> None:
+        """End the ranks and their daemons, stopped ones too."""
+        table = processes()
+        for beat in self.beats(table):
+            parent = table[beat.pid].parent
+            daemons = [parent] if parent in table and table[parent].name in DAEMONS else []
+            for pid in (*daemons, beat.pid, *below(beat.pid, table)):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _is_rank(pid: int) -> bool:
+    """Return whether the process still is a rank: another one may have reused its number."""
+    with contextlib.suppress(OSError):
+        return b"vit.train" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+def _size(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return path.stat().st_size
+    return 0
+
+
+def _tail(path: Path, start: int) -> str:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        file.seek(start)
+        return file.read(MOST_STACK_BYTES).decode("utf-8", "replace")
+    return ""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print reports until stdin ends."""
+    first, _, end = (argv[2] if len(argv) > 2 else "").partition(":")
+    node, seconds = Node(Path(argv[0]), int(first or 0), int(end or sys.maxsize)), float(argv[1])
+    while True:
+        print(json.dumps(node.report()), flush=True)
+        if not select.select([0], [], [], seconds)[0]:
+            continue
+        commands = os.read(0, 4096)
+        if not commands:
+            return 0
+        for command in commands.split():
+            if command == b"stacks":
+                print(json.dumps({"stacks": node.stacks()}), flush=True)
+            elif command == b"kill":
+                node.kill()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        main(sys.argv[1:])
+    os._exit(0)  # no complaint of a stdout that is gone

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The watchdog of an attempt: a monitor on each node, the launcher's own processes, and the end of a job that hangs.
+
+run_vit.sh writes to the file MPIKIT_WATCH how nodes are reached, once they have passed their checks. A thread then
+keeps one connection to each node (ssh, or the agent of `generate.py run`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import shlex
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vit.files import write_atomic
+from vit.supervise.history import RunFiles
+from vit.supervise.monitor import below, processes
+from vit.supervise.watch import Watch, odd_ones
+
+LIMITS = "limits.json"
+INTERVAL_SECONDS = 5.0
+LOOK_SECONDS = 1.0
+STACKS_SECONDS = 15.0  # of all nodes
+END_SECONDS = 3.0  # of the monitors
+MOST_LINE_BYTES = 1 << 20
+LAUNCHER = "the launcher"
+OWN = ("mpirun", "prterun", "orterun", "ssh")  # of the launcher: what a stop of mpirun stops
+
+
+@dataclass
+class Monitor:
+    """The monitor of one node."""
+
+    host: str
+    process: subprocess.Popen[bytes]
+    half: bytes = b""
+
+    def lines(self) -> list[dict[str, Any]] | None:
+        """Return the whole lines that have come; None once it has ended."""
+        assert self.process.stdout is not None
+        piece = os.read(self.process.stdout.fileno(), 1 << 16)
+        if not piece:
+            return None
+        *whole, self.half = (self.half + piece).split(b"\n")
+        self.half = self.half[-MOST_LINE_BYTES:]
+        return [found for line in whole if (found := _object(line))]
+
+    def tell(self, command: bytes) -> None:
+        """Give it a command."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.write(command + b"\n")
+            self.process.stdin.flush()
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(line)
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+@dataclass
+class Watchdog:
+    """Watches one attempt at a time; `found` says why it was ended."""
+
+    files: RunFiles
+    say: Callable[[str], None]
+    scale: float = 1.0
+    found: str = ""
+    number: int = 0
+    """Attempts so far."""
+    ended: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+
+    def __post_init__(self) -> None:
+        self.plan = Path(tempfile.mkdtemp(prefix="mpikit-watch-")) / "plan"
+
+    def begin(self, child: int) -> None:
+        """Watch the attempt whose first process is `child`."""
+        self.found, self.number = "", self.number + 1
+        self.ended.clear()
+        self.thread = threading.Thread(target=self._run, args=(child,), name="watchdog", daemon=True)
+        self.thread.start()
+
+    def end(self) -> None:
+        """Stop watching; the monitors have ended afterwards."""
+        self.ended.set()
+        if self.thread is not None:
+            self.thread.join(STACKS_SECONDS + 2 * END_SECONDS)
+        self.plan.unlink(missing_ok=True)
+
+    def _run(self, child: int) -> None:
+        while not self.plan.exists():
+            if self.ended.wait(LOOK_SECONDS):
+                return
+        with contextlib.suppress(OSError, ValueError):
+            self._watch(child, _start(self.plan.read_bytes(), self.scale * INTERVAL_SECONDS))
+
+    def _watch(self, child: int, monitors: list[Monitor]) -> None:
+        watch = Watch(_learnt(self.files.folder / LIMITS), self.scale)
+        try:
+            with selectors.DefaultSelector() as selector:
+                for monitor in monitors:
+                    selector.register(monitor.process.stdout, selectors.EVENT_READ, monitor)  # type: ignore[arg-type]  # a pipe
+                while not self.ended.wait(LOOK_SECONDS):
+                    _hear(selector, watch, {})
+                    table = processes()
+                    own = [f"{table[pid].name} on {LAUNCHER}" for pid in _held(child, table)]
+                    watch.note_stopped(LAUNCHER, own, time.monotonic())
+                    if reason := watch.judge(time.monotonic()):
+                        self._end_attempt(child, reason, selector, watch, monitors)
+                        return
+        finally:
+            self._remember(watch)
+            _close(monitors)
+
+    def _end_attempt(
+        self,
+        child: int,
+        reason: str,
+        selector: selectors.BaseSelector,
+        watch: Watch,
+        monitors: list[Monitor],
+    ) -> None:
+        """Leave the stacks of all ranks, then kill them, their daemons and mpirun."""
+        self.say(f"the job hangs: {reason}")
+        stacks: dict[int, str] = {}
+        for monitor in monitors:
+            monitor.tell(b"stacks")
+        end, answered = time.monotonic() + STACKS_SECONDS, 0
+        while answered < len(monitors) and time.monotonic() < end and selector.get_map():
+            selector.select(LOOK_SECONDS)
+            answered += _hear(selector, watch, stacks)
+        self._leave(stacks, {rank.number: rank.host for _, ranks in watch.ranks.values() for rank in ranks})
+        self.found = reason  # before the end of its first process, which ends the attempt
+        rest = below(child, processes())
+        _kill([child])  # run_vit.sh, which would guess why mpirun ends
+        for monitor in monitors:
+            monitor.tell(b"kill")
+        end = time.monotonic() + END_SECONDS
+        while time.monotonic() < end and processes().keys() & set(rest):  # mpirun ends by itself, unless it is stopped
+            time.sleep(0.1)
+        _kill(rest)
+
+    def _leave(self, stacks: dict[int, str], hosts: dict[int, str]) -> None:
+        known = {rank: text for rank, text in stacks.items() if rank in hosts and text}
+        if not known:
+            return
+        for line in odd_ones(known, hosts):
+            self.say(f"  {line}")
+        file = self.files.folder / f"stacks-{time.strftime('%Y%m%dT%H%M%S')}.txt"
+        text = "".join(f"rank {rank} on {hosts[rank]}\n{known[rank]}\n" for rank in sorted(known))
+        with contextlib.suppress(OSError):
+            file.write_text(text, encoding="utf-8", errors="replace")
+            self.say(f"  the stacks of all ranks are in {file}")
+
+    def _remember(self, watch: Watch) -> None:
+        if self.files.folder.is_dir() and watch.longest:
+            with contextlib.suppress(OSError):
+                write_atomic(self.files.folder / LIMITS, json.dumps({"longest_seconds": watch.longest}) + "\n")
+
+
+def _held(child: int, table: Any) -> list[int]:
+    """Return the stopped processes of the launcher: mpirun, its ssh, and the script that started it."""
+    ours = (child, *below(child, table))
+    return [
+        pid for pid in ours if pid in table and table[pid].state == "T" and (pid == child or table[pid].name in OWN)
+    ]
+
+
+def _kill(pids: Sequence[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _hear(selector: selectors.BaseSelector, watch: Watch, stacks: dict[int, str]) -> int:
+    """Take all lines that have come; return how many of them have stacks."""
+    answers = 0
+    for key, _ in selector.select(0):
+        monitor: Monitor = key.data
+        lines = monitor.lines()
+        if lines is None:
+            selector.unregister(key.fileobj)
+            continue
+        for line in lines:
+            watch.hear(monitor.host, line, time.monotonic())
+            if isinstance(found := line.get("stacks"), dict):
+                answers += 1
+                stacks |= {int(rank): str(text) for rank, text in found.items() if str(rank).isdecimal()}
+    return answers
+
+
+def _start(plan: bytes, seconds: float) -> list[Monitor]:
+    """Start the monitors. The plan: kit, ranks of a node where all nodes are one machine (else 0), number of words of
+    the remote shell, those words, hosts; each ends with a NUL."""
+    kit, each, number, *words = plan.decode().split("\0")[:-1]
+    rsh, hosts = words[: int(number)], words[int(number) :]
+    monitors = []
+    for place, host in enumerate(hosts):
+        ours = f" {place * int(each)}:{(place + 1) * int(each)}" if int(each) else ""
+        command = f"bash {shlex.quote(kit + '/rank.sh')} monitor {seconds:g}{ours}"
+        process = subprocess.Popen(
+            [*rsh, host, command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        monitors.append(Monitor(host.partition(".")[0], process))
+    return monitors
+
+
+def _close(monitors: list[Monitor]) -> None:
+    """End the monitors: each ends with its stdin, or is killed."""
+    for monitor in monitors:
+        with contextlib.suppress(OSError):
+            monitor.process.stdin.close()  # type: ignore[union-attr]  # a pipe
+    end = time.monotonic() + END_SECONDS
+    for monitor in monitors:
+        while monitor.process.poll() is None and time.monotonic() < end:
+            time.sleep(0.05)
+        with contextlib.suppress(OSError):
+            os.killpg(monitor.process.pid, signal.SIGKILL)
+
+
+def _learnt(file: Path) -> dict[str, float]:
+    """Return what earlier attempts and launchers have learnt."""
+    try:
+        found = json.loads(file.read_text())["longest_seconds"]
+        return {str(name): float(seconds) for name, seconds in found.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
