@@ -58,10 +58,8 @@ def check_in_place(cluster: Cluster, job: Job) -> Found:
         return
     able = (int(version[1]), int(version[2])) >= IN_PLACE_SINCE
     if job.restarts.in_place and not able:
-        message = (
-            f"Kubernetes {version[1]}.{version[2]} does not restart a launcher in its pod: restarts.inPlace needs 1.35"
-        )
-        fix = "--set restarts.inPlace=false, or ask the cluster's administrator about the feature gate ContainerRestartRules"
+        message = f"restarts.inPlace needs Kubernetes 1.35, and this is {version[1]}.{version[2]}"
+        fix = "--set restarts.inPlace=false, or ask the administrator about the feature gate ContainerRestartRules"
         yield warning("restarts", message, fix)
     elif able and not job.restarts.in_place:
         yield passed("restarts", "this cluster can restart a launcher in its pod: --set restarts.inPlace=true")
