@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "resize": None,
     "classes": "all",
     "per_class": False,
+    "samples": 24,
     "gradient_accumulation_steps": 1,
     "img_size": None,
     "learning_rate": 0.03,

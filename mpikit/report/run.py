@@ -220,18 +220,25 @@ def _metrics(row: Row) -> Row | None:
 def _add_attempts(run: Run) -> None:
     """Attempts of attempts.jsonl, with what goodput.jsonl says of each; and the final verdict.
 
-    They are counted over all Jobs of the run, while each Job begins at attempt 1.
+    They are counted over all Jobs of the run, while each Job begins at attempt 1. A launcher that was lost leaves a
+    line of goodput.jsonl without an attempt.
     """
     records = [row for row in _lines(run, "attempts.jsonl") if whole(row.get("attempt"))]
-    spent = [row for row in _lines(run, "goodput.jsonl") if whole(row.get("attempt"))]
+    accounts = [row for row in _lines(run, "goodput.jsonl") if numbers(row.get("seconds"))]
+    pairs = []
     for record in records:
-        same = next((row for row in spent if row["attempt"] == record["attempt"]), {})
-        spent = [row for row in spent if row is not same]
-        run.attempts.append(_attempt(len(run.attempts) + 1, record, same))
+        same = next((row for row in accounts if _mark(row) == _mark(record)), {})
+        accounts = [row for row in accounts if row is not same]
+        pairs.append((record, same))
         code = whole(record.get("verdict"))
         run.verdict = None if code is None else (code, redact(shortened(text(record.get("why")), MOST_TEXT)))
-    for row in spent:
-        run.attempts.append(_attempt(len(run.attempts) + 1, {}, row))
+    pairs += [({}, row) for row in accounts]
+    pairs.sort(key=lambda pair: number(pair[1].get("end")) or number(pair[0].get("time")) or 0.0)
+    run.attempts = [_attempt(position, *pair) for position, pair in enumerate(pairs, 1)]
+
+
+def _mark(row: Row) -> tuple[str, object]:
+    return text(row.get("job")), whole(row.get("attempt"))
 
 
 def _attempt(position: int, row: Row, goodput: Row) -> Attempt:

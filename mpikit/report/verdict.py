@@ -19,6 +19,8 @@ MOST_WAIT = 0.2  # of a step, that waiting for images may take
 MOST_BEHIND = 1.0  # percentage points from the best to the last accuracy
 PRODUCTIVE = ("step",)
 STOPPED = 143
+STATES = ("start", "resume", "checkpoint", "evaluation", "stop", "error", "complete")
+"""Events that say how a run stands; others are notes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,12 @@ def verdict_of(run: Run, now: float) -> Verdict:
 
 
 def _state(run: Run, now: float) -> tuple[str, bool | None]:
-    last = text(run.events[-1].get("event")) if run.events else ""
+    event = next((one for one in reversed(run.events) if one.get("event") in STATES), {})
+    last = text(event.get("event"))
     at = f"step {run.step:,}" if run.step is not None else "an unknown step"
     if last == "complete" or (run.completed_step or -1) >= max(run.step or 0, run.num_steps or 0):
         return f"Complete after {at.removeprefix('step ')} steps", True
-    code = run.verdict[0] if run.verdict else whole(run.events[-1].get("exit_code")) if last == "error" else None
+    code = run.verdict[0] if run.verdict else whole(event.get("exit_code")) if last == "error" else None
     if code == STOPPED or (code is None and last == "stop"):
         return f"Stopped as asked at {at}{_of(run)}; the state is saved", None
     if code:

@@ -97,7 +97,9 @@ def _write_attempts(run: Path, steps: int, ranks: int) -> None:
         seconds |= {"waiting_for_pods": 180.0 if number == 2 else 6.0, "hang": 1800.0 if code == 4 else 0.0}
         end = now + sum(seconds.values())
         events.append({"time": _iso(now), "event": "resume" if first else "start", "step": first, "world_size": ranks})
-        goodput.append({"attempt": number, "start": now, "end": end, "seconds": seconds, "cause": cause or kind})
+        goodput.append(
+            {"job": "uid", "attempt": number, "start": now, "end": end, "seconds": seconds, "cause": cause or kind}
+        )
         record: dict[str, Any] = {"time": end, "job": "uid", "attempt": number, "exit_code": code, "kind": kind}
         record |= {"cause": cause, "seconds": end - now, "checkpoint_before": first or None, "checkpoint_after": saved}
         attempts.append(record | {"last_step": last, "steps_lost": last - saved})

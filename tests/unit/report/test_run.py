@@ -50,7 +50,7 @@ def test_an_empty_folder_names_each_file_that_is_missing(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("events", "attempts", "sentence", "good"),
     [
-        ([{"event": "complete", "step": 90}], [], "Complete after 90 steps", True),
+        ([{"event": "complete", "step": 90}, {"event": "phases", "seconds": {}}], [], "Complete after 90 steps", True),
         ([{"event": "resume", "step": 90}], [], "Not complete: at step 90 of 200", None),
         ([{"event": "stop", "step": 90}], [], "Stopped as asked at step 90 of 200; the state is saved", None),
         (
@@ -99,6 +99,25 @@ def test_attempts_of_a_second_job_follow_those_of_the_first(tmp_path: Path) -> N
     )
     found = [(one.number, one.seconds, one.spent) for one in read_run(tmp_path).attempts]
     assert found == [(1, 5.0, {"step": 1.0}), (2, 7.0, {"step": 2.0})]
+
+
+def test_time_of_a_lost_launcher_counts_and_jobs_are_told_apart(tmp_path: Path) -> None:
+    write_lines(
+        tmp_path / "attempts.jsonl",
+        [{"job": "a", "attempt": 1, "time": 10, "seconds": 9}, {"job": "b", "attempt": 1, "time": 60, "seconds": 8}],
+    )
+    lines = [{"job": "b", "launcher": 0, "start": 52, "end": 52, "seconds": {}}]
+    lines += [{"job": "a", "start": 10, "end": 30, "seconds": {"idle": 20}, "cause": "the launcher was lost"}]
+    lines += [{"job": "b", "attempt": 1, "start": 52, "end": 62, "seconds": {"step": 5, "init": 5}}]
+    write_lines(tmp_path / "goodput.jsonl", lines)
+    run = read_run(tmp_path)
+    found = [(one.number, one.seconds, one.cause, one.spent) for one in run.attempts]
+    assert found == [
+        (1, 9.0, "", {}),
+        (2, 20.0, "the launcher was lost", {"idle": 20.0}),
+        (3, 10.0, "", {"step": 5.0, "init": 5.0}),
+    ]
+    assert goodput(run) == pytest.approx(5 / 30)
 
 
 def test_warnings_name_slow_hosts_waiting_and_a_lost_accuracy(folder: Path) -> None:
