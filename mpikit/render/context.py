@@ -293,8 +293,7 @@ def worker_pod(job: Job, kit_name: str, sums: str | None) -> PodContext:
 def task_pod(job: Job, task: Task, kit_name: str) -> PodContext:
     """Return the pod of a Job of weights, data or TensorBoard.
 
-    It runs where the launcher may run, since it needs no card; with the volumes of the workers, on which `python` may
-    lie.
+    It runs where the launcher may run, with the volumes of the workers, on which `python` may lie.
     """
     script = ScriptContext(job)
     # The folder of the scripts contains no other vit/, and comes first on Python's path.
