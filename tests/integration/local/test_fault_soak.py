@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random faults of a run of two nodes, several in one run: it ends by itself with the weights of an undisturbed run.
 
-`scripts/soak restarts` runs many; here is one. RESTART_SEED repeats a case. MPIKIT_WATCH_SCALE shortens the limits of the
-watchdog: a process that is stopped is otherwise named after 10 s.
+`scripts/soak restarts` runs many; here is one. RESTART_SEED repeats a case. MPIKIT_WATCH_SCALE shortens the limits of
+the watchdog: a process that is stopped is otherwise named after 10 s.
 """
 
 from __future__ import annotations
