@@ -197,7 +197,8 @@ def test_the_cards_are_counted_though_a_driver_talks(stage: Callable[..., Stage]
     made = stage()
     made.write(
         "bin/python3",
-        '#!/bin/bash\necho noise\ncase "$*" in *vit.runtime.devices*) echo 8; echo "[W] bye" >&2 ;; '
+        '#!/bin/bash\necho noise\ncase "$*" in *vit.runtime.devices*) echo packages 1 2 3; echo cards 8; '
+        'echo "[W] bye" >&2 ;; '
         "*) echo 1 2 3 ;; esac\n",
     )
     made.write("kit/setup.sh", render(made.job, Payload({"vit/a.py": b""})).scripts["setup.sh"])
