@@ -147,7 +147,7 @@ class Section:
     shown: list[Shown] = field(default_factory=list)
     missing: str = ""
     side_by_side: bool = False
-    """Whether its figures are small enough to stand beside each other."""
+    """Whether its facts and figures are small enough to stand beside each other."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ max-width:none;overflow-wrap:anywhere}
 .vr a{color:var(--c0);text-underline-offset:2px}
 .vr dl{display:grid;grid-template-columns:minmax(120px,max-content) 1fr;gap:4px 20px;margin:0 0 14px}
 .vr dt{color:var(--muted)}.vr dd{margin:0;overflow-wrap:anywhere}
+@media (min-width:900px){.vr dl.two{grid-template-columns:max-content 1fr max-content 1fr}}
 .vr dd.code{grid-column:1/-1;padding:6px 10px;
 font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;background:var(--card)}
 .vr dd.code span{display:inline-block;max-width:100%}
@@ -137,8 +138,8 @@ def _section(section: Section) -> Markup:
         element("h2", section.title, id=section.key),
         [element("p", lead) for lead in section.lead],
         element("ul", [element("li", point) for point in section.points]) if section.points else None,
-        element("dl", facts) if facts else None,
-        element("div", shown, class_="tiles") if section.side_by_side else shown,
+        element("dl", facts, class_="two" if section.side_by_side else None) if facts else None,
+        element("div", shown, class_="tiles") if shown and section.side_by_side else shown,
         aria_labelledby=section.key,
     )
 

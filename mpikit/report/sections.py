@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timezone
 
 from mpikit.report.curves import PLOTS, restarts, short, shown_plots
@@ -33,7 +34,6 @@ def page_of(run: Run, now: float, hidden: str = "") -> Page:
     sections = (
         accuracy_section(run),
         warnings_section(run),
-        speed_section(run),
         curves_section(run),
         goodput_section(run),
         attempts_section(run),
@@ -50,8 +50,8 @@ def page_of(run: Run, now: float, hidden: str = "") -> Page:
 
 
 def accuracy_section(run: Run) -> Section:
-    """Final and best accuracy, and the figures of the whole run."""
-    section = Section("summary", "Summary")
+    """Return final and best accuracy, and the figures of the whole run."""
+    section = Section("summary", "Summary", side_by_side=True)
     for label, row in (("final", last_evaluation(run)), ("best", best_evaluation(run))):
         if row is not None:
             top5 = f", top-5 {row['top5_percent']:.2f} %" if "top5_percent" in row else ""
@@ -68,6 +68,7 @@ def accuracy_section(run: Run) -> Section:
         steps = f"{run.step or 0:,}" + (f" of {run.num_steps:,}" if run.num_steps else "")
         epochs = run.rows[-1].get("epoch")
         section.facts.append(("steps", steps + (f", {epochs:.2f} epochs" if epochs is not None else "")))
+    section.facts += _speed(run)
     if run.written is not None:
         section.facts.append(("last written", moment(run.written)))
     if not section.facts:
@@ -78,13 +79,10 @@ def accuracy_section(run: Run) -> Section:
 def warnings_section(run: Run) -> Section:
     """What deserves attention."""
     found = warnings_of(run)
+    if not found:
+        return Section("warnings", "Warnings", lead=["The files of the run contain no warning."])
     more = [f"{len(found) - MOST_ROWS:,} more warnings are in -o json"] if len(found) > MOST_ROWS else []
-    return Section(
-        "warnings",
-        "Warnings",
-        points=[*found[:MOST_ROWS], *more],
-        missing="" if found else "the files of the run contain no warning",
-    )
+    return Section("warnings", "Warnings", points=[*found[:MOST_ROWS], *more])
 
 
 def curves_section(run: Run) -> Section:
@@ -97,23 +95,19 @@ def curves_section(run: Run) -> Section:
     return section
 
 
-def speed_section(run: Run) -> Section:
-    """Speed, step time and the share of waiting for images."""
-    section = Section("speed", "Speed")
+def _speed(run: Run) -> Iterator[tuple[str, str]]:
+    """Yield speed, step time and the share of waiting for images."""
     step, share, speed = median_of(run, "step_seconds"), wait_share(run), median_of(run, "images_per_second")
     if speed is not None:
-        section.facts.append(("images per second", f"{short(speed)} (median)"))
+        yield "images per second", f"{short(speed)} (median)"
     if step is not None:
-        section.facts.append(("time of a step", f"{short(step)} s (median)"))
+        yield "time of a step", f"{short(step)} s (median)"
     if share is not None:
-        section.facts.append(("waiting for images", f"{100 * share:.1f} % of the step time"))
-    for key, label in (("mfu_percent", "MFU"), ("peak_memory_gib", "device memory of rank 0")):
+        yield "waiting for images", f"{100 * share:.1f} % of the step time"
+    for key, label, unit in (("mfu_percent", "MFU", "%"), ("peak_memory_gib", "device memory of rank 0", "GiB")):
         values = [row[key] for row in run.rows if key in row]
         if values:
-            unit = "%" if key == "mfu_percent" else "GiB"
-            section.facts.append((label, f"{short(values[-1])} {unit}"))
-    section.missing = "" if section.facts else _absent(run, "metrics.jsonl", "it has no such values")
-    return section
+            yield label, f"{short(values[-1])} {unit}"
 
 
 def classes_section(run: Run) -> Section:
@@ -124,9 +118,8 @@ def classes_section(run: Run) -> Section:
         )
     worst = sorted(run.classes, key=lambda one: (one.percent, -one.images, one.number))
     bars = tuple((one.name, one.percent, f"{one.percent:.1f} %") for one in worst[:MOST_CLASS_BARS])
-    title = "Top-1 in percent" + (
-        f", the {len(bars)} worst of {len(worst):,} classes" if len(worst) > len(bars) else ""
-    )
+    some = f", the {len(bars)} worst of {len(worst):,} classes" if len(worst) > len(bars) else ", worst first"
+    title = f"Top-1 in percent{some}"
     rows = [_class_row(one) for one in worst]
     section = Section("classes", "Accuracy of each class")
     section.facts = [
@@ -193,7 +186,7 @@ def _picture(run: Run, name: str, sample: Sample) -> Picture | None:
     if not sample.guesses:
         return Picture(jpeg, f"image of class {true}", true)
     guess, chance = sample.guesses[0]
-    said = f"{run.class_name(guess)} {100 * chance:.0f} %"
+    said = f"{run.class_name(guess)} ({100 * chance:.0f} %)"
     if sample.right:
         return Picture(jpeg, f"{true}, predicted right", said)
     return Picture(jpeg, f"{true}, predicted as {run.class_name(guess)}", f"{said}, is {true}", wrong=True)
@@ -205,7 +198,7 @@ def pictures_section(key: str, title: str, run: Run, pictures: tuple[Picture, ..
         why = hidden or _absent(run, "evaluation/samples.json", "it names no picture that can be shown")
         return Section(key, title, missing=why)
     wrong = sum(picture.wrong for picture in pictures)
-    lead = [f"{len(pictures)} of the validation images, wrong predictions first ({wrong} are wrong)."]
+    lead = [f"{len(pictures)} of the validation images, wrong predictions first: {wrong} of them."]
     rows = [["wrong" if one.wrong else "right", one.caption] for one in pictures]
     return Section(
         key,

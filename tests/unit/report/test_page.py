@@ -94,7 +94,7 @@ def test_names_and_ids_are_unique_and_links_lead_to_them(text: str) -> None:
     assert len(ids) == len(set(ids))
     links = [str(attributes["href"])[1:] for name, attributes in found if name == "a"]
     assert set(links) <= set(ids)
-    assert len(links) == 14
+    assert len(links) == 13
 
 
 def test_nothing_of_a_run_becomes_markup(tmp_path: Path) -> None:
