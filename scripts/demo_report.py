@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The end of scripts/demo: the report, curves in the terminal, a contact sheet of held-out digits, and what to do next.
+"""The end of scripts/demo: the report of the run, its curves in the terminal, and what to do next.
 
-python scripts/demo_report.py RUN FOLDER SECONDS: the contact sheet goes to FOLDER and is made again if the run changed.
+python scripts/demo_report.py RUN SECONDS: the report goes to RUN/report.html.
 """
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -25,29 +24,16 @@ from mpikit.resources import version  # noqa: E402
 from mpikit.text.units import duration  # noqa: E402
 
 
-def main(folder: Path, pictures: Path, seconds: float) -> None:
-    run, report, sheet = read_run(folder), folder / "report.html", pictures / "contact-sheet.jpg"
-    trained = not sheet.exists() or sheet.stat().st_mtime < (folder / "last").stat().st_mtime
-    if trained:
-        sys.stderr.write("\n== Pictures: the trained model looks at the held-out digits, about 10 seconds\n")
-        draw_sheet(folder, pictures)
+def main(folder: Path, seconds: float) -> None:
+    run, report = read_run(folder), folder / "report.html"
+    trained = not report.exists() or report.stat().st_mtime < (folder / "last").stat().st_mtime
     report.write_text(html_page(page_of(run, time.time()), version()), encoding="utf-8")
     plots = [shown.figure for shown in shown_plots(run, PLOTS[:2]) if isinstance(shown.figure, Lines)]
     curves = "\n".join(text_plots(plots))
-    sys.stdout.write(f"\n{curves}\n\n{summary(run, seconds if trained else None, report, sheet)}")
+    sys.stdout.write(f"\n{curves}\n\n{summary(run, seconds if trained else None, report)}")
 
 
-def draw_sheet(run: Path, pictures: Path) -> None:
-    """A picture of what the last checkpoint makes of the held-out digits, wrong answers first."""
-    last = run / "checkpoints" / (run / "last").read_text().strip()
-    command = [sys.executable, "-m", "vit.predict", "--pretrained_dir", str(last), "--device", "cpu"]
-    command += ["--output", "sheet", "--out", str(pictures.absolute())]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"the predictions failed:\n{done.stderr}")
-
-
-def summary(run: Run, seconds: float | None, report: Path, sheet: Path) -> str:
+def summary(run: Run, seconds: float | None, report: Path) -> str:
     """Numbers, places, next steps; without `seconds`, nothing was trained now."""
     spent = "" if seconds is None else f"{duration(seconds)} in all; "
     last = last_evaluation(run) or {}
@@ -55,8 +41,7 @@ def summary(run: Run, seconds: float | None, report: Path, sheet: Path) -> str:
     return f"""\
 accuracy     {accuracy} at step {last["step"]:,.0f}
 time         {spent}{median_of(run, "images_per_second") or 0:.0f} images/s in training
-report       {report}, one HTML file for a browser
-pictures     {sheet}, the held-out digits with the answers of the model
+report       {report}: open it in a browser; with held-out digits and the model's answers
 run          {run.path}: metrics.jsonl, checkpoints/; `best` and `last` name the checkpoints
 manifest     build/demo.yaml, which kubectl apply would get
 
@@ -68,4 +53,4 @@ next
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))
+    main(Path(sys.argv[1]), float(sys.argv[2]))

@@ -10,7 +10,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = [path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))]
@@ -71,9 +70,7 @@ def test_the_demo_learns_resumes_and_starts_anew_only_when_asked(copy: Path) -> 
     report = (copy / "output/digits/report.html").read_text()
     assert re.search(r'<p class="verdict good">Complete after 1,500 steps; top-1 [\d.]+ %', report)
     assert "report       output/digits/report.html" in first.stdout
-    with Image.open(copy / "build/contact-sheet.jpg") as sheet:
-        assert sheet.width > 600
-        assert sheet.height > 500
+    assert report.count("data:image/jpeg;base64,") == 30, "24 held-out digits, and the attention maps of 6"
     assert "* training  o validation" in first.stdout
     assert "images/s in training" in first.stdout
 
