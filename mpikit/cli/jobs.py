@@ -14,7 +14,7 @@ import click
 from mpikit.cli.context import CommandContext, Session
 from mpikit.cli.help import Verb
 from mpikit.cli.options import job_options, logs_options, output_option, submit_options, time_span
-from mpikit.cli.view import check_text, coloured, counted, show_result, show_status
+from mpikit.cli.view import check_text, coloured, counted, drawable, show_result, show_status
 from mpikit.diagnostics import Diagnostic, passed
 from mpikit.errors import EXIT_NO, JobError, ManifestError, Timeout, ValuesError, one_fault
 from mpikit.text.redaction import redact
@@ -155,7 +155,7 @@ def list_verb(context: CommandContext, output: str, all_namespaces: bool, all_us
         where = "any namespace" if all_namespaces else f"namespace {session.namespace}"
         if not shown:
             return f"no jobs of {session.user} in {where}"
-        return table(shown, now, colour=coloured(), namespaces=all_namespaces)
+        return table(shown, now, colour=coloured(), namespaces=all_namespaces, drawn=drawable())
 
     show_result(output, [status.as_dict() for status in shown], text, [status.name for status in shown], show_painted)
     talk(*wasted(shown))

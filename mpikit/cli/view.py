@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mpikit.diagnostics import Diagnostic, one_line, shortened
+from mpikit.text.bars import EMPTY, FULL, LEVELS, bar, sparkline
 from mpikit.text.nested import Key, dotted
 from mpikit.text.quoting import shown
 from mpikit.text.redaction import masked
@@ -25,6 +26,7 @@ from mpikit.text.units import duration
 if TYPE_CHECKING:
     from mpikit.config.job import Job
     from mpikit.config.values import Values
+    from mpikit.status.progress import Progress
     from mpikit.status.verdict import Status
 
 GOOD, BUSY, BAD = "32", "33", "31"  # ECMA-48 colours: green, yellow, red
@@ -33,6 +35,7 @@ _COLOURS = {
     **dict.fromkeys(("Rejected", "ImagePullFailed", "Stalled", "Failed", "Evicted", "Unknown"), BAD),
 }
 MAX_WIDTH = 120
+BAR_WIDTH, SHORT_BAR_WIDTH, CURVE_WIDTH = 20, 5, 40
 MOST_CHARACTERS = 80  # of a value
 
 
@@ -51,22 +54,34 @@ def ago(moment: datetime | None, now: datetime) -> str:
     return duration((now - moment).total_seconds()) if moment else "-"
 
 
-def status_text(status: Status, now: datetime, *, colour: bool, width: int = MAX_WIDTH) -> str:
-    """Return one job in a few lines."""
+def status_text(status: Status, now: datetime, *, colour: bool, width: int = MAX_WIDTH, drawn: bool = False) -> str:
+    """Return one job in a few lines; `drawn` adds bars and the curve of the loss."""
     verdict = painted(status.verdict, colour_of(status.verdict) if colour else None)
     head = f"{one_line(status.name)}  {verdict}"
     if status.since:
         head += f"  for {ago(status.since, now)} (since {status.since:%Y-%m-%d %H:%M:%S} UTC)"
     rows = [("why", f"{status.reason}: {status.message}" if status.reason else status.message)]
     if status.progress:
-        rows.append(("done", str(status.progress)))
+        rows += _progress_rows(status.progress, drawn=drawn)
     if status.goodput:
         rows.append(("time", status.goodput[1]))
     if status.pods[1] and not (status.finished and not status.held_cards):
-        rows.append(("pods", f"{status.pods[0]} of {status.pods[1]} run, {status.held_cards} cards held"))
+        pods = f"{status.pods[0]} of {status.pods[1]} run, {status.held_cards} cards held"
+        rows.append(("pods", f"{bar(*status.pods, BAR_WIDTH)} {pods}" if drawn else pods))
     rows += [("log" if number == 0 else "", line) for number, line in enumerate(status.last_lines)]
     rows.append(("next", status.advice))
     return "\n".join([head, *(_row(name, text, width) for name, text in rows)])
+
+
+def _progress_rows(progress: Progress, *, drawn: bool) -> Iterator[tuple[str, str]]:
+    if not drawn:
+        yield "done", str(progress)
+        return
+    steps = f"{bar(progress.step, progress.num_steps, BAR_WIDTH)} " if progress.num_steps else ""
+    yield "done", f"{steps}{progress}"
+    if len(progress.losses) > 1:
+        curve = sparkline(progress.losses, CURVE_WIDTH)
+        yield "loss", f"{curve} {progress.losses[0]:.3g} to {progress.losses[-1]:.3g}"
 
 
 def _row(name: str, text: str, width: int) -> str:
@@ -83,12 +98,12 @@ def status_line(status: Status) -> str:
     return one_line(f"{status.name}: {status.verdict}{done}: {status.message}")
 
 
-def table(statuses: Sequence[Status], now: datetime, *, colour: bool, namespaces: bool) -> str:
-    """Format jobs as a table, as kubectl does."""
+def table(statuses: Sequence[Status], now: datetime, *, colour: bool, namespaces: bool, drawn: bool = False) -> str:
+    """Format jobs as a table, as kubectl does; `drawn` adds bars of the cards that are held."""
     heads = ["NAME", "VERDICT", "NODES", "CARDS", "HOLDS", "GOODPUT", "AGE", "USER"]
     rows = [
         [
-            *(s.name, s.verdict, str(s.workers), str(s.cards), str(s.held_cards)),
+            *(s.name, s.verdict, str(s.workers), str(s.cards), _held(s, drawn=drawn)),
             *(f"{s.goodput[0]:.0f} %" if s.goodput else "-", ago(s.created, now), s.user or "-"),
         ]
         for s in statuses
@@ -107,6 +122,11 @@ def table(statuses: Sequence[Status], now: datetime, *, colour: bool, namespaces
             cells[column] = painted(cells[column], colour_of(row[column]))
         lines.append("   ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def _held(status: Status, *, drawn: bool) -> str:
+    held = str(status.held_cards)
+    return f"{bar(status.held_cards, status.cards, SHORT_BAR_WIDTH)} {held}" if drawn and status.cards else held
 
 
 def wasted(statuses: Sequence[Status]) -> list[str]:
@@ -215,8 +235,16 @@ def coloured() -> bool:
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
-def _width() -> int:
+def drawable() -> bool:
+    """Return whether stdout is a terminal that shows block characters."""
+    try:
+        f"{FULL}{EMPTY}{LEVELS}".encode(sys.stdout.encoding or "ascii")
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return sys.stdout.isatty()
 
+
+def _width() -> int:
     return min(MAX_WIDTH, shutil.get_terminal_size((MAX_WIDTH, 24)).columns)
 
 
@@ -247,7 +275,7 @@ def show_manifest(text: str) -> None:
 def show_status(status: Status, now: datetime, output: str) -> None:
 
     def text() -> str:
-        return status_text(status, now, colour=coloured(), width=_width())
+        return status_text(status, now, colour=coloured(), width=_width(), drawn=drawable())
 
     show_result(output, status.as_dict(), text, [status.name], show_painted)
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,10 +25,12 @@ class Progress:
     loss: float | None = None
     top1_percent: float | None = None
     seconds_left: float | None = None
+    losses: tuple[float, ...] = ()
+    """Of all lines that were read, for a curve on a terminal."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as `status -o json` prints them."""
-        return asdict(self)
+        """Return the fields as `status -o json` prints them: without the curve."""
+        return {name: value for name, value in asdict(self).items() if name != "losses"}
 
     def __str__(self) -> str:
         parts = [f"step {self.step}" + (f" of {self.num_steps}" if self.num_steps else "")]
@@ -53,7 +57,17 @@ def progress_of(lines: Iterable[str], num_steps: int | None) -> Progress | None:
     newest = metrics[-1]
     num_steps = newest.get("num_steps") or num_steps
     left = newest.get("seconds_left") or _seconds_left(metrics, num_steps)
-    return Progress(newest["step"], num_steps, last("images_per_second"), last("loss"), last("top1_percent"), left)
+    losses = tuple(_finite(line.get("loss") for line in metrics))
+    speed, loss, top1 = last("images_per_second"), last("loss"), last("top1_percent")
+    return Progress(newest["step"], num_steps, speed, loss, top1, left, losses)
+
+
+def _finite(values: Iterable[Any]) -> Iterator[float]:
+    """Yield the numbers that can be drawn; a log may contain anything."""
+    for value in values:
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            if math.isfinite(value):
+                yield float(value)
 
 
 def _seconds_left(metrics: list[dict[str, Any]], num_steps: int | None) -> float | None:
