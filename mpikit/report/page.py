@@ -56,7 +56,7 @@ max-width:none;overflow-wrap:anywhere}
 font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;background:var(--card)}
 .vr dd.code span{display:inline-block;max-width:100%}
 .vr .tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));gap:22px 28px}
-.vr figure{margin:0 0 14px;min-width:0}
+.vr figure{margin:0 0 14px;min-width:0;overflow-x:clip}
 .vr .wide{max-width:760px}
 .vr svg{overflow:visible}.vr figure>svg{display:block;width:100%;font-size:11.5px}
 .vr svg text{fill:var(--ink)}.vr svg .muted{fill:var(--muted)}.vr svg .small{fill:var(--muted);font-size:10.5px}

@@ -109,10 +109,13 @@ def _plot(plot: Lines) -> list[str]:
     ticks, last_step = nice_ticks(min(values), max(values)), plot.last
     low, high = ticks[0], ticks[-1]
     grid = [[" "] * COLUMNS for _ in range(ROWS)]
+    for step, _ in plot.marks:
+        for row in grid:
+            row[round((COLUMNS - 1) * min(1.0, step / last_step))] = ":"
     for number, line in enumerate(plot.lines):
         for step, value in line.points:
-            row = round((ROWS - 1) * (high - value) / (high - low))
-            grid[row][round((COLUMNS - 1) * step / last_step)] = MARKS[number % len(MARKS)]
+            level = round((ROWS - 1) * (high - value) / (high - low))
+            grid[level][round((COLUMNS - 1) * step / last_step)] = MARKS[number % len(MARKS)]
     labels = [f"{high:.4g}", *[""] * (ROWS - 2), f"{low:.4g}"]
     width = LABEL_WIDTH + 2 + COLUMNS
     names = [f"{MARKS[number % len(MARKS)]} {line.label}" for number, line in enumerate(plot.lines)]
