@@ -30,7 +30,7 @@ STYLE = """
 .vr{--paper:#fff;--ink:#16191d;--muted:#565e69;--grid:#e4e7eb;--line:#c6ccd4;--card:#f6f7f9;--good:#166534;--bad:#b42318;
 --c0:#1d4ed8;--c1:#b45309;--c2:#047857;--c3:#9333ea;--s1:#c2410c;--s2:#0f766e;--s3:#7e22ce;--s4:#475569;--s5:#a16207;
 background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;
-margin:0 auto;padding:28px 24px 40px;max-width:1240px;box-sizing:border-box}
+margin:0 auto;padding:28px 24px 40px;max-width:1240px;box-sizing:border-box;overflow-wrap:break-word}
 @media (prefers-color-scheme:dark){.vr{--paper:#14171c;--ink:#e8eaed;--muted:#a3abb6;--grid:#2a2f37;--line:#454d58;
 --card:#1c2027;--good:#4ade80;--bad:#ff8a7a;--c0:#7aa8ff;--c1:#f5a04c;--c2:#3ecf9a;--c3:#c79bff;--s1:#f5a04c;
 --s2:#3ecf9a;--s3:#c79bff;--s4:#94a3b8;--s5:#e3c04c}html:has(.vr-page){background:#14171c}}
