@@ -546,6 +546,63 @@ FAULTS: tuple[Fault, ...] = (
         message=r"did not start: its init container fetch ended with exit code 4",
     ),
     Fault(
+        "init-container-that-crash-loops",
+        "Stalled",
+        "CrashLoopBackOff",
+        r"logs \S+-worker-0 -c fetch --previous shows why container fetch ends",
+        both(
+            setting("mpiReplicaSpecs.Worker.restartPolicy", "OnFailure"),
+            launcher_runs("sleep 600"),
+            more_containers("Worker", "initContainers", name="fetch", command=["bash", "-c", "exit 4"]),
+        ),
+        message=r"-worker-0: container fetch ended with exit code 4 and was restarted",
+    ),
+    Fault(
+        "launcher-init-that-crash-loops",
+        "Stalled",
+        "CrashLoopBackOff",
+        r"logs \S+-launcher-\S+ -c fetch --previous shows why container fetch ends",
+        both(
+            setting("mpiReplicaSpecs.Launcher.restartPolicy", "OnFailure"),
+            launcher_runs("sleep 600", backoffLimit=9),
+            more_containers("Launcher", "initContainers", name="fetch", command=["bash", "-c", "sleep 1; exit 6"]),
+        ),
+        message=r"container fetch ended with exit code 6 and was restarted.*1 worker still runs",
+    ),
+    Fault(
+        "native-sidecar-that-crash-loops",
+        "Stalled",
+        "CrashLoopBackOff",
+        r"logs \S+-worker-0 -c proxy --previous",
+        both(
+            launcher_runs("sleep 600"),
+            more_containers(
+                "Worker", "initContainers", name="proxy", command=["bash", "-c", "exit 2"], restartPolicy="Always"
+            ),
+        ),
+        message=r"container proxy ended with exit code 2 and was restarted",
+    ),
+    Fault(
+        "worker-that-crash-loops",
+        "Stalled",
+        "CrashLoopBackOff",
+        r"logs \S+-worker-0 -c \S+ --previous",
+        both(setting("mpiReplicaSpecs.Worker.restartPolicy", "OnFailure"), worker_script("exit 3")),
+        message=r"ended with exit code 3 and was restarted",
+    ),
+    Fault(
+        "pods-that-wait-for-different-things",
+        "Stalled",
+        "FailedMount",
+        r"configmap nosuch does not exist.*correct missing: in the values \(/no/such/folder on node",
+        both(
+            mount("missing", {"hostPath": {"path": "/no/such/folder", "type": "Directory"}}),
+            pods(["Launcher"], volumes=[{"name": "other", "configMap": {"name": "nosuch"}}]),
+            containers(["Launcher"], volumeMounts=[{"name": "other", "mountPath": "/other"}]),
+        ),
+        message=r"-launcher-\S+: MountVolume.*nosuch.*; \S+-worker-0: MountVolume.*hostPath type check failed",
+    ),
+    Fault(
         "volume-over-its-limit",
         "Evicted",
         "Evicted",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import sys
 import threading
 import time
@@ -131,6 +132,25 @@ def test_an_operator_whose_lease_is_stale_does_not_run() -> None:
         "the MPI Operator does not run: Lease mpi-operator/mpi-operator was last renewed 61 s ago",
     )
     assert "rollout restart deployment mpi-operator" in found.fix
+
+
+def test_an_operator_that_cannot_resume_jobs_is_told(kube: Kube, simulated_namespace: str) -> None:
+    """As after the operator's own manifest; the test cluster grants the right in a ClusterRoleBinding of its own."""
+    name = "mpi-operator-jobs-status"
+    granted = kube.get("default", "clusterrolebinding", name)
+    if not granted:
+        pytest.skip("this cluster grants the right in another way")
+    kube("delete", "clusterrolebinding", name)
+    try:
+        told = only(examined(kube.kubeconfig, simulated_namespace, nodes=2), "operator", "warning")
+        (command,) = re.findall(r"&& kubectl (create clusterrolebinding .*)", told)
+        kube(*command.split())  # the fix
+        again = kube.get("default", "clusterrolebinding", name)
+    finally:
+        if not kube.get("default", "clusterrolebinding", name):
+            kube.create({**granted, "metadata": {"name": name}})
+    assert "a suspended MPIJob gets no launcher when it resumes" in told
+    assert (again["roleRef"], again["subjects"]) == (granted["roleRef"], granted["subjects"])
 
 
 def test_the_newest_of_two_leases_counts() -> None:
@@ -539,7 +559,7 @@ def test_a_secret_that_is_there_is_found_without_its_content(kube: Kube, simulat
     assert "s3cret" not in str(checks)
 
 
-def claim(kube: Kube, namespace: str, storage_class: str, mode: str = "ReadWriteMany") -> None:
+def claim(kube: Kube, namespace: str, storage_class: str, mode: str = "ReadWriteMany", phase: str = "Pending") -> None:
     spec = {
         "accessModes": [mode],
         "storageClassName": storage_class,
@@ -547,7 +567,7 @@ def claim(kube: Kube, namespace: str, storage_class: str, mode: str = "ReadWrite
     }
     metadata = {"name": "data", "namespace": namespace}
     kube.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
-    wait_for("its phase", lambda: kube.get(namespace, "pvc", "data").get("status", {}).get("phase") == "Pending", 20)
+    wait_for("its phase", lambda: kube.get(namespace, "pvc", "data").get("status", {}).get("phase") == phase, 20)
 
 
 def test_a_claim_that_is_not_bound_is_told(kube: Kube, simulated_namespace: str) -> None:
@@ -589,6 +609,44 @@ def test_a_claim_for_one_node_is_told_if_several_pods_write_to_it(
     told = only(checks, "references", result)
     assert f"PersistentVolumeClaim data is ReadWriteOnce: one node can mount it, and {nodes + 1} pods" in told
     assert "use a claim with ReadWriteMany" in told
+
+
+@pytest.fixture
+def bound(kube: Kube, simulated_namespace: str) -> Iterator[Callable[[Object], None]]:
+    """Make a claim that is bound to a volume with this source; nothing mounts it."""
+    name = f"volume-{simulated_namespace}"
+
+    def make(source: Object) -> None:
+        spec = {
+            "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": name,
+            "claimRef": {"namespace": simulated_namespace, "name": "data"},
+            **source,
+        }
+        kube.create({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec})
+        claim(kube, simulated_namespace, name, "ReadWriteOnce", "Bound")
+
+    yield make
+    kube("-n", simulated_namespace, "delete", "pvc", "data")
+    kube("delete", "persistentvolume", name)
+
+
+@pytest.mark.parametrize(
+    ("source", "result", "said"),
+    [
+        ({"nfs": {"server": "files.example", "path": "/data"}}, "warning", "which is not enforced for nfs: 3 pods"),
+        ({"hostPath": {"path": "/data"}}, "warning", "is a hostPath volume: each node mounts its own folder"),
+        ({"rbd": {"monitors": ["m.example"], "image": "i"}}, "fault", "one node can mount it, and 3 pods"),
+        ({"csi": {"driver": "nosuch.example", "volumeHandle": "v"}}, "fault", "one node can mount it, and 3 pods"),
+    ],
+)
+def test_read_write_once_is_judged_by_the_volume_behind_the_claim(
+    kube: Kube, simulated_namespace: str, bound: Callable[[Object], None], source: Object, result: str, said: str
+) -> None:
+    bound(source)
+    checks = examined(kube.kubeconfig, simulated_namespace, output='{"pvc": "data"}', **several(2))
+    assert said in only(checks, "references", result)
 
 
 def test_a_missing_priority_class_is_told(kube: Kube, simulated_namespace: str) -> None:

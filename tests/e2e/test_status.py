@@ -124,3 +124,11 @@ def test_status_tells_what_is_wrong_and_what_to_change(kube: Kube, planted: Plan
     assert re.search(fault.advice, found["advice"]), found
     assert re.search(fault.message, found["message"]), found
     assert found["since"] or found["reason"] == "NotFound"
+
+
+def test_a_crash_loop_is_named_at_every_look(kube: Kube, planted: Planted) -> None:
+    """The kubelet says CrashLoopBackOff only while it waits; the second failure comes within seconds of the first."""
+    space, name = planted["launcher-init-that-crash-loops"]
+    wait_for("the crash loop", lambda: status(kube, space, name)["reason"] == "CrashLoopBackOff", VERDICT_SECONDS)
+    looks = [status(kube, space, name)["reason"] for _ in range(10)]
+    assert set(looks) == {"CrashLoopBackOff"}
