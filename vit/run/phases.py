@@ -36,16 +36,29 @@ PHASES: dict[str, str] = {
     "other": "metric lines and events, and the end of the run",
 }
 """Each phase and what it contains; the order is that of the file."""
-FIELDS = ("version", "changes", "pid", "rank", "started", "step", "num_steps", "phase", "since", "progress")
-VERSION = 1.0
+FIELDS = (
+    "version",
+    "changes",
+    "pid",
+    "rank",
+    "started",
+    "step",
+    "num_steps",
+    "phase",
+    "since",
+    "progress",
+    "own",
+    "images",
+)
+VERSION = 2.0
 SIZE = 8 * (len(FIELDS) + 2 * len(PHASES))
 FOLDER, STACKS = "heartbeats", "stacks"
 
 _NAMES = tuple(PHASES)
 _NUMBERS = {name: number for number, name in enumerate(_NAMES)}
 _FIRST = {"data": "first_batch", "step": "compile"}  # what they are before the first step has ended
-_CHANGES, _STEP, _NUM_STEPS, _PHASE, _SINCE, _PROGRESS = (
-    FIELDS.index(name) for name in ("changes", "step", "num_steps", "phase", "since", "progress")
+_CHANGES, _STEP, _NUM_STEPS, _PHASE, _SINCE, _PROGRESS, _OWN, _IMAGES = (
+    FIELDS.index(name) for name in ("changes", "step", "num_steps", "phase", "since", "progress", "own", "images")
 )
 _TOTALS = len(FIELDS)
 _LONGEST = _TOTALS + len(PHASES)
@@ -82,9 +95,10 @@ class Phases:
         """Note progress within a phase."""
         self.enter(_NAMES[int(self.numbers[_PHASE])])
 
-    def stepped(self, step: int) -> None:
-        """Note that the run has done `step` steps."""
+    def stepped(self, step: int, images: int = 0) -> None:
+        """Note that the run has done `step` steps; this rank's share of one is `images`."""
         self.numbers[_STEP] = step
+        self.numbers[_IMAGES] = images
         self.numbers[_NUM_STEPS] += 1
         self.stepping = True
         self.enter("step")
@@ -110,6 +124,10 @@ class Heartbeat:
     """Start of the phase."""
     progress: float
     """Last sign of progress."""
+    own: float
+    """Seconds of forward passes, in which a rank waits for no other one."""
+    images: int
+    """Images of this rank in a step."""
     totals: dict[str, float]
     """Seconds of each phase, the current one not counted since its start."""
     longest: dict[str, float]
@@ -137,6 +155,8 @@ def heartbeat_of(content: bytes) -> Heartbeat | None:
         phase=_NAMES[int(found["phase"])],
         since=found["since"],
         progress=found["progress"],
+        own=found["own"],
+        images=int(found["images"]),
         totals=dict(zip(_NAMES, numbers[_TOTALS:_LONGEST], strict=True)),
         longest=dict(zip(_NAMES, numbers[_LONGEST:], strict=True)),
     )
@@ -205,10 +225,16 @@ def beat() -> None:
         _mine.beat()
 
 
-def stepped(step: int) -> None:
-    """Note that the run has done `step` steps."""
+def stepped(step: int, images: int = 0) -> None:
+    """Note that the run has done `step` steps; this rank's share of one is `images`."""
     if _mine is not None:
-        _mine.stepped(step)
+        _mine.stepped(step, images)
+
+
+def worked(seconds: float) -> None:
+    """Add time in which this rank waited for no other one."""
+    if _mine is not None:
+        _mine.numbers[_OWN] += seconds
 
 
 @contextlib.contextmanager

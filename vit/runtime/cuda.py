@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,7 @@ class CudaDevice(Device):
             raise ConfigError("--device", what, f"start at most {found} ranks on this node, or use --device cpu")
         self.torch_device = torch.device("cuda", ranks.local_rank)
         torch.cuda.set_device(self.torch_device)
+        self.spans: deque[tuple[Any, Any]] = deque()
         self.copies = torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]  # torch has no types for it
 
     @classmethod
@@ -80,6 +82,22 @@ class CudaDevice(Device):
             if not code:
                 self.copies.synchronize()
                 runtime.cudaHostUnregister(memory.data_ptr())
+
+    def start_work(self) -> None:
+        """Start to measure work on the GPU; nothing waits for it."""
+        self.span = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch has no types for it
+        self.span.record()
+
+    def end_work(self) -> float:
+        """Return the GPU's seconds of the spans that it has finished since the last call."""
+        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # neither here
+        end.record()
+        self.spans.append((self.span, end))
+        seconds = 0.0
+        while self.spans and self.spans[0][1].query():
+            first, last = self.spans.popleft()
+            seconds += first.elapsed_time(last) / 1000
+        return seconds
 
     def synchronize(self) -> None:
         """Wait for the GPU."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -61,6 +62,14 @@ class Device:
     def locked(self, memory: Tensor) -> contextlib.AbstractContextManager[None]:
         """Keep the host's memory where the device can read it directly, where that makes a difference."""
         return contextlib.nullcontext()
+
+    def start_work(self) -> None:
+        """Start to measure work in which no other rank is waited for."""
+        self.work_started = time.perf_counter()
+
+    def end_work(self) -> float:
+        """Return the seconds of work that is known to be done since the last call: here the host's own time."""
+        return time.perf_counter() - self.work_started
 
     def mark_step(self) -> None:
         """End of a graph in HPU's lazy mode; nothing elsewhere."""

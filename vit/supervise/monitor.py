@@ -2,10 +2,10 @@
 """python -m vit.supervise.monitor STATE SECONDS [FIRST:END]: one line of JSON every few seconds on this node's ranks.
 
 The supervisor starts it on each worker and reads the lines: {"ranks": [[rank, pid, step, steps since the start, phase,
-seconds without progress], ...], "longest": {phase: seconds}, "stopped": [name, ...]}. Its commands come on stdin, one a
-line: "stacks" makes the ranks write what each of their threads does, which is printed as {"stacks": {rank: text}};
-"kill" ends the ranks and their daemons. It ends with stdin. FIRST:END are the ranks of this node, where several nodes
-are one machine.
+seconds without progress, seconds in forward passes, in steps, for data, images of a step, resident bytes], ...],
+"longest": {phase: seconds}, "stopped": [name, ...]}. Its commands come on stdin, one a line: "stacks" makes the ranks
+write what each of their threads does, which is printed as {"stacks": {rank: text}}; "kill" ends the ranks and their
+daemons. It ends with stdin. FIRST:END are the ranks of this node, where several nodes are one machine.
 """
 
 from __future__ import annotations
@@ -102,7 +102,11 @@ class Node:
         beats, now = self.beats(table), time.monotonic()
         return {
             "ranks": [
-                [beat.rank, beat.pid, beat.step, beat.num_steps, beat.phase, round(now - beat.progress, 1)]
+                [
+                    *(beat.rank, beat.pid, beat.step, beat.num_steps, beat.phase, round(now - beat.progress, 1)),
+                    *(round(seconds, 4) for seconds in (beat.own, beat.totals["step"], beat.totals["data"])),
+                    *(beat.images, _resident(beat.pid)),
+                ]
                 for beat in beats
             ],
             "longest": {name: round(max((beat.longest[name] for beat in beats), default=0.0), 3) for name in PHASES},
@@ -139,6 +143,12 @@ def _is_rank(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return b"vit.train" in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
+
+
+def _resident(pid: int) -> int:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
 
 
 def _size(path: Path) -> int:

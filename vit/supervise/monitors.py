@@ -24,10 +24,11 @@ from typing import Any
 
 from vit.files import write_atomic
 from vit.supervise.history import RunFiles
-from vit.supervise.monitor import below, processes
+from vit.supervise.monitor import Process, below, processes
+from vit.supervise.scores import Scores
 from vit.supervise.watch import Watch, odd_ones
 
-LIMITS = "limits.json"
+LIMITS, RANKS = "limits.json", "ranks.json"
 INTERVAL_SECONDS = 5.0
 LOOK_SECONDS = 1.0
 STACKS_SECONDS = 15.0  # of all nodes
@@ -84,7 +85,10 @@ class Watchdog:
     thread: threading.Thread | None = None
 
     def __post_init__(self) -> None:
-        self.plan = Path(tempfile.mkdtemp(prefix="mpikit-watch-")) / "plan"
+        try:
+            self.plan = Path(tempfile.mkdtemp(prefix="mpikit-watch-"), "plan")
+        except OSError:  # run_vit.sh then says that nothing is watched
+            self.plan = Path(os.devnull, "plan")
 
     def begin(self, child: int) -> None:
         """Watch the attempt whose first process is `child`."""
@@ -108,7 +112,7 @@ class Watchdog:
             self._watch(child, _start(self.plan.read_bytes(), self.scale * INTERVAL_SECONDS))
 
     def _watch(self, child: int, monitors: list[Monitor]) -> None:
-        watch = Watch(_learnt(self.files.folder / LIMITS), self.scale)
+        watch, scores = Watch(_learnt(self.files.folder / LIMITS), self.scale), Scores()
         try:
             with selectors.DefaultSelector() as selector:
                 for monitor in monitors:
@@ -118,6 +122,7 @@ class Watchdog:
                     table = processes()
                     own = [f"{table[pid].name} on {LAUNCHER}" for pid in _held(child, table)]
                     watch.note_stopped(LAUNCHER, own, time.monotonic())
+                    self._score(scores, watch)
                     if reason := watch.judge(time.monotonic()):
                         self._end_attempt(child, reason, selector, watch, monitors)
                         return
@@ -164,6 +169,15 @@ class Watchdog:
         with contextlib.suppress(OSError):
             file.write_text(text, encoding="utf-8", errors="replace")
             self.say(f"  the stacks of all ranks are in {file}")
+
+    def _score(self, scores: Scores, watch: Watch) -> None:
+        content = scores.look([work for _, works in watch.works.values() for work in works])
+        if content is not None:
+            for sentence in scores.slow(content):
+                self.say(sentence)
+            if self.files.folder.is_dir():
+                with contextlib.suppress(OSError):
+                    write_atomic(self.files.folder / RANKS, json.dumps(content) + "\n")
 
     def _remember(self, watch: Watch) -> None:
         if self.files.folder.is_dir() and watch.longest:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vit.run.phases import PHASES
+from vit.supervise.scores import Work
 
 LEARNT = 5.0
 LONG_SECONDS = 1800.0  # a compilation, a slow evaluation, a checkpoint onto busy storage
@@ -24,6 +25,7 @@ WARM_UP_STEPS = 5  # devices compile in later steps too
 STOPPED_SECONDS = 10.0  # a process may be stopped and continued by hand
 FRESH_SECONDS = 60.0  # an older report says nothing about this moment
 MOST_NAMED = 8
+WORK_FIELDS = 11  # of a rank in a report; vit.supervise.monitor
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Watch:
     """For tests: factor of every limit."""
     ranks: dict[str, tuple[float, list[Rank]]] = field(default_factory=dict)
     """By host: time of the report, and its ranks."""
+    works: dict[str, tuple[float, list[Work]]] = field(default_factory=dict)
+    """By host, likewise: what the ranks have done."""
     stopped: dict[str, float] = field(default_factory=dict)
     """Name and host of a stopped process: when it was seen first."""
 
@@ -57,14 +61,16 @@ class Watch:
         try:
             ranks = [
                 Rank(int(rank), host, int(step), int(num_steps), str(phase), float(idle))
-                for rank, _, step, num_steps, phase, idle in report["ranks"]
+                for rank, _, step, num_steps, phase, idle, *_ in report["ranks"]
                 if phase in PHASES
             ]
+            works = [_work(host, rank) for rank in report["ranks"] if len(rank) == WORK_FIELDS]
             longest = {name: float(report["longest"][name]) for name in PHASES}
             names = [f"{name} on {host}" for name in map(str, report["stopped"])]
         except (KeyError, TypeError, ValueError):
             return
         self.ranks[host] = now, ranks
+        self.works[host] = now, works
         for name, seconds in longest.items():
             self.longest[name] = max(seconds, self.longest.get(name, 0.0))
         self.note_stopped(host, names, now)
@@ -94,6 +100,13 @@ class Watch:
         groups = Counter(rank.phase for rank in ranks).most_common()
         texts = [_group(phase, [rank for rank in ranks if rank.phase == phase]) for phase, _ in groups]
         return f"no rank made progress for {min(rank.idle for rank in ranks):.0f} s: {', '.join(texts)}"
+
+
+def _work(host: str, rank: Sequence[Any]) -> Work:
+    number, _, step, num_steps, _, _, own, steps, data, images, memory = rank
+    return Work(
+        *(int(number), host, int(step), int(num_steps), float(own), float(steps), float(data), int(images), int(memory))
+    )
 
 
 def _group(phase: str, ranks: Sequence[Rank]) -> str:

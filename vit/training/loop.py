@@ -39,7 +39,7 @@ def train(session: Session, stop: StopRequest) -> None:
         rate = learning_rate(session.step, config)
         take_step(session, batches, rate)
         session.step += 1
-        phases.stepped(session.step)
+        phases.stepped(session.step, session.order.global_batch // session.group.world_size)
         improved = False
         if session.step % config.log_every == 0 or _evaluation_due(session):
             values = _interval(session, rate)
@@ -88,6 +88,7 @@ def _backward(session: Session, batch: Batch, share: Tensor | None, *, synchroni
     config, device, parallel = session.config, session.device, session.parallel
     images, labels = device.upload(batch.images), device.upload(batch.labels)
     waiting = isinstance(parallel, nn.parallel.DistributedDataParallel) and not synchronised
+    device.start_work()
     with parallel.no_sync() if waiting else contextlib.nullcontext():  # type: ignore[operator]  # checked above
         with device.autocast(config.autocast):
             inputs = normalise(images, config.scaling)
@@ -95,6 +96,7 @@ def _backward(session: Session, batch: Batch, share: Tensor | None, *, synchroni
             logits = parallel(inputs).float()
             loss = training_loss(logits, labels, smoothing=config.label_smoothing, share=share)
             loss = loss / config.gradient_accumulation_steps
+        phases.worked(device.end_work())  # from here on ranks wait for each other
         with named_faults():
             loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
     device.mark_step()

@@ -22,7 +22,7 @@ RECIPE = (
     *("restarts.max=20", "train.num_workers=1"),
 )
 WAYS = {
-    "rank": "rank 1 on digits-worker-1 is stopped",
+    "rank": "rank 1 on ada-vit-2cards-worker-1 is stopped",
     "loader": "a loader process of rank 1 on",
     "daemon": ", the daemon of rank 1 on",
     "mpirun": "on the launcher is stopped",
@@ -59,5 +59,5 @@ def test_a_stopped_process_is_named_and_the_run_goes_on(way: str, release: str, 
     assert (last["kind"], weights(run.output)) == ("complete", quiet)
     assert f"the job hangs: {first['cause']}" in told
     stacks = next((run.output / "synthetic").glob("stacks-*.txt")).read_text()
-    assert "rank 0 on " in stacks
-    assert "take_step" in stacks
+    assert "rank 0 on ada-vit-2cards-worker-0\n" in stacks
+    assert "/vit/training/" in stacks

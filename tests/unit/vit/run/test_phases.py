@@ -125,6 +125,15 @@ def test_without_a_start_nothing_is_noted() -> None:
     assert phases.record() == {}
 
 
+def test_the_time_of_forward_passes_adds_up_apart_from_the_phases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phases, "_mine", Phases(buffer := bytearray(SIZE), pid=7, rank=0))
+    for step in (1, 2):
+        phases.worked(0.25)
+        phases.stepped(step, 16)
+    found = read(buffer)
+    assert (found.own, found.images, found.num_steps) == (0.5, 16, 2)
+
+
 def test_a_run_leaves_an_account_of_all_its_seconds(here: Callable[..., Result], tmp_path: Path) -> None:
     assert here("--name", "run").code == 0
     lines = [json.loads(line) for line in (tmp_path / "run/events.jsonl").read_text().splitlines()]

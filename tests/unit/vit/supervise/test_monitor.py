@@ -85,9 +85,10 @@ def monitor(tmp_path: Path) -> Iterator[Callable[..., Monitored]]:
 
 def test_a_line_has_the_state_of_each_rank(rank: tuple[int, int], monitor: Callable[..., Monitored]) -> None:
     line = monitor().line(lambda line: line["ranks"])
-    number, pid, step, num_steps, phase, idle = line["ranks"][0]
+    number, pid, step, num_steps, phase, idle, *_, memory = line["ranks"][0]
     assert (number, pid, step, num_steps, phase) == (3, rank[0], 0, 0, "first_batch")
     assert 0 <= idle < 60
+    assert memory > 1 << 20
     assert line["stopped"] == []
 
 

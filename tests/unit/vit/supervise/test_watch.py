@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from vit.run.phases import PHASES
+from vit.supervise.scores import Work
 from vit.supervise.watch import Watch, odd_ones, place_of
 
 REPORT_SECONDS = 5.0
@@ -132,6 +133,13 @@ def test_a_report_that_no_monitor_writes_changes_nothing(report: dict[str, Any])
     watch = Watch()
     watch.hear("w-0", report, 1.0)
     assert (watch.ranks, watch.stopped, watch.judge(1.0)) == ({}, {}, "")
+
+
+def test_what_the_ranks_have_done_goes_on_to_their_scores() -> None:
+    watch = Watch()
+    rank = [3, 70, 1100, 100, "step", 0.1, 12.5, 40.0, 2.0, 16, 2**30]
+    watch.hear("w-1", {"ranks": [rank], "longest": dict.fromkeys(PHASES, 0), "stopped": []}, 9.0)
+    assert watch.works == {"w-1": (9.0, [Work(3, "w-1", 1100, 100, 12.5, 40.0, 2.0, 16, 2**30)])}
 
 
 WAITS = """Thread 0x7f1 (most recent call first):

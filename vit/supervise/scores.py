@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How fast each rank is, apart from waiting: a score from 0 to 1 over 100 steps, and the ranks below 0.7. Pure.
+
+In synchronous training each step takes all ranks the same time, so only a rank's own time tells: that of its forward
+passes, in which it waits for nobody (vit.training.loop). The score is the smaller one of the fastest rank's time over
+the rank's, and the rank's own best over it (NVRx has both).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+WINDOW_STEPS = 100
+THRESHOLD = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one rank has done since its start."""
+
+    number: int
+    host: str
+    step: int
+    num_steps: int
+    own_seconds: float
+    """In forward passes."""
+    step_seconds: float
+    """In steps, waiting for other ranks included."""
+    data_seconds: float
+    images: int
+    """Of one step."""
+    memory_bytes: int
+    """Resident memory of the process."""
+
+
+@dataclass
+class Scores:
+    """Windows of at least WINDOW_STEPS steps, the same ones for all ranks."""
+
+    before: dict[int, Work] = field(default_factory=dict)
+    """Of each rank at the start of the window."""
+    best: dict[int, float] = field(default_factory=dict)
+    """Shortest own seconds of a step, of each rank."""
+    named: set[int] = field(default_factory=set)
+
+    def look(self, ranks: Sequence[Work]) -> dict[str, Any] | None:
+        """Return the content of ranks.json if a window ends now; None else."""
+        known = {rank.number: rank for rank in ranks if rank.own_seconds > 0}
+        if known.keys() != self.before.keys() or any(
+            rank.num_steps < self.before[number].num_steps for number, rank in known.items()
+        ):
+            self.before = known  # the first report, or another attempt
+            return None
+        if not known or any(rank.num_steps - self.before[rank.number].num_steps < WINDOW_STEPS for rank in ranks):
+            return None
+        own = {number: _own(self.before[number], rank) for number, rank in known.items()}
+        for number, seconds in own.items():
+            self.best[number] = min(seconds, self.best.get(number, seconds))
+        fastest = min(own.values())
+        rows = [
+            _row(self.before[number], rank, min(fastest, self.best[number]) / own[number])
+            for number, rank in sorted(known.items())
+        ]
+        self.before = known
+        return {"step": max(rank.step for rank in known.values()), "ranks": rows}
+
+    def slow(self, content: Mapping[str, Any]) -> list[str]:
+        """Return a sentence on each rank below THRESHOLD that was not named before."""
+        rows = [row for row in content["ranks"] if row["score"] < THRESHOLD and row["rank"] not in self.named]
+        self.named |= {row["rank"] for row in rows}
+        return [
+            f"rank {row['rank']} on {row['host']} is slow: score {row['score']:.2f} (1 is the fastest rank), "
+            f"{1000 * row['step_seconds']:.1f} ms in the forward pass of a step"
+            for row in rows
+        ]
+
+
+def _own(before: Work, now: Work) -> float:
+    return max(1e-9, (now.own_seconds - before.own_seconds) / (now.num_steps - before.num_steps))
+
+
+def _row(before: Work, now: Work, score: float) -> dict[str, Any]:
+    steps = now.num_steps - before.num_steps
+    data = now.data_seconds - before.data_seconds
+    whole = now.step_seconds - before.step_seconds + data
+    return {
+        "rank": now.number,
+        "host": now.host,
+        "score": round(score, 3),
+        "step_seconds": round(_own(before, now), 6),
+        "data_seconds": round(data / steps, 6),
+        "images_per_second": round(now.images * steps / whole, 3) if whole > 0 else None,
+        "memory_bytes": now.memory_bytes,
+    }
