@@ -38,6 +38,11 @@ class Process:
     state: str
     parent: int
 
+    @property
+    def is_daemon(self) -> bool:
+        """Whether it is Open MPI's on a node; wheels wrap it under a longer name."""
+        return self.name.startswith(DAEMONS)
+
 
 def processes() -> dict[int, Process]:
     """Return all processes that this one can see, zombies left out."""
@@ -68,8 +73,8 @@ def stopped(beats: Sequence[Heartbeat], table: dict[int, Process]) -> list[str]:
         if any(table[pid].state == "T" for pid in below(beat.pid, table)):
             names.append(f"a loader process of rank {beat.rank}")
         daemon = table.get(table[beat.pid].parent)
-        if daemon is not None and daemon.name in DAEMONS and daemon.state == "T":
-            names.append(f"{daemon.name}, the daemon of rank {beat.rank}")
+        if daemon is not None and daemon.is_daemon and daemon.state == "T":
+            names.append(f"{daemon.name.partition('_')[0]}, the daemon of rank {beat.rank}")
     return names
 
 
@@ -132,7 +137,7 @@ class Node:
         table = processes()
         for beat in self.beats(table):
             parent = table[beat.pid].parent
-            daemons = [parent] if parent in table and table[parent].name in DAEMONS else []
+            daemons = [parent] if parent in table and table[parent].is_daemon else []
             for pid in (*daemons, beat.pid, *below(beat.pid, table)):
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)

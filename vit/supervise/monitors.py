@@ -35,7 +35,6 @@ STACKS_SECONDS = 15.0  # of all nodes
 END_SECONDS = 3.0  # of the monitors
 MOST_LINE_BYTES = 1 << 20
 LAUNCHER = "the launcher"
-OWN = ("mpirun", "prterun", "orterun", "ssh")  # of the launcher: what a stop of mpirun stops
 
 
 @dataclass
@@ -119,8 +118,7 @@ class Watchdog:
                     selector.register(monitor.process.stdout, selectors.EVENT_READ, monitor)  # type: ignore[arg-type]  # a pipe
                 while not self.ended.wait(LOOK_SECONDS):
                     _hear(selector, watch, {})
-                    table = processes()
-                    own = [f"{table[pid].name} on {LAUNCHER}" for pid in _held(child, table)]
+                    own = [f"{name} on {LAUNCHER}" for name in _held(child, processes())]
                     watch.note_stopped(LAUNCHER, own, time.monotonic())
                     self._score(scores, watch)
                     if reason := watch.judge(time.monotonic()):
@@ -185,12 +183,22 @@ class Watchdog:
                 write_atomic(self.files.folder / LIMITS, json.dumps({"longest_seconds": watch.longest}) + "\n")
 
 
-def _held(child: int, table: Any) -> list[int]:
-    """Return the stopped processes of the launcher: mpirun, its ssh, and the script that started it."""
-    ours = (child, *below(child, table))
-    return [
-        pid for pid in ours if pid in table and table[pid].state == "T" and (pid == child or table[pid].name in OWN)
-    ]
+def _held(child: int, table: dict[int, Process]) -> list[str]:
+    """Return the names of the launcher's stopped processes: mpirun, its ssh, and the script that started it.
+
+    Where the nodes are this machine, their daemons are below mpirun, and not the launcher's.
+    """
+    own = {pid: process for pid, process in table.items() if not process.is_daemon}
+    ours = (child, *below(child, own))
+    return [_program(pid, own[pid].name) for pid in ours if pid in own and own[pid].state == "T"]
+
+
+def _program(pid: int, name: str) -> str:
+    """Return the program as it was called: the kernel's name of a wrapped mpirun is the wrapper's."""
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return words[0].decode(errors="replace").rpartition("/")[2] or name
+    return name
 
 
 def _kill(pids: Sequence[int]) -> None:

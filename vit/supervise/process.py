@@ -211,7 +211,7 @@ def _signal_mpirun(pids: Sequence[int]) -> None:
     """Ask mpirun among these processes to stop its ranks; it ends them, daemons too, within 2 s (measured)."""
     for pid in pids:
         with contextlib.suppress(OSError):
-            if Path(f"/proc/{pid}/comm").read_text().strip() in ("mpirun", "prterun", "orterun"):
+            if Path(f"/proc/{pid}/comm").read_text().startswith(("mpirun", "prterun", "orterun")):
                 os.kill(pid, signal.SIGCONT)
                 os.kill(pid, signal.SIGTERM)
 
