@@ -83,7 +83,7 @@ def claim_faults(spec: Mapping[str, Any], key: str) -> Found:
             for number, used in numbered(at(container, "resources", "claims")):
                 if used.get("name") not in known:
                     here = f"{key}.{kind}[{place}].resources.claims[{number}].name"
-                    fix = f"one of {', '.join(known)}" if known else f"add it to {key}.resourceClaims"
+                    fix = f"one of {', '.join(map(repr, known))}" if known else f"add it to {key}.resourceClaims"
                     yield fault(here, f"{shown(str(used.get('name', '')))} is not a claim of the pod", fix)
 
 

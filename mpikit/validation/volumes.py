@@ -84,7 +84,7 @@ def mounts_faults(container: Object, key: str, volumes: set[Any]) -> Found:
     for number, mount in numbered(container.get("volumeMounts")):
         here, name, path = f"{key}.volumeMounts[{number}]", mount.get("name"), mount.get("mountPath")
         if name is not None and name not in volumes:
-            known = ", ".join(sorted(one for one in volumes if one is not None)) or "no volume"
+            known = ", ".join(sorted(f"{one!r}" for one in volumes if one is not None)) or "no volume"
             yield fault(f"{here}.name", f"there is no volume {name!r}", f"the pod has {known}")
         if path == "":
             yield fault(f"{here}.mountPath", "is empty", "give the folder in the container")

@@ -34,7 +34,7 @@ from mpikit.text.strict_yaml import read_all
 
 CARDS = "requests.habana.ai/gaudi"
 CHECKS = (
-    *("server", "operator", "crd", "rights", "namespace", "service account", "manifest", "pod security"),
+    *("server", "operator", "crd", "restarts", "rights", "namespace", "service account", "manifest", "pod security"),
     *("quota", "nodes", "launcher node", "paths"),
 )
 

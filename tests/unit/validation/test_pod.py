@@ -553,7 +553,7 @@ def test_a_field_with_few_choices_names_them() -> None:
         "one of Directory, DirectoryOrCreate, File, FileOrCreate, Socket, CharDevice, BlockDevice",
         "one of Always, IfNotPresent, Never",
         "one of Default, Unmasked",
-        "the pod has ssh-auth, v",
+        "the pod has 'ssh-auth', 'v'",
     ]
 
 
