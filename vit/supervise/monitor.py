@@ -169,12 +169,19 @@ def _tail(path: Path, start: int) -> str:
     return ""
 
 
+def _send(value: dict[str, Any]) -> None:
+    """Write an object as a line for the launcher."""
+    line = f"{json.dumps(value)}\n".encode()
+    while line:
+        line = line[os.write(1, line) :]
+
+
 def main(argv: Sequence[str]) -> int:
     """Print reports until stdin ends."""
     first, _, end = (argv[2] if len(argv) > 2 else "").partition(":")
     node, seconds = Node(Path(argv[0]), int(first or 0), int(end or sys.maxsize)), float(argv[1])
     while True:
-        print(json.dumps(node.report()), flush=True)
+        _send(node.report())
         if not select.select([0], [], [], seconds)[0]:
             continue
         commands = os.read(0, 4096)
@@ -182,7 +189,7 @@ def main(argv: Sequence[str]) -> int:
             return 0
         for command in commands.split():
             if command == b"stacks":
-                print(json.dumps({"stacks": node.stacks()}), flush=True)
+                _send({"stacks": node.stacks()})
             elif command == b"kill":
                 node.kill()
 
