@@ -74,11 +74,10 @@ def run(config: Config, ranks: Ranks, reporter: Reporter) -> None:
             step = _run_in_folder(frame, stop)
             group.on_rank0(lambda: leave_record(os.environ, folder.path, step))
     except TrainError as error:
-        if ranks.rank == 0 and error.kind not in ("storage", "locked"):
+        if ranks.rank == 0 and error.kind not in ("stopped", "storage", "locked"):
             with contextlib.suppress(StorageError):  # `error` is what the user must read
                 folder.add_phases(None)
-                if error.kind != "stopped":
-                    folder.add_event("error", None, exit_code=error.exit_code, message=str(error))
+                folder.add_event("error", None, exit_code=error.exit_code, message=str(error))
         raise
     finally:
         folder.release()
