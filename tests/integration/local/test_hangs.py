@@ -41,9 +41,7 @@ def victim(run: Run, way: str) -> int:
     return daemon_of(rank) if way == "daemon" else rank
 
 
-@pytest.mark.parametrize(
-    ("way", "release"), [("rank", "4"), ("loader", "5"), ("daemon", "5"), ("mpirun", "4"), ("mpirun", "5")]
-)
+@pytest.mark.parametrize(("way", "release"), [("rank", "4"), ("loader", "5"), ("daemon", "4"), ("mpirun", "5")])
 def test_a_stopped_process_is_named_and_the_run_goes_on(way: str, release: str, quiet: str, tmp_path: Path) -> None:
     run = Run(OPEN_MPI[release], tmp_path / "results", *RECIPE)
     run.environment["MPIKIT_WATCH_SCALE"] = "0.3"
