@@ -36,7 +36,7 @@ def count_devices(kind: str) -> int:
 
 
 def main(argv: list[str]) -> int:
-    """Print "cards N" for argv[0]'s kind; with --packages, first "packages TORCH NUMPY PILLOW"."""
+    """Print the number of devices of argv[0]'s kind; with --packages "packages TORCH NUMPY PILLOW" and "cards N"."""
     if len(argv) not in (1, 2) or argv[0] not in ("hpu", "cuda", "cpu") or argv[1:] not in ([], ["--packages"]):
         write(sys.stderr, "usage: python -m vit.runtime.devices hpu|cuda|cpu [--packages]\n")
         return 2
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
         import torch
 
         write(sys.stdout, f"packages {torch.__version__} {numpy.__version__} {PIL.__version__}\n")
-    write(sys.stdout, f"cards {count_devices(argv[0])}\n")
+    write(sys.stdout, f"{'cards ' if argv[1:] else ''}{count_devices(argv[0])}\n")
     return 0
 
 
