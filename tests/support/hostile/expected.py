@@ -64,12 +64,22 @@ def _template(job: Job, pod: Pod, container: Object, folders: tuple[Mount, ...],
     )
     spec = named | {
         "terminationGracePeriodSeconds": ScriptContext(job).grace_seconds,
+        **(_spread(job) if pod is job.worker else {}),
         **pod_fields(job, pod),
         "containers": [container],
         "volumes": [kit, *(_volume(folder) for folder in folders), *pod.volumes, *own_memory],
     }
     metadata = {"labels": job.own_labels | pod.labels, **_without_empty({"annotations": pod.annotations})}
     return {"metadata": metadata, "spec": spec}
+
+
+def _spread(job: Job) -> Object:
+    """Workers that could share a node prefer not to."""
+    if job.placement != "preferred":
+        return {}
+    labels = {"training.kubeflow.org/job-name": job.job_name, "training.kubeflow.org/job-role": "worker"}
+    rule = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
+    return {"topologySpreadConstraints": [rule | {"labelSelector": {"matchLabels": labels}}]}
 
 
 def _volume(folder: Mount) -> Object:
