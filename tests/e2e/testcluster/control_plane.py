@@ -13,6 +13,7 @@ from testcluster.state import State
 SIMULATED_LABEL = "mpikit.test/simulated"
 ADDRESS = "10.244.0.1"  # of the bridge between pods; the real node's own address and its name server's
 SERVICES = "10.96.0.0/16"
+API_SERVICE = "10.96.0.1"  # of the Service "kubernetes", the first one
 
 Command = list[str]
 

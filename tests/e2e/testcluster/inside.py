@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 import traceback
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from testcluster import control_plane, node, simulated
@@ -52,7 +53,9 @@ class Inside:
         self.start("etcd", control_plane.etcd(self.programs, self.state))
         self.start("kube-apiserver", control_plane.apiserver(self.programs, self.state))
         self.start("containerd", node.containerd(self.state))
-        self.start("doorway", [sys.executable, "-m", "testcluster.doorway", str(self.listener), str(API_PORT)])
+        self.start_doorway("doorway", self.listener)
+        with socket.create_server((control_plane.API_SERVICE, 443)) as service:  # in the place of kube-proxy
+            self.start_doorway("api-service", service.fileno())
         imports = self.import_images()
         self.wait_for("the API server", lambda: self.kubectl("get", "--raw", "/readyz") == "ok")
         self.start_controllers()
@@ -63,7 +66,12 @@ class Inside:
         self.wait_for("every node to be ready", self.nodes_ready)
         self.wait_for("the first service account", self.service_account_exists)
 
-    def start(self, name: str, command: list[str]) -> None:
+    def start_doorway(self, name: str, listener: int) -> None:
+        """Join the connections to a listening socket with the API server."""
+        command = [sys.executable, "-m", "testcluster.doorway", str(listener), str(API_PORT)]
+        self.start(name, command, [listener])
+
+    def start(self, name: str, command: list[str], listeners: Sequence[int] = ()) -> None:
         """Start a daemon whose output goes to log/NAME.log."""
         with (self.state.folder / "log" / f"{name}.log").open("wb") as log:
             self.daemons[name] = subprocess.Popen(
@@ -72,7 +80,7 @@ class Inside:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.state.folder,
-                pass_fds=[self.listener] if name == "doorway" else [],
+                pass_fds=listeners,
             )
 
     def import_images(self) -> list[subprocess.Popen[bytes]]:

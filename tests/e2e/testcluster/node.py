@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from testcluster.build import say
-from testcluster.control_plane import ADDRESS, SIMULATED_LABEL, Command
+from testcluster.control_plane import ADDRESS, API_SERVICE, SIMULATED_LABEL, Command
 from testcluster.errors import missing
 from testcluster.image import PAUSE
 from testcluster.keys import REAL_NODE
@@ -81,9 +81,10 @@ def write_configs(state: State) -> None:
 
 
 def make_bridge() -> None:
-    """The bridge of the pods, in the cluster's own network."""
+    """The bridge of the pods, and the address of the API server's Service, in the cluster's own network."""
     for words in (
         "link set lo up",
+        f"addr add {API_SERVICE}/32 dev lo",
         f"link add {BRIDGE} type bridge",
         f"addr add {ADDRESS}/24 dev {BRIDGE}",
         f"link set {BRIDGE} up",
