@@ -71,6 +71,8 @@ def run_job(job: Job, rendered: Rendered, here: Path) -> None:
     if receipt and _is_complete(job, Path(folders["output"]), receipt):
         return
     mpirun = find_mpirun()
+    with contextlib.suppress(OSError):  # else setup.sh reports it; the launcher's records of an attempt go there
+        Path(folders["output"]).mkdir(exist_ok=True)
     with work_folder() as (work, held):
         write_kit(work, job, rendered)
         command = ["bash", str(work / "kit" / "run_vit.sh")]

@@ -107,8 +107,10 @@ class Watchdog:
         while not self.plan.exists():
             if self.ended.wait(LOOK_SECONDS):
                 return
-        with contextlib.suppress(OSError, ValueError):
+        try:
             self._watch(child, _start(self.plan.read_bytes(), self.scale * INTERVAL_SECONDS))
+        except Exception as error:  # the attempt goes on, and a user must know that nobody watches it
+            self.say(f"the ranks are not watched any longer: {type(error).__name__}: {error}")
 
     def _watch(self, child: int, monitors: list[Monitor]) -> None:
         watch, scores = Watch(_learnt(self.files.folder / LIMITS), self.scale), Scores()

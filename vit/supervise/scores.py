@@ -53,7 +53,9 @@ class Scores:
         ):
             self.before = known  # the first report, or another attempt
             return None
-        if not known or any(rank.num_steps - self.before[rank.number].num_steps < WINDOW_STEPS for rank in ranks):
+        if not known or len(known) < len(ranks):  # some ranks have not come as far as a step
+            return None
+        if any(rank.num_steps - self.before[number].num_steps < WINDOW_STEPS for number, rank in known.items()):
             return None
         own = {number: _own(self.before[number], rank) for number, rank in known.items()}
         for number, seconds in own.items():

@@ -74,3 +74,11 @@ def test_a_new_attempt_starts_a_new_window() -> None:
     assert scores.look([work(0, 10, 1.0)]) is None
     assert scores.look([work(0, 109, 11.0)]) is None
     assert scores.look([work(0, 110, 11.0)]) is not None
+
+
+def test_a_rank_that_is_late_at_the_start_delays_the_score_and_does_no_harm() -> None:
+    scores = Scores()
+    early, late = work(1, 5, 0.5), work(0, 0, 0.0)
+    assert [scores.look([late, early]) for _ in range(3)] == [None] * 3
+    assert scores.look([work(1, 6, 0.6), work(0, 6, 0.6)]) is None
+    assert scores.look([work(1, 106, 10.6), work(0, 106, 10.6)]) is not None
