@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +64,21 @@ def below(pid: int, table: dict[int, Process]) -> list[int]:
     return found[1:]
 
 
-def stopped(beats: Sequence[Heartbeat], table: dict[int, Process]) -> list[str]:
-    """Return the names of stopped processes (SIGSTOP) among ranks, what they started, and their daemons."""
+def stopped(beats: Sequence[Heartbeat], table: dict[int, Process], daemons: dict[int, int]) -> list[str]:
+    """Return the names of stopped processes (SIGSTOP) among ranks, what they started, and their daemons.
+
+    `daemons`: the rank of each. A daemon that is stopped keeps mpirun waiting also after its rank has ended.
+    """
     names = []
     for beat in beats:
         if table[beat.pid].state == "T":
             names.append(f"rank {beat.rank}")
         if any(table[pid].state == "T" for pid in below(beat.pid, table)):
             names.append(f"a loader process of rank {beat.rank}")
-        daemon = table.get(table[beat.pid].parent)
+    for pid, rank in daemons.items():
+        daemon = table.get(pid)
         if daemon is not None and daemon.is_daemon and daemon.state == "T":
-            names.append(f"{daemon.name.partition('_')[0]}, the daemon of rank {beat.rank}")
+            names.append(f"{daemon.name.partition('_')[0]}, the daemon of rank {rank}")
     return names
 
 
@@ -85,6 +89,8 @@ class Node:
     state: Path
     first: int = 0
     end: int = sys.maxsize
+    daemons: dict[int, int] = field(default_factory=dict)
+    """Process id of each daemon that was seen: one of its ranks."""
 
     def beats(self, table: dict[int, Process]) -> list[Heartbeat]:
         """Return the heartbeats of the ranks that live."""
@@ -105,6 +111,7 @@ class Node:
         """Return the line on this moment."""
         table = processes()
         beats, now = self.beats(table), time.monotonic()
+        self._note_daemons(beats, table)
         return {
             "ranks": [
                 [
@@ -115,8 +122,14 @@ class Node:
                 for beat in beats
             ],
             "longest": {name: round(max((beat.longest[name] for beat in beats), default=0.0), 3) for name in PHASES},
-            "stopped": stopped(beats, table),
+            "stopped": stopped(beats, table, self.daemons),
         }
+
+    def _note_daemons(self, beats: Sequence[Heartbeat], table: dict[int, Process]) -> None:
+        for beat in beats:
+            parent = table[beat.pid].parent
+            if parent in table and table[parent].is_daemon:
+                self.daemons.setdefault(parent, beat.rank)
 
     def stacks(self) -> dict[str, str]:
         """Let the ranks write the stacks of their threads; return them by rank."""
@@ -135,12 +148,12 @@ class Node:
     def kill(self) -> None:
         """End the ranks and their daemons, stopped ones too."""
         table = processes()
-        for beat in self.beats(table):
-            parent = table[beat.pid].parent
-            daemons = [parent] if parent in table and table[parent].is_daemon else []
-            for pid in (*daemons, beat.pid, *below(beat.pid, table)):
-                with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
+        beats = self.beats(table)
+        self._note_daemons(beats, table)
+        daemons = [pid for pid in self.daemons if pid in table and table[pid].is_daemon]
+        for pid in (*daemons, *(one for beat in beats for one in (beat.pid, *below(beat.pid, table)))):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _is_rank(pid: int) -> bool:

@@ -18,6 +18,7 @@ from tests.conftest import ROOT
 from tests.integration.test_supervision import lives, until
 from vit.run.phases import SIZE, Phases
 from vit.supervise.history import RunFiles
+from vit.supervise.monitor import Process, stopped
 from vit.supervise.monitors import LIMITS, Watchdog
 
 RANK = """
@@ -172,3 +173,9 @@ def test_an_attempt_that_ends_before_the_ranks_start_leaves_nothing(tmp_path: Pa
     watchdog.begin(os.getpid())
     watchdog.end()
     assert (watchdog.found, list(tmp_path.iterdir())) == ("", [])
+
+
+def test_a_stopped_daemon_is_named_after_its_ranks_have_ended() -> None:
+    table = {5: Process("orted", "T", 1), 6: Process("prterun_wrapper", "T", 1), 7: Process("bash", "T", 1)}
+    assert stopped([], table, {5: 3, 7: 4, 8: 5}) == ["orted, the daemon of rank 3"]
+    assert stopped([], table | {5: Process("orted", "S", 1)}, {5: 3}) == []
