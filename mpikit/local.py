@@ -14,7 +14,6 @@ import importlib.util
 import itertools
 import os
 import random
-import re
 import select
 import shutil
 import socket
@@ -33,7 +32,7 @@ from mpikit.diagnostics import Diagnostic
 from mpikit.errors import Interrupted, RunError, ValuesError, one_fault
 from mpikit.render.folders import refuse_system_folder, work_folder
 from mpikit.render.payload import TRAINING_ARCHIVE
-from mpikit.render.renderer import Rendered
+from mpikit.render.renderer import Rendered, render
 from mpikit.supervision import run_supervised
 from mpikit.text.terminal import LiveLine, talk
 from mpikit.trainer import EXIT_CODES, progress_values, whole_last_checkpoint
@@ -150,9 +149,9 @@ def _receipt(job: Job, rendered: Rendered, folders: Mapping[str, str]) -> str | 
     """
     if job.train.eval_only:
         return None
-    # How the run began does not matter: it is in the script, in an annotation, and in the name of the ConfigMap.
-    began = r'\n *--resume (never|auto|must) \\(?=\n)|\n *mpikit/resume: "(never|must)"|-kit-[0-9a-f]{10}'
-    manifest = re.sub(began, "", rendered.manifest)
+    # How the run began does not matter.
+    train = job.train.model_copy(update={"resume": "auto"})
+    manifest = render(job.model_copy(update={"train": train}), rendered.payload).manifest
     digest = hashlib.sha256(f"{manifest}\0{sorted(folders.items())}".encode())
     places = [Path(folders[name]) for name in ("dataset", "pretrained") if name in folders]
     files = (path for place in places for path in (place.rglob("*") if place.is_dir() else [place]))

@@ -187,7 +187,7 @@ class Job(Kube):
 
     @property
     def launcher_account(self) -> str | None:
-        """Service account of the launcher. One of its own has no right but to replace this job's workers."""
+        """Service account of the launcher: that of the values, else the one that `generate.py rbac` creates."""
         own = f"{self.job_name}-launcher" if self.replaces_workers else None
         return self.service_account_name or own
 

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mpikit.config.job import REQUIRED, Job, Mount
+from mpikit.config.job import Job, Mount
 from mpikit.config.prepare import Task
 from mpikit.config.sections import EnvVar, Pod, Resources
 from mpikit.devices import synapse_image
 from mpikit.render.payload import TASK_ARCHIVE, TRAINING_ARCHIVE
-from mpikit.text.nested import as_map
+from mpikit.render.placement import worker_affinity, worker_spread
 from mpikit.text.quoting import literal_dollars
 from mpikit.text.units import quantity
 from mpikit.trainer import MEGA_PARAMETERS
@@ -26,7 +26,6 @@ GRACE_SECONDS_PER_GIB = 20  # shared storage on a bad day: 50 MiB/s
 SSH_PORT = 22
 # Below 1024 a port needs NET_BIND_SERVICE, which "restricted" removes by default; and 22 of a node is that of its sshd.
 OWN_SSH_PORT = 2222
-HOSTNAME = "kubernetes.io/hostname"  # the label of a node that no other node has
 CONTAINER_SECURITY: dict[str, Any] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 # By it a second launcher pod of the same Job finds what the first one left (vit/supervise/history.py).
@@ -281,8 +280,8 @@ def worker_pod(job: Job, kit_name: str, sums: str | None) -> PodContext:
         env=(*_variables(job.literal_env), *(item for item in job.env if item.value_from is not None)),
         env_from=tuple(job.env_from),
         resources={"limits": limits, "requests": limits | job.resources.requests},
-        affinity=_worker_affinity(job),
-        more_fields=_spread(job) | pod_fields(job, job.worker),
+        affinity=worker_affinity(job),
+        more_fields=worker_spread(job) | pod_fields(job, job.worker),
         shm_size=None if job.host_ipc else job.shm_size,
         ready_port=script.ssh_port,
         host_port=script.ssh_port if job.host_network else None,
@@ -359,34 +358,6 @@ def _pod_security(user: int) -> dict[str, Any]:
     own = {"runAsUser": user, "runAsGroup": user, "runAsNonRoot": True, "fsGroup": user}
     # A folder of a million images takes long to be given to a group, so only a volume with a wrong root is.
     return own | {"fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": {"type": "RuntimeDefault"}}
-
-
-# Workers that each request all cards of a node cannot share one. Others prefer a node without a worker of the job; with
-# worker.onePerNode they require it. A topology spread cannot: DoNotSchedule with maxSkew 1 allows two workers on each
-# of two nodes, and any number on a single one.
-
-
-def _spread(job: Job) -> dict[str, Any]:
-    """Return the fields of the workers' PodSpec that prefer one worker per node."""
-    if job.placement != "preferred":
-        return {}
-    rule = {"maxSkew": 1, "topologyKey": HOSTNAME, "whenUnsatisfiable": "ScheduleAnyway"}
-    return {"topologySpreadConstraints": [{**rule, "labelSelector": _workers_of(job)}]}
-
-
-def _worker_affinity(job: Job) -> Mapping[str, Any]:
-    """Return the workers' affinity: the user's, and with `onePerNode` an anti-affinity to each other."""
-    own = job.worker.affinity
-    if job.placement != "required":
-        return own
-    anti = as_map(own.get("podAntiAffinity"))
-    terms = [*(anti.get(REQUIRED) or ()), {"topologyKey": HOSTNAME, "labelSelector": _workers_of(job)}]
-    return {**own, "podAntiAffinity": {**anti, REQUIRED: terms}}
-
-
-def _workers_of(job: Job) -> dict[str, Any]:
-    """Return the label selector of the job's workers, by the labels that the operator gives to its pods."""
-    return {"matchLabels": {"training.kubeflow.org/job-name": job.job_name, "training.kubeflow.org/job-role": "worker"}}
 
 
 def _checked(role: Pod, sums: str | None) -> dict[str, str]:

@@ -12,19 +12,20 @@ from mpikit.text.units import duration
 MOST_SPANS = 30
 MOST_DOTS = 800
 NAMES = {
-    "step": "training",
-    "init": "start of the ranks",
-    "compile": "compiling",
-    "data": "waiting for images",
+    "step": "training steps",
+    "data": "waiting for data",
+    "init": "initialization",
+    "compile": "compilation",
+    "load": "loading checkpoints",
     "eval": "evaluation",
-    "save": "saving",
-    "load": "loading a checkpoint",
-    "redone": "steps done again",
+    "save": "saving checkpoints",
+    "redone": "repeated steps",
     "waiting_for_pods": "waiting for pods",
-    "hang": "hanging",
-    "idle": "between attempts",
+    "hang": "hang",
+    "idle": "idle after a failure",
     "other": "other",
 }
+"""Keys of the seconds in goodput.jsonl, named as in the log of the launcher."""
 
 
 def goodput_section(run: Run) -> Section:

@@ -51,7 +51,7 @@ class Status:
     """The next step, and the object that it is about."""
     progress: Progress | None
     goodput: tuple[float, str] | None
-    """Share of steps that nobody had to repeat, in per cent, and the account of the job's time in a sentence."""
+    """Goodput in per cent, and the account of the job's time in one sentence."""
     user: str
     workers: int
     cards: int

@@ -23,6 +23,7 @@ from mpikit.config.values import load_values
 from mpikit.errors import ValuesError
 from mpikit.render.context import ScriptContext
 from mpikit.report import flags
+from mpikit.report.reliability import NAMES
 from mpikit.trainer import EXIT_CODES, PATCHES, goodput_values, progress_values
 from vit import config
 from vit.config import Config, parse_args
@@ -154,6 +155,10 @@ def test_the_kit_reads_the_progress_line_that_the_trainer_writes() -> None:
     del values["step_seconds"]
     assert read == {**values, "num_steps": 1500, "seconds_left": seconds}
     assert progress_values(metric_line(values)) == {key: values.get(key) for key in METRICS}
+
+
+def test_the_report_names_the_parts_of_goodput_as_the_log_does() -> None:
+    assert NAMES == PARTS
 
 
 def test_the_kit_reads_the_goodput_that_the_launcher_states() -> None:

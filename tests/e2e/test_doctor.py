@@ -135,7 +135,7 @@ def test_an_operator_whose_lease_is_stale_does_not_run() -> None:
 
 
 def test_an_operator_that_cannot_resume_jobs_is_told(kube: Kube, simulated_namespace: str) -> None:
-    """As after the operator's own manifest; the test cluster grants the right in a ClusterRoleBinding of its own."""
+    """The operator's own manifest lacks the right; the test cluster grants it in an additional ClusterRoleBinding."""
     name = "mpi-operator-jobs-status"
     granted = kube.get("default", "clusterrolebinding", name)
     if not granted:

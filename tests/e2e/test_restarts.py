@@ -49,7 +49,7 @@ def end_sshd(kube: Kube, job: RunningJob) -> None:
 def test_a_launcher_with_the_rights_replaces_a_failed_worker(
     kube: Kube, namespace: str, real_node_values: list[str], output: Path
 ) -> None:
-    """What `rbac` prints is applied as it is; nobody calls `repair`."""
+    """The output of `rbac` is applied unchanged, and `repair` is not called."""
     account = [*words(real_node_values, output, IMAGES[0]), *settings(restarts__replaceWorkers="true")]
     kube("apply", "-f", "-", text=generate("rbac", *account, "-n", namespace))
     job = submit(kube, namespace, account)

@@ -163,7 +163,7 @@ def heartbeat_of(content: bytes) -> Heartbeat | None:
 
 
 _mine: Phases | None = None
-"""This process's own; None where nobody called `start`, for example in vit.evaluate."""
+"""The clock of this process; None if `start` was not called, for example in vit.evaluate."""
 
 
 def start(environ: Mapping[str, str]) -> None:
@@ -176,7 +176,7 @@ def start(environ: Mapping[str, str]) -> None:
 
 
 def _file(state: str) -> Any:
-    """Return the mapped file of this process; memory of its own if there can be none."""
+    """Return the mapped file of this process, or plain memory if the file cannot be created."""
     try:
         descriptor = _open_new(Path(state, FOLDER))
         try:

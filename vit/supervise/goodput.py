@@ -2,8 +2,8 @@
 """What the seconds of a job went into: one line for each attempt in goodput.jsonl, whose parts add up to its time.
 
 The account knows what the launcher sees (start, workers that answer, progress lines, end) and the phases of rank 0,
-which the trainer appends to events.jsonl (vit.run.phases). Goodput is the share of steps that nobody had to repeat
-(Google's ml-goodput-measurement has the same meaning).
+which the trainer appends to events.jsonl (vit.run.phases). Goodput is the share of the time that went into steps which
+were not repeated, as in Google's ml-goodput-measurement.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 PARTS: dict[str, str] = {
-    "step": "steps",
+    "step": "training steps",
     "data": "waiting for data",
-    "init": "initialisation",
+    "init": "initialization",
     "compile": "compilation",
-    "load": "reading weights and checkpoints",
+    "load": "loading checkpoints",
     "eval": "evaluation",
-    "save": "writing checkpoints",
-    "redone": "steps that were done again",
+    "save": "saving checkpoints",
+    "redone": "repeated steps",
     "waiting_for_pods": "waiting for pods",
     "hang": "hang",
     "idle": "idle after a failure",

@@ -109,7 +109,7 @@ class Watchdog:
                 return
         try:
             self._watch(child, _start(self.plan.read_bytes(), self.scale * INTERVAL_SECONDS))
-        except Exception as error:  # the attempt goes on, and a user must know that nobody watches it
+        except Exception as error:  # the attempt goes on without a watchdog
             self.say(f"the ranks are not watched any longer: {type(error).__name__}: {error}")
 
     def _watch(self, child: int, monitors: list[Monitor]) -> None:

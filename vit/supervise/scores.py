@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast each rank is, apart from waiting: a score from 0 to 1 over 100 steps, and the ranks below 0.7. Pure.
 
-In synchronous training each step takes all ranks the same time, so only a rank's own time tells: that of its forward
-passes, in which it waits for nobody (vit.training.loop). The score is the smaller one of the fastest rank's time over
-the rank's, and the rank's own best over it (NVRx has both).
+In synchronous training each step takes the same time on all ranks. A slow rank shows only in its own time, that of the
+forward passes, which contain no collective (vit.training.loop). The score is the smaller of two ratios: time of the
+fastest rank / time of this rank, and best time of this rank / its time now (as in NVRx).
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from torch import nn
+
 from vit.config import Config
 from vit.data.batches import Batch, DamageReport, Data
 from vit.data.loader import open_loader
@@ -66,6 +68,15 @@ def evaluate_weights(given: Config, ranks: Ranks) -> Outcome:
     group.broadcast_weights(model)
     if config.compile:
         device.compile(model)
+    result = _evaluate(model, config, data, own, group, device, ranks)
+    group.barrier()  # the first rank to leave makes mpirun end ranks that still work
+    return Outcome(config=config, result=result, class_names=data.class_names, num_present=present)
+
+
+def _evaluate(
+    model: nn.Module, config: Config, data: Data, own: Own | None, group: Group, device: Device, ranks: Ranks
+) -> Evaluation:
+    """Return the result; the classes and samples of a run's own images go into its folder."""
     keys = _keys(config, data, ranks)
     run = None if own is None else group.on_rank0(lambda: evaluated_run(config))
     tally = None if run is None else Tally(keys, data.num_classes, config.samples)
@@ -82,10 +93,8 @@ def evaluate_weights(given: Config, ranks: Ranks) -> Outcome:
     )
     if run is not None and own is not None and tally is not None:
         maps = attention_maps(model, data.val, device, config)
-        place = Place(folder=RunFolder(run), step=own.step, config=config, data=data, maps=maps)
-        write_findings(tally, group, place)
-    group.barrier()  # the first rank to leave makes mpirun end ranks that still work
-    return Outcome(config=config, result=result, class_names=data.class_names, num_present=present)
+        write_findings(tally, group, Place(folder=RunFolder(run), step=own.step, config=config, data=data, maps=maps))
+    return result
 
 
 def _keys(config: Config, data: Data, ranks: Ranks) -> EvalBatches:

