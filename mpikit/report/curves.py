@@ -114,3 +114,8 @@ def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
         if last - first <= most:
             return [number * step for number in range(first, max(last, first + 1) + 1)]
     raise AssertionError("20 x 10^k always fits")
+
+
+def whole_ticks(low: float, high: float) -> list[float]:
+    """Return the ticks of an axis of steps or ranks: few whole numbers from `low` to `high`."""
+    return [tick for tick in nice_ticks(low, high, 4) if low <= tick <= high and float(tick).is_integer()]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mpikit.diagnostics import shortened
-from mpikit.report.curves import nice_ticks, short
+from mpikit.report.curves import nice_ticks, short, whole_ticks
 from mpikit.report.figures import Bars, Dots, Line, Lines, Stack, Timeline
 from mpikit.report.markup import Child, Markup, element, joined
 from mpikit.text.units import duration
@@ -87,8 +87,7 @@ def _y_axis(area: Area, ticks: Sequence[float]) -> Iterator[Markup]:
 def _x_axis(area: Area, name: str) -> Iterator[Markup]:
     bottom = area.top + area.height
     low, high = area.xs
-    ticks = [tick for tick in nice_ticks(low, high, 4) if low <= tick <= high]
-    for tick in ticks:
+    for tick in whole_ticks(low, high):
         yield _path(f"M{area.x(tick):.1f} {bottom:.1f}v4", "axis")
         yield _word(area.x(tick), bottom + 16, f"{tick:,.0f}", "middle")
     yield _path(f"M{area.left:.1f} {bottom:.1f}h{area.width:.1f}", "axis")
@@ -226,11 +225,7 @@ def dots_svg(figure: Dots) -> Markup:
         (_across(area, tick, "grid"), _text(area.left - 1, area.y(tick) + 4, short(tick), "end", "muted"))
         for tick in ticks
     ]
-    columns = [
-        _text(area.x(tick), bottom + 17, f"{tick:,.0f}", "middle", "muted")
-        for tick in nice_ticks(*area.xs, 4)
-        if area.xs[0] <= tick <= area.xs[1]
-    ]
+    columns = [_text(area.x(tick), bottom + 17, f"{tick:,.0f}", "middle", "muted") for tick in whole_ticks(*area.xs)]
     return _wide(
         figure.title,
         bottom + 34,

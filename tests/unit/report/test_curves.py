@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mpikit.report.curves import PLOTS, nice_ticks, points_of, restarts, shown_plots, thinned
+from mpikit.report.curves import PLOTS, nice_ticks, points_of, restarts, shown_plots, thinned, whole_ticks
 from mpikit.report.run import Run, read_run
 
 
@@ -56,3 +56,11 @@ def test_restarts_are_numbered_over_all_attempts(tmp_path: Path) -> None:
     events = [{"event": "start", "step": 0}, {"event": "resume", "step": 40}, {"event": "resume", "step": 90}]
     (tmp_path / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     assert restarts(read_run(tmp_path)) == ((40.0, "2"), (90.0, "3"))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 2), (0, 7), (0, 335), (0, 20_000), (5, 6)])
+def test_steps_and_ranks_have_whole_ticks_each_once(low: int, high: int) -> None:
+    ticks = whole_ticks(low, high)
+    assert ticks == sorted({round(tick) for tick in ticks})
+    assert ticks
+    assert low <= ticks[0] <= ticks[-1] <= high
