@@ -37,7 +37,10 @@ def main(argv: Sequence[str]) -> int:
     )
     watchdog = Watchdog(files, say, float(os.environ.get("MPIKIT_WATCH_SCALE", "1")))  # a test shortens it
     environment = os.environ | {"MPIKIT_SUPERVISED": "1", "MPIKIT_WATCH": str(watchdog.plan)}
-    return supervisor.run(Attempts(supervisor.heard, watchdog), flags.command, environment)
+    try:
+        return supervisor.run(Attempts(supervisor.heard, watchdog), flags.command, environment)
+    finally:
+        watchdog.close()
 
 
 def _flags(argv: Sequence[str]) -> argparse.Namespace:

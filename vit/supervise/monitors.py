@@ -12,6 +12,7 @@ import json
 import os
 import selectors
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -102,6 +103,11 @@ class Watchdog:
         if self.thread is not None:
             self.thread.join(STACKS_SECONDS + 2 * END_SECONDS)
         self.plan.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Remove the temporary folder."""
+        if self.plan.parent != Path(os.devnull):
+            shutil.rmtree(self.plan.parent, ignore_errors=True)
 
     def _run(self, child: int) -> None:
         while not self.plan.exists():

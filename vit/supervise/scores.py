@@ -74,7 +74,8 @@ class Scores:
         self.named |= {row["rank"] for row in rows}
         return [
             f"rank {row['rank']} on {row['host']} is slow: score {row['score']:.2f} (1 is the fastest rank), "
-            f"{1000 * row['step_seconds']:.1f} ms in the forward pass of a step"
+            f"{1000 * row['step_seconds']:.1f} ms in the forward pass of a step; look for other work on that node, "
+            "or a slow device"
             for row in rows
         ]
 

@@ -31,6 +31,14 @@ def test_the_exit_code_is_that_of_the_command(script: str, code: int, tmp_path: 
     assert supervise(tmp_path, script).wait(30) == code
 
 
+def test_no_temporary_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    out, _ = supervise(tmp_path, "ls $TMPDIR").communicate(timeout=30)
+    assert out.startswith("mpikit-watch-")
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
 def test_output_and_errors_stay_apart_and_whole(tmp_path: Path) -> None:
     out, err = supervise(tmp_path, "printf 'a\\nhalf'; echo b >&2").communicate(timeout=30)
     assert (out, err) == ("a\nhalf", "b\n")

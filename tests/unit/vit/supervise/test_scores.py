@@ -55,7 +55,8 @@ def test_a_slow_rank_is_named_once_with_its_node() -> None:
     scores = Scores()
     row = {"rank": 3, "host": "w-1", "score": 0.5, "step_seconds": 0.2}
     assert scores.slow({"ranks": [row]}) == [
-        "rank 3 on w-1 is slow: score 0.50 (1 is the fastest rank), 200.0 ms in the forward pass of a step"
+        "rank 3 on w-1 is slow: score 0.50 (1 is the fastest rank), 200.0 ms in the forward pass of a step; "
+        "look for other work on that node, or a slow device"
     ]
     assert scores.slow({"ranks": [row]}) == []
     assert Scores().slow({"ranks": [row | {"score": 0.7}]}) == []
