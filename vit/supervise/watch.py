@@ -135,7 +135,7 @@ def place_of(stacks: str) -> str:
 
 
 def odd_ones(stacks: Mapping[int, str], hosts: Mapping[int, str]) -> list[str]:
-    """Return a line for each place in which ranks are: the most common first, where the others wait for somebody."""
+    """Return a line for each place in which ranks are: the most common first, where ranks wait for the others."""
     places: dict[str, list[int]] = {}
     for rank, text in sorted(stacks.items()):
         places.setdefault(place_of(text), []).append(rank)

@@ -91,7 +91,7 @@ class Replacer:
     api: Api | None
     hostfile: Path
     say: Callable[[str], None]
-    told: set[str] = field(default_factory=set)
+    reported: set[str] = field(default_factory=set)
     _done: threading.Event | None = None
 
     def start(self) -> None:
@@ -122,15 +122,15 @@ class Replacer:
                     self.say(f"worker pod {name} has ended ({_reason(pod)}) and was deleted, to be created anew")
             except ApiError as error:
                 refused = error.status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
-                self._tell_once(f"cannot look after the worker pods: {error}")
+                self._report_once(f"cannot look after the worker pods: {error}")
                 if refused:
-                    self._tell_once("  fix: python generate.py rbac | kubectl apply -f -")
+                    self._report_once("  fix: python generate.py rbac | kubectl apply -f -")
                 return not refused
         return True
 
-    def _tell_once(self, text: str) -> None:
-        if text not in self.told:
-            self.told.add(text)
+    def _report_once(self, text: str) -> None:
+        if text not in self.reported:
+            self.reported.add(text)
             self.say(text)
 
 

@@ -93,7 +93,7 @@ def test_a_rank_keeps_its_numbers_in_a_file_on_the_node(tmp_path: Path) -> None:
     assert began <= found.progress <= time.monotonic()
 
 
-def test_a_file_that_cannot_be_written_disturbs_nobody(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "heartbeats").write_text("not a folder")
     phases.start({"MPIKIT_STATE": str(tmp_path)})
     phases.enter("load")
