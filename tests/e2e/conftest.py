@@ -17,6 +17,7 @@ from kube import Kube, wait_for
 from testcluster import simulated
 from testcluster.build import find_programs
 from testcluster.pins import OPERATORS
+from testcluster.state import state_folder
 
 CLUSTER = ROOT / "scripts" / "cluster"
 
@@ -24,6 +25,13 @@ CLUSTER = ROOT / "scripts" / "cluster"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """--operators all runs jobs under each operator's controller, not only under the newest."""
     parser.addoption("--operators", choices=["newest", "all"], default="newest")
+
+
+def pytest_configure() -> None:
+    """Every process of pytest-xdist but the first brings up a cluster of its own."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    if worker != "gw0" and not os.environ.get("KUBECONFIG"):
+        os.environ["MPIKIT_CLUSTER"] = f"{state_folder()}-{worker}"
 
 
 def _cluster(*words: str) -> str:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 Object = dict[str, Any]
-COMMAND_SECONDS = 120
+COMMAND_SECONDS = 300
+PATIENCE = 3  # limits end a test that would wait for ever; two clusters share the cores of a small machine
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ class Kube:
 
 
 def wait_for(what: str, found: Callable[[], Any], seconds: float) -> Any:
-    """The first answer of `found` that is not false; a failed test after `seconds`."""
-    deadline = time.monotonic() + seconds
+    """The first answer of `found` that is not false; a failed test after PATIENCE times `seconds`."""
+    deadline = time.monotonic() + PATIENCE * seconds
     while not (answer := found()):
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        assert time.monotonic() < deadline, f"waited {PATIENCE * seconds} s for {what}"
         time.sleep(0.2)
     return answer

@@ -8,7 +8,6 @@ import json
 import re
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -746,9 +745,7 @@ def test_the_probe_is_gone_when_the_user_stops_the_wait(kube: Kube, namespace: s
     cluster = Cluster(kube.kubeconfig, sleep=stop)
     with pytest.raises(KeyboardInterrupt):
         probed(cluster=cluster, image="nosuch.invalid/vit:1")
-    began = time.monotonic()
     wait_for("the probe to be gone", lambda: not kube.all(namespace, "pods", "mpikit/probe"), 10)
-    assert time.monotonic() - began < 10
 
 
 def test_no_probe_is_started_where_pods_are_refused(kube: Kube, namespace: str, probed: Probed) -> None:

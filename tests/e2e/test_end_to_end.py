@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from jobs import RunningJob, generate, json_lines, settings, steps_of, submit
 from kube import Kube, wait_for
 
 NUM_STEPS = 200
-BEYOND_TRAINING_SECONDS = 90
 
 
 def digits_words(values: list[str], digits: Path, output: Path, **more: object) -> list[str]:
@@ -43,13 +41,9 @@ def test_two_nodes_train_digits_to_the_end(
     """
     words = digits_words(real_node_values, digits, output, image=image, train__num_workers=2)
     job = submit(kube, namespace, words)
-    began = time.monotonic()
     assert job.wait_end(120) == "Succeeded", job.story()
-    took = time.monotonic() - began
     assert job.exit_code() == 0
     check_results(output / "digits")
-    events = {line["event"]: line["time"] for line in json_lines(output / "digits" / "events.jsonl")}
-    assert took < BEYOND_TRAINING_SECONDS, f"{took:.0f} s, {events}"
     wait_for("the workers to go, as cleanPodPolicy Running says", lambda: not job.pods("worker"), 30)
     assert job.launcher, "the launcher's pod and its log stay"
 

@@ -101,14 +101,11 @@ def test_a_stop_loses_no_step(
 ) -> None:
     """Judged by the trainer's events (the step of the stop is the step saved) and mpirun's exit code, 143."""
     job = started(kube, namespace, real_node_values, output)
-    began = time.monotonic()
     stop(job)
     log = output / "logs" / f"{job.name}.launcher.log"
     wait_for(f"the launcher to end\n{job.story()}", lambda: "exit code" in log.read_text(), STOP_SECONDS)
-    took = time.monotonic() - began
     assert "exit code 143: stopped as asked" in log.read_text()
     check_saved(output / "run")
-    assert took < STOP_SECONDS
 
 
 def check_saved(run: Path) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -44,17 +43,14 @@ def submit_for(kube: Kube, user: str, words: list[str]) -> RunningJob:
 
 @pytest.mark.parametrize("nodes", [1, 2, 42])
 def test_a_job_on_this_many_nodes_runs_with_one_worker_on_each(kube: Kube, users: list[str], nodes: int) -> None:
-    """Judged by the operator (Running within 60 s) and the scheduler (as many Gaudi nodes as workers)."""
-    began = time.monotonic()
+    """Judged by the operator (Running) and the scheduler (as many Gaudi nodes as workers)."""
     job = submit_for(kube, users[0], voyager_words(users[0], nodes))
     job.wait_running(RUNNING_SECONDS)
-    took = time.monotonic() - began
     places = {pod["spec"]["nodeName"] for pod in job.pods("worker")}
     assert len(places) == nodes
     assert all(place.startswith("gaudi-") for place in places)
     assert job.launcher["spec"]["nodeName"].startswith("compute-")
     assert job.launcher["spec"]["serviceAccountName"] == users[0]
-    assert took < RUNNING_SECONDS
 
 
 def test_the_last_worker_of_43_stays_pending_for_want_of_cards(kube: Kube, users: list[str]) -> None:

@@ -32,7 +32,10 @@ def main(words: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/cluster", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="up | down | status | kubeconfig | values")
+    verbs = parser.add_subparsers(
+        dest="verb", required=True, metavar="build | up | down | status | kubeconfig | values"
+    )
+    verbs.add_parser("build", help="build its programs and images, which `up` otherwise does the first time")
     up = verbs.add_parser("up", help="bring a cluster up, building its programs the first time")
     up.add_argument("--site", choices=["voyager"], help="simulate this site: 42 nodes and your namespace")
     up.add_argument("--nodes", type=int, metavar="N", help="simulated Gaudi nodes")
@@ -50,6 +53,12 @@ def _up(state: State, options: argparse.Namespace) -> int:
     cluster.up(state, site_named(options.site, options.nodes, options.user, options.operator))
     say(f"ready after {time.monotonic() - began:.0f} s")
     sys.stdout.write(f"export KUBECONFIG={state.kubeconfig}\n")
+    return EXIT_DONE
+
+
+def _build(_state: State, _options: argparse.Namespace) -> int:
+    cluster.check_machine()
+    cluster.build(OPERATORS[0])
     return EXIT_DONE
 
 
@@ -74,4 +83,4 @@ def _path(state: State, options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-_VERBS = {"up": _up, "down": _down, "status": _status, "kubeconfig": _path, "values": _path}
+_VERBS = {"build": _build, "up": _up, "down": _down, "status": _status, "kubeconfig": _path, "values": _path}

@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 
 from testcluster import control_plane, node, simulated
-from testcluster.build import find_programs, say
+from testcluster.build import find_programs, locked, say
 from testcluster.errors import ClusterError, missing
 from testcluster.image import find_images, find_pods_python
 from testcluster.keys import token_of, write_keys, write_kubeconfig
+from testcluster.pins import cache_folder
 from testcluster.state import State
 
 POLL_SECONDS = 0.1
@@ -43,15 +44,20 @@ def up(state: State, site: simulated.Site) -> None:
             say(f"it runs already: {state.folder}")
             return
         _clear(state)
-        node.install_missing()
-        programs, images, python = find_programs(site.operator), find_images(), find_pods_python()
-        _prepare(state, site, programs, images, python)
+        _prepare(state, site, *build(site.operator))
         try:
             _start(state)
             _follow(state)
         except BaseException:
             state.stop()  # the folder stays, for its logs; `down` or the next `up` removes it
             raise
+
+
+def build(operator: str) -> tuple[dict[str, Path], Path, Path]:
+    """Install and build what a cluster needs: its programs by name, the archive of images, the pods' Python."""
+    with locked(cache_folder() / "packages.lock"):
+        node.install_missing()
+    return find_programs(operator), find_images(), find_pods_python()
 
 
 def down(state: State) -> bool:
