@@ -76,7 +76,7 @@ def test_a_record_that_cannot_be_read_proves_nothing(made: Stage, agent: str) ->
     began = time.monotonic()
     code, told = ended(made)
     assert (code, "the completion record cannot be read: w-0 does not answer" in told) == (6, True), told
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
 
 
 def test_one_connection_that_fails_costs_nothing(made: Stage) -> None:
