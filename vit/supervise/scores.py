@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast each rank is, apart from waiting: a score from 0 to 1 over 100 steps, and the ranks below 0.7. Pure.
+"""How fast each rank is, apart from waiting: from 0 to 1 over the last 100 steps, and the ranks below 0.7. Pure.
 
 In synchronous training each step takes the same time on all ranks. A slow rank shows only in its own time, that of the
 forward passes, which contain no collective (vit.training.loop). The score is the smaller of two ratios: time of the
-fastest rank / time of this rank, and best time of this rank / its time now (as in NVRx).
+fastest rank / time of this rank, and best time of this rank / its time now (as in NVRx). A new score comes after each
+25 steps, so that a rank of half the speed is below 0.7 at most 75 steps after it became slow.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-WINDOW_STEPS = 100
+WINDOW_STEPS, STRIDE_STEPS = 100, 25
 THRESHOLD = 0.7
 
 
@@ -37,10 +39,10 @@ class Work:
 
 @dataclass
 class Scores:
-    """Windows of at least WINDOW_STEPS steps, the same ones for all ranks."""
+    """Windows of at least WINDOW_STEPS steps, the same ones for all ranks; they overlap."""
 
-    before: dict[int, Work] = field(default_factory=dict)
-    """Of each rank at the start of the window."""
+    reports: deque[dict[int, Work]] = field(default_factory=deque)
+    """At least STRIDE_STEPS apart, by rank; the first one is the start of the window."""
     best: dict[int, float] = field(default_factory=dict)
     """Shortest own seconds of a step, of each rank."""
     named: set[int] = field(default_factory=set)
@@ -48,25 +50,30 @@ class Scores:
     def look(self, ranks: Sequence[Work]) -> dict[str, Any] | None:
         """Return the content of ranks.json if a window ends now; None else."""
         known = {rank.number: rank for rank in ranks if rank.own_seconds > 0}
-        if known.keys() != self.before.keys() or any(
-            rank.num_steps < self.before[number].num_steps for number, rank in known.items()
-        ):
-            self.before = known  # the first report, or another attempt
-            return None
         if not known or len(known) < len(ranks):  # some ranks have not come as far as a step
             return None
-        if any(rank.num_steps - self.before[number].num_steps < WINDOW_STEPS for number, rank in known.items()):
+        last = self.reports[-1] if self.reports else {}
+        if known.keys() != last.keys() or _steps_between(last, known) < 0:
+            self.reports = deque([known])  # the first report, or another attempt
             return None
-        own = {number: _own(self.before[number], rank) for number, rank in known.items()}
+        if _steps_between(last, known) < STRIDE_STEPS:
+            return None
+        self.reports.append(known)
+        while _steps_between(self.reports[1], known) >= WINDOW_STEPS:
+            self.reports.popleft()
+        before = self.reports[0]
+        return self._scored(before, known) if _steps_between(before, known) >= WINDOW_STEPS else None
+
+    def _scored(self, before: Mapping[int, Work], now: Mapping[int, Work]) -> dict[str, Any]:
+        own = {number: _own(before[number], rank) for number, rank in now.items()}
         for number, seconds in own.items():
             self.best[number] = min(seconds, self.best.get(number, seconds))
         fastest = min(own.values())
         rows = [
-            _row(self.before[number], rank, min(fastest, self.best[number]) / own[number])
-            for number, rank in sorted(known.items())
+            _row(before[number], rank, min(fastest, self.best[number]) / own[number])
+            for number, rank in sorted(now.items())
         ]
-        self.before = known
-        return {"step": max(rank.step for rank in known.values()), "ranks": rows}
+        return {"step": max(rank.step for rank in now.values()), "ranks": rows}
 
     def slow(self, content: Mapping[str, Any]) -> list[str]:
         """Return a sentence on each rank below THRESHOLD that was not named before."""
@@ -78,6 +85,10 @@ class Scores:
             "or a slow device"
             for row in rows
         ]
+
+
+def _steps_between(before: Mapping[int, Work], now: Mapping[int, Work]) -> int:
+    return min(rank.num_steps - before[number].num_steps for number, rank in now.items())
 
 
 def _own(before: Work, now: Work) -> float:

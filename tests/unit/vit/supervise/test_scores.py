@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from vit.supervise.scores import Scores, Work
 
 
@@ -66,14 +68,28 @@ def test_before_100_steps_of_every_rank_nothing_is_said() -> None:
     scores = Scores()
     scores.look([work(0, 0, 1.0), work(1, 0, 1.0)])
     assert scores.look([work(0, 100, 9.0), work(1, 99, 9.0)]) is None
-    assert scores.look([work(0, 101, 9.0), work(1, 100, 9.0)]) is not None
+    assert scores.look([work(0, 125, 9.0), work(1, 124, 9.0)]) is not None
+
+
+@pytest.mark.parametrize("slow_from", range(200, 300, 7))
+def test_a_rank_of_half_the_speed_is_named_within_100_steps_wherever_it_begins(slow_from: int) -> None:
+    """Reports come every 10 steps, so that the start of the slow time lies anywhere in a window."""
+    scores, own, named = Scores(), {0: 0.1, 1: 0.1}, []
+    for step in range(500):
+        own[0] += 0.1
+        own[1] += 0.2 if step >= slow_from else 0.1
+        if step % 10 == 0 and (content := scores.look([work(rank, step, own[rank]) for rank in own])):
+            named += [(step, line) for line in scores.slow(content)]
+    ((step, line),) = named
+    assert line.startswith("rank 1 on w-0 is slow: ")
+    assert slow_from < step <= slow_from + 100
 
 
 def test_a_new_attempt_starts_a_new_window() -> None:
     scores = Scores()
     scores.look([work(0, 500, 50.0)])
     assert scores.look([work(0, 10, 1.0)]) is None
-    assert scores.look([work(0, 109, 11.0)]) is None
+    assert scores.look([work(0, 84, 11.0)]) is None
     assert scores.look([work(0, 110, 11.0)]) is not None
 
 
