@@ -68,8 +68,9 @@ class Kube:
 
 def wait_for(what: str, found: Callable[[], Any], seconds: float) -> Any:
     """The first answer of `found` that is not false; a failed test after PATIENCE times `seconds`."""
-    deadline = time.monotonic() + PATIENCE * seconds
+    deadline, pause = time.monotonic() + PATIENCE * seconds, 0.2
     while not (answer := found()):
         assert time.monotonic() < deadline, f"waited {PATIENCE * seconds} s for {what}"
-        time.sleep(0.2)
+        time.sleep(pause)
+        pause = min(1.0, 1.3 * pause)  # each question is a process of kubectl
     return answer
