@@ -247,6 +247,24 @@ def test_stopping_a_worker_signals_its_ranks_and_waits_for_them(stage: Callable[
         assert process.stdout.read() == b"saved\n"
 
 
+@pytest.mark.parametrize("name", ["orted", "prted"])
+def test_stopping_a_worker_waits_until_open_mpis_daemon_has_told_of_the_ranks(
+    stage: Callable[..., Stage], name: str
+) -> None:
+    """A stand-in for the daemon, which takes 2 s to report the end of its rank. When preStop returns, sshd ends."""
+    made = stage()
+    rank = made.write("vit.train", "#!/bin/bash\ntrap 'exit 143' USR1\necho up\nwhile :; do sleep 0.1; done\n")
+    daemon = made.write(name, f"#!/bin/bash\n'{rank}' &\necho $!\nwait\nsleep 2\necho reported\n")
+    with subprocess.Popen([str(daemon)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        pid, up = sorted(process.stdout.readline() for _ in range(2))
+        assert up == "up\n"
+        made.write(f"state/ranks/{pid.strip()}", "")
+        assert made.run("worker.sh", "stop").returncode == 0
+        assert process.poll() is not None
+        assert process.stdout.read() == "reported\n"
+
+
 def test_stopping_a_worker_without_ranks_takes_no_time(stage: Callable[..., Stage]) -> None:
     made = stage()
     start = time.monotonic()
