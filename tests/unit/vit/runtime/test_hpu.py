@@ -104,7 +104,7 @@ def test_the_ten_minute_proof_runs_and_tells_what_it_saw(on_hpu: Path) -> None:
     environment |= {"PROVE_LARGE": small, "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = f"{STAND_IN}"
     done = subprocess.run(
-        [ROOT / "scripts/prove-hpu", "1"], env=environment, text=True, capture_output=True, timeout=280
+        [ROOT / "scripts/prove-hpu", "1"], env=environment, text=True, capture_output=True, timeout=1200
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = (on_hpu / "out/prove-hpu.txt").read_text().splitlines()
