@@ -49,16 +49,18 @@ FIELDS = (
     "progress",
     "own",
     "images",
+    "device_memory",
 )
-VERSION = 2.0
+VERSION = 3.0
 SIZE = 8 * (len(FIELDS) + 2 * len(PHASES))
 FOLDER, STACKS = "heartbeats", "stacks"
 
 _NAMES = tuple(PHASES)
 _NUMBERS = {name: number for number, name in enumerate(_NAMES)}
 _FIRST = {"data": "first_batch", "step": "compile"}  # what they are before the first step has ended
-_CHANGES, _STEP, _NUM_STEPS, _PHASE, _SINCE, _PROGRESS, _OWN, _IMAGES = (
-    FIELDS.index(name) for name in ("changes", "step", "num_steps", "phase", "since", "progress", "own", "images")
+_CHANGES, _STEP, _NUM_STEPS, _PHASE, _SINCE, _PROGRESS, _OWN, _IMAGES, _DEVICE_MEMORY = (
+    FIELDS.index(name)
+    for name in ("changes", "step", "num_steps", "phase", "since", "progress", "own", "images", "device_memory")
 )
 _TOTALS = len(FIELDS)
 _LONGEST = _TOTALS + len(PHASES)
@@ -128,6 +130,8 @@ class Heartbeat:
     """Seconds of forward passes, in which a rank waits for no other one."""
     images: int
     """Images of this rank in a step."""
+    device_memory: int
+    """Most bytes of device memory so far; 0 where the device does not say."""
     totals: dict[str, float]
     """Seconds of each phase, the current one not counted since its start."""
     longest: dict[str, float]
@@ -157,6 +161,7 @@ def heartbeat_of(content: bytes) -> Heartbeat | None:
         progress=found["progress"],
         own=found["own"],
         images=int(found["images"]),
+        device_memory=int(found["device_memory"]),
         totals=dict(zip(_NAMES, numbers[_TOTALS:_LONGEST], strict=True)),
         longest=dict(zip(_NAMES, numbers[_LONGEST:], strict=True)),
     )
@@ -249,6 +254,12 @@ def during(name: str) -> Iterator[None]:
         yield
     finally:
         _mine.enter(before)
+
+
+def used(device_gib: float | None) -> None:
+    """Note the most device memory so far; None where the device does not say."""
+    if _mine is not None and device_gib is not None:
+        _mine.numbers[_DEVICE_MEMORY] = round(device_gib * 2**30)
 
 
 def record() -> dict[str, Any]:

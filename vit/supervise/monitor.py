@@ -2,10 +2,10 @@
 """python -m vit.supervise.monitor STATE SECONDS [FIRST:END]: one line of JSON every few seconds on this node's ranks.
 
 The supervisor starts it on each worker and reads the lines: {"ranks": [[rank, pid, step, steps since the start, phase,
-seconds without progress, seconds in forward passes, in steps, for data, images of a step, resident bytes], ...],
-"longest": {phase: seconds}, "stopped": [name, ...]}. Its commands come on stdin, one a line: "stacks" makes the ranks
-write what each of their threads does, which is printed as {"stacks": {rank: text}}; "kill" ends the ranks and their
-daemons. It ends with stdin. FIRST:END are the ranks of this node, where several nodes are one machine.
+seconds without progress, seconds in forward passes, in steps, for data, images of a step, resident bytes, device
+bytes], ...], "longest": {phase: seconds}, "stopped": [name, ...]}. Its commands come on stdin, one a line: "stacks"
+makes the ranks write what each of their threads does, which is printed as {"stacks": {rank: text}}; "kill" ends the
+ranks and their daemons. It ends with stdin. FIRST:END are the ranks of this node, where several nodes are one machine.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Node:
                 [
                     *(beat.rank, beat.pid, beat.step, beat.num_steps, beat.phase, round(now - beat.progress, 1)),
                     *(round(seconds, 4) for seconds in (beat.own, beat.totals["step"], beat.totals["data"])),
-                    *(beat.images, _resident(beat.pid)),
+                    *(beat.images, _resident(beat.pid), beat.device_memory),
                 ]
                 for beat in beats
             ],

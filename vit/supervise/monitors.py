@@ -25,11 +25,12 @@ from typing import Any
 
 from vit.files import write_atomic
 from vit.supervise.history import RunFiles
+from vit.supervise.live import LIVE_SECONDS, Live
 from vit.supervise.monitor import Process, below, processes
 from vit.supervise.scores import Scores
 from vit.supervise.watch import Watch, odd_ones
 
-LIMITS, RANKS = "limits.json", "ranks.json"
+LIMITS, RANKS, LIVE = "limits.json", "ranks.json", "live.json"
 INTERVAL_SECONDS = 5.0
 LOOK_SECONDS = 1.0
 STACKS_SECONDS = 15.0  # of all nodes
@@ -120,6 +121,7 @@ class Watchdog:
 
     def _watch(self, child: int, monitors: list[Monitor]) -> None:
         watch, scores = Watch(_learnt(self.files.folder / LIMITS), self.scale), Scores()
+        live = Live([monitor.host for monitor in monitors], self.scale * LIVE_SECONDS)
         try:
             with selectors.DefaultSelector() as selector:
                 for monitor in monitors:
@@ -129,10 +131,13 @@ class Watchdog:
                     own = [f"{name} on {LAUNCHER}" for name in _held(child, processes())]
                     watch.note_stopped(LAUNCHER, own, time.monotonic())
                     self._score(scores, watch)
+                    self._write(LIVE, live.look(watch, time.monotonic(), time.time()))
                     if reason := watch.judge(time.monotonic()):
                         self._end_attempt(child, reason, selector, watch, monitors)
                         return
         finally:
+            with contextlib.suppress(OSError):
+                (self.files.folder / LIVE).unlink(missing_ok=True)
             self._remember(watch)
             _close(monitors)
 
@@ -181,14 +186,17 @@ class Watchdog:
         if content is not None:
             for sentence in scores.slow(content):
                 self.say(sentence)
-            if self.files.folder.is_dir():
-                with contextlib.suppress(OSError):
-                    write_atomic(self.files.folder / RANKS, json.dumps(content) + "\n")
+            self._write(RANKS, content)
 
     def _remember(self, watch: Watch) -> None:
-        if self.files.folder.is_dir() and watch.longest:
+        if watch.longest:
+            self._write(LIMITS, {"longest_seconds": watch.longest})
+
+    def _write(self, name: str, content: dict[str, Any] | None) -> None:
+        """Replace a file of the run; the attempt goes on without it if storage refuses."""
+        if content is not None and self.files.folder.is_dir():
             with contextlib.suppress(OSError):
-                write_atomic(self.files.folder / LIMITS, json.dumps({"longest_seconds": watch.longest}) + "\n")
+                write_atomic(self.files.folder / name, json.dumps(content) + "\n")
 
 
 def _held(child: int, table: dict[int, Process]) -> list[str]:

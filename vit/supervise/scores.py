@@ -35,6 +35,8 @@ class Work:
     """Of one step."""
     memory_bytes: int
     """Resident memory of the process."""
+    device_bytes: int = 0
+    """Most device memory so far; 0 where the device does not say."""
 
 
 @dataclass

@@ -25,7 +25,7 @@ WARM_UP_STEPS = 5  # devices compile in later steps too
 STOPPED_SECONDS = 10.0  # a process may be stopped and continued by hand
 FRESH_SECONDS = 60.0  # an older report says nothing about this moment
 MOST_NAMED = 8
-WORK_FIELDS = 11  # of a rank in a report; vit.supervise.monitor
+WORK_FIELDS = 12  # of a rank in a report; vit.supervise.monitor
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +103,10 @@ class Watch:
 
 
 def _work(host: str, rank: Sequence[Any]) -> Work:
-    number, _, step, num_steps, _, _, own, steps, data, images, memory = rank
+    number, _, step, num_steps, _, _, own, steps, data, images, memory, device_memory = rank
     return Work(
-        *(int(number), host, int(step), int(num_steps), float(own), float(steps), float(data), int(images), int(memory))
+        *(int(number), host, int(step), int(num_steps), float(own), float(steps), float(data), int(images)),
+        *(int(memory), int(device_memory)),
     )
 
 

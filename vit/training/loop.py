@@ -136,6 +136,7 @@ def _interval(session: Session, rate: float) -> dict[str, MetricValue]:
     """Return the metric line's values but for an evaluation's."""
     global_batch = session.order.global_batch
     values = session.meter.read(session.group, step=session.step, global_batch=global_batch)
+    phases.used(session.device.peak_memory_gib())
     values |= {"step": session.step, "epoch": session.order.epoch_of(session.step), "learning_rate": rate}
     return values
 

@@ -130,8 +130,10 @@ def test_the_time_of_forward_passes_adds_up_apart_from_the_phases(monkeypatch: p
     for step in (1, 2):
         phases.worked(0.25)
         phases.stepped(step, 16)
+    phases.used(0.5)
+    phases.used(None)
     found = read(buffer)
-    assert (found.own, found.images, found.num_steps) == (0.5, 16, 2)
+    assert (found.own, found.images, found.num_steps, found.device_memory) == (0.5, 16, 2, 2**29)
 
 
 def test_a_run_leaves_an_account_of_all_its_seconds(here: Callable[..., Result], tmp_path: Path) -> None:

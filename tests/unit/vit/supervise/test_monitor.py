@@ -19,7 +19,7 @@ from tests.integration.test_supervision import lives, until
 from vit.run.phases import SIZE, Phases
 from vit.supervise.history import RunFiles
 from vit.supervise.monitor import Process, stopped
-from vit.supervise.monitors import LIMITS, Watchdog
+from vit.supervise.monitors import LIMITS, LIVE, Watchdog
 
 RANK = """
 import os, subprocess, sys, time
@@ -86,10 +86,10 @@ def monitor(tmp_path: Path) -> Iterator[Callable[..., Monitored]]:
 
 def test_a_line_has_the_state_of_each_rank(rank: tuple[int, int], monitor: Callable[..., Monitored]) -> None:
     line = monitor().line(lambda line: line["ranks"])
-    number, pid, step, num_steps, phase, idle, *_, memory = line["ranks"][0]
+    number, pid, step, num_steps, phase, idle, *_, memory, device_memory = line["ranks"][0]
     assert (number, pid, step, num_steps, phase) == (3, rank[0], 0, 0, "first_batch")
     assert 0 <= idle < 60
-    assert memory > 1 << 20
+    assert (memory > 1 << 20, device_memory) == (True, 0)
     assert line["stopped"] == []
 
 
@@ -166,6 +166,26 @@ def test_a_stopped_launcher_is_ended_and_named(tmp_path: Path) -> None:
     assert said[0] == "the job hangs: sleep on the launcher is stopped (SIGSTOP)"
     assert watchdog.found == said[0].removeprefix("the job hangs: ")
     assert json.loads((tmp_path / "vit" / LIMITS).read_text())["longest_seconds"]["step"] == 0
+
+
+def test_what_the_ranks_do_now_is_in_the_runs_folder_until_the_attempt_ends(
+    tmp_path: Path, rank: tuple[int, int]
+) -> None:
+    watchdog = Watchdog(RunFiles(tmp_path, "vit"), lambda _: None, scale=0.05)
+    (tmp_path / "vit").mkdir()
+    watchdog.begin(os.getpid())
+    script = f"cd {ROOT}; exec {sys.executable} -m vit.supervise.monitor {tmp_path} 0.2"
+    watchdog.plan.write_bytes(
+        b"\0".join(map(str.encode, [str(tmp_path), "0", "3", "bash", "-c", script, "w-0"])) + b"\0"
+    )
+    live = tmp_path / "vit" / LIVE
+    until(lambda: live.exists() and json.loads(live.read_text())["ranks"])
+    record = json.loads(live.read_text())
+    assert [(row["rank"], row["host"], row["phase"]) for row in record["ranks"]] == [(3, "w-0", "first_batch")]
+    assert record["ranks"][0]["memory_bytes"] > 1 << 20
+    watchdog.end()
+    watchdog.close()
+    assert not live.exists()
 
 
 def test_an_attempt_that_ends_before_the_ranks_start_leaves_nothing(tmp_path: Path) -> None:

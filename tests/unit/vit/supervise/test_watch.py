@@ -137,9 +137,9 @@ def test_a_report_that_no_monitor_writes_changes_nothing(report: dict[str, Any])
 
 def test_what_the_ranks_have_done_goes_on_to_their_scores() -> None:
     watch = Watch()
-    rank = [3, 70, 1100, 100, "step", 0.1, 12.5, 40.0, 2.0, 16, 2**30]
+    rank = [3, 70, 1100, 100, "step", 0.1, 12.5, 40.0, 2.0, 16, 2**30, 2**31]
     watch.hear("w-1", {"ranks": [rank], "longest": dict.fromkeys(PHASES, 0), "stopped": []}, 9.0)
-    assert watch.works == {"w-1": (9.0, [Work(3, "w-1", 1100, 100, 12.5, 40.0, 2.0, 16, 2**30)])}
+    assert watch.works == {"w-1": (9.0, [Work(3, "w-1", 1100, 100, 12.5, 40.0, 2.0, 16, 2**30, 2**31)])}
 
 
 WAITS = """Thread 0x7f1 (most recent call first):
