@@ -17,6 +17,7 @@ from mpikit.cli.prepare import CHORES
 from mpikit.cli.recovery import RECOVERY
 from mpikit.cli.report import REPORTS
 from mpikit.cli.tensorboard import tensorboard
+from mpikit.cli.top import top
 from mpikit.cli.trained import TRAINED
 from mpikit.diagnostics import with_fix
 from mpikit.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NO, EXIT_VALUES, KitError
@@ -58,7 +59,7 @@ def help_verb(context: click.Context, command: str | None) -> None:
     show(verb.get_help(verb.context_class(verb, kit, name)))
 
 
-for verb in (*OFFLINE, *CHORES, *VERBS, *RECOVERY, *REPORTS, *TRAINED, tensorboard, help_verb):
+for verb in (*OFFLINE, *CHORES, *VERBS, *RECOVERY, *REPORTS, *TRAINED, tensorboard, top, help_verb):
     cli.add_command(verb)
 
 

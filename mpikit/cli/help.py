@@ -19,7 +19,7 @@ GROUPS = {
     "Set up": ("init", "weights", "data", "schema"),
     "Before you submit": ("render", "check", "doctor", "diff"),
     "Run": ("submit", "run"),
-    "Watch": ("status", "list", "logs", "wait", "tensorboard"),
+    "Watch": ("status", "top", "list", "logs", "wait", "tensorboard"),
     "Use the result": ("report", "predict", "export"),
     "Recover": ("repair", "rbac"),
     "Clean up": ("delete",),

@@ -29,6 +29,12 @@ MOST_TEXT = 600  # characters of a cause or a value
 LOG_LINES = 40  # at the start of a log: what the trainer says before step 1
 MOST_LOGS, MOST_LOG_BYTES = 100, 8 << 20
 GROWING = ("metrics.jsonl", "events.jsonl", "attempts.jsonl")
+FILES = (
+    *("config.json", *GROWING, "goodput.jsonl", "ranks.json", "completion.json", "best", "last"),
+    *("evaluation/*.json", "evaluation/*.jpg", "logs/*.log"),
+    *("checkpoints/*/MANIFEST.json", "checkpoints/*/state.json"),
+)
+"""All that a report reads of a run's folder; `*` stands for a name."""
 _STEP = re.compile(r"step_(\d{8,15})", re.ASCII)
 
 

@@ -64,7 +64,12 @@ def test_two_runs_are_compared(output: Path, generate: Command) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("nowhere", "--set", "output=/missing", "--set", "user=ada"), 1, "kubectl cp LAUNCHER-POD:/output/nowhere"),
+        (
+            ("nowhere", "--set", "output=/missing", "--set", "user=ada"),
+            1,
+            "python generate.py report nowhere --cluster",
+        ),
+        (("a/b", "--cluster"), 2, '"a/b" is not the name of a run on the cluster'),
         (("{output}",), 1, "does not contain a run: it has no config.json and no metrics.jsonl"),
         (("a", "b", "c"), 2, "more than two runs cannot be compared"),
         (("{output}/flowers", "--out", "{output}/flowers"), 1, "--out FILE, in a folder that you may write to"),
