@@ -14,11 +14,11 @@ import click
 from mpikit.cli.context import CommandContext, Session
 from mpikit.cli.help import Verb
 from mpikit.cli.options import job_options, logs_options, output_option, submit_options, time_span
-from mpikit.cli.view import check_text, coloured, counted, drawable, show_result, show_status
+from mpikit.cli.view import check_text, coloured, counted, drawable, show_panel, show_result, show_status
 from mpikit.diagnostics import Diagnostic, passed
 from mpikit.errors import EXIT_NO, JobError, ManifestError, Timeout, ValuesError, one_fault
 from mpikit.text.redaction import redact
-from mpikit.text.terminal import clear, show, show_log, show_painted, talk
+from mpikit.text.terminal import show, show_log, show_painted, talk
 from mpikit.trainer import progress_values
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ def submit(context: CommandContext, output: str, wait: bool, follow: bool, timeo
 @click.command(cls=Verb)
 @_name
 @output_option
-@click.option("-w", "--watch", is_flag=True, help="Repeat until the job has ended. In a pipe, print only changes.")
+@click.option(
+    "-w", "--watch", is_flag=True, help="Repeat until the job has ended: a panel on a terminal, only changes in a pipe."
+)
 @click.option(
     "--silent-after",
     default="15m",
@@ -120,8 +122,7 @@ def _watch_status(session: Session, name: str, output: str, silent_seconds: floa
             continue
         looked_at, now = clock(), session.status(name, silent_seconds)
         if sys.stdout.isatty() and output == "text":
-            clear()
-            show_status(now, session.cluster.now(), output)
+            show_panel(now, session.cluster.now(), WATCH_SECONDS)
         elif (line := status_line(now)) != shown:
             shown = line
             show(json.dumps(now.as_dict()) if output == "json" else line)

@@ -20,7 +20,7 @@ from mpikit.text.bars import EMPTY, FULL, LEVELS, bar, sparkline
 from mpikit.text.nested import Key, dotted
 from mpikit.text.quoting import shown
 from mpikit.text.redaction import masked
-from mpikit.text.terminal import show, show_data, show_painted
+from mpikit.text.terminal import redraw, show, show_data, show_painted
 from mpikit.text.units import duration
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _COLOURS = {
 MAX_WIDTH = 120
 BAR_WIDTH, SHORT_BAR_WIDTH, CURVE_WIDTH = 20, 5, 40
 MOST_CHARACTERS = 80  # of a value
+MOST_EVENT = 300
 
 
 def painted(text: str, colour: str | None) -> str:
@@ -57,9 +58,28 @@ def ago(moment: datetime | None, now: datetime) -> str:
 def status_text(status: Status, now: datetime, *, colour: bool, width: int = MAX_WIDTH, drawn: bool = False) -> str:
     """Return one job in a few lines; `drawn` adds bars and the curve of the loss."""
     verdict = painted(status.verdict, colour_of(status.verdict) if colour else None)
-    head = f"{one_line(status.name)}  {verdict}"
-    if status.since:
-        head += f"  for {ago(status.since, now)} (since {status.since:%Y-%m-%d %H:%M:%S} UTC)"
+    return "\n".join([_head(status, now, verdict), *(_row(*row, width) for row in _rows(status, drawn=drawn))])
+
+
+def panel_text(status: Status, now: datetime, *, colour: bool, width: int = MAX_WIDTH, drawn: bool = False) -> str:
+    """Return the panel of `status --watch`: also the workers by state, and the last event."""
+    verdict = painted(status.verdict, colour_of(status.verdict) if colour else None)
+    *rows, advice = _rows(status, drawn=drawn)
+    if status.worker_states and not status.finished:
+        rows.append(("nodes", ", ".join(f"{number} {state}" for state, number in status.worker_states)))
+    if status.last_event:
+        moment, event = status.last_event
+        rows.append(("last", shortened(f"{ago(moment, now)} ago: {event}" if moment else event, MOST_EVENT)))
+    return "\n".join([_head(status, now, verdict), *(_row(*row, width) for row in (*rows, advice))])
+
+
+def _head(status: Status, now: datetime, verdict: str) -> str:
+    since = f"  for {ago(status.since, now)} (since {status.since:%Y-%m-%d %H:%M:%S} UTC)" if status.since else ""
+    return f"{one_line(status.name)}  {verdict}{since}"
+
+
+def _rows(status: Status, *, drawn: bool) -> list[tuple[str, str]]:
+    """Return the named lines of a job, the advice last."""
     rows = [("why", f"{status.reason}: {status.message}" if status.reason else status.message)]
     if status.progress:
         rows += _progress_rows(status.progress, drawn=drawn)
@@ -69,8 +89,7 @@ def status_text(status: Status, now: datetime, *, colour: bool, width: int = MAX
         pods = f"{status.pods[0]} of {status.pods[1]} run, {status.held_cards} cards held"
         rows.append(("pods", f"{bar(*status.pods, BAR_WIDTH)} {pods}" if drawn else pods))
     rows += [("log" if number == 0 else "", line) for number, line in enumerate(status.last_lines)]
-    rows.append(("next", status.advice))
-    return "\n".join([head, *(_row(name, text, width) for name, text in rows)])
+    return [*rows, ("next", status.advice)]
 
 
 def _progress_rows(progress: Progress, *, drawn: bool) -> Iterator[tuple[str, str]]:
@@ -278,6 +297,13 @@ def show_status(status: Status, now: datetime, output: str) -> None:
         return status_text(status, now, colour=coloured(), width=_width(), drawn=drawable())
 
     show_result(output, status.as_dict(), text, [status.name], show_painted)
+
+
+def show_panel(status: Status, now: datetime, seconds: float) -> None:
+    """Draw the panel of `status --watch` over the one before."""
+    text = panel_text(status, now, colour=coloured(), width=_width(), drawn=drawable())
+    leave = "" if status.finished else f"\n\nupdated every {seconds:.0f} s or sooner; Ctrl-C leaves the job running"
+    redraw(text + leave)
 
 
 def check_text(check: Diagnostic) -> str:

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from mpikit.diagnostics import Finding
+from mpikit.kube.pods import Pod
 from mpikit.status.advice import still_running
 from mpikit.status.ends import dead_worker, disrupted, evicted, lost, sidecar
 from mpikit.status.job import deleted, ending, finished, retrying, running, silent, suspended
@@ -63,6 +65,10 @@ class Status:
     finished: bool
     exit_code: int | None
     last_lines: tuple[str, ...]
+    worker_states: tuple[tuple[str, int], ...] = ()
+    """Number of workers in each state, the most frequent first."""
+    last_event: tuple[datetime | None, str] | None = None
+    """Newest event of the cluster, else newest line of the launcher that is not about progress."""
 
     def as_dict(self) -> dict[str, Any]:
         """The object of `status -o json`."""
@@ -133,4 +139,21 @@ def status_of(snapshot: Snapshot, silent_seconds: float = SILENT_SECONDS) -> Sta
         finished=ended,
         exit_code=launcher.exit_code if launcher else None,
         last_lines=tuple(lines[-LAST_LINES:]) if _log_helps(found.verdict) else (),
+        worker_states=tuple(Counter(map(_state, snapshot.workers)).most_common()),
+        last_event=_last_event(snapshot),
     )
+
+
+def _state(pod: Pod) -> str:
+    """Return the state of a pod in a word or two, as `kubectl get pods` has it."""
+    if pod.deleted:
+        return "Terminating"
+    return pod.reason or pod.waiting.reason or (pod.phase if pod.alive or pod.phase != "Running" else "NotReady")
+
+
+def _last_event(snapshot: Snapshot) -> tuple[datetime | None, str] | None:
+    if snapshot.events:
+        event = max(snapshot.events, key=lambda event: str(event.last))
+        return event.last, f"{event.about}: {event.reason}: {event.message}"
+    lines = [line for line in snapshot.log if line[1].strip() and progress_values(line[1]) is None]
+    return lines[-1] if lines else None

@@ -109,9 +109,11 @@ class LiveLine:
         self.text = ""
 
 
-def clear() -> None:
-    """Wipe the terminal that stdout is."""
-    _write(sys.stdout, "\x1b[2J\x1b[H")
+def redraw(text: str) -> None:
+    """Replace what the terminal shows by a text of view.py, cut to its height; in one write, so nothing flickers."""
+    lines = _except(_OWN_COLOURS, _UNSAFE, redact(text)).split("\n")
+    rows = lines[: max(1, shutil.get_terminal_size().lines - 1)]
+    _write(sys.stdout, "\x1b[H" + "".join(f"{row}\x1b[K\n" for row in rows) + "\x1b[J")
 
 
 def _for_stdout(text: str) -> str:

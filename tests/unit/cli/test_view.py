@@ -7,12 +7,12 @@ import dataclasses
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
-from mpikit.cli.view import status_text, table
+from mpikit.cli.view import panel_text, status_text, table
 from mpikit.resources import ROOT
 from mpikit.status.progress import Progress, progress_of
 from mpikit.status.verdict import Status
@@ -68,6 +68,19 @@ def test_plain_text_has_no_drawings() -> None:
     assert not set(text) & set(BLOCKS)
 
 
+def test_the_panel_also_has_the_workers_by_state_and_the_last_event() -> None:
+    states = (("Running", 2), ("ContainerCreating", 1))
+    event = NOW - timedelta(seconds=30), "job-worker-2: FailedMount: \x1b[2J no such folder"
+    status = dataclasses.replace(STATUS, worker_states=states, last_event=event)
+    lines = panel_text(status, NOW, colour=False, drawn=True).splitlines()
+    assert "  nodes 2 Running, 1 ContainerCreating" in lines
+    assert "  last  30 s ago: job-worker-2: FailedMount:  [2J no such folder" in lines
+    assert lines[:4] == drawn(STATUS)[:4]
+    assert lines[-1] == drawn(STATUS)[-1]
+    ended = dataclasses.replace(status, finished=True, last_event=None)
+    assert not [line for line in panel_text(ended, NOW, colour=False).splitlines() if line.startswith("  nodes")]
+
+
 def test_the_table_shows_the_share_of_the_cards_that_is_held() -> None:
     waiting = dataclasses.replace(STATUS, name="other", held_cards=0, cards=0)
     head, first, second = table([STATUS, waiting], NOW, colour=False, namespaces=False, drawn=True).splitlines()
@@ -107,3 +120,17 @@ def test_a_terminal_gets_bars_and_a_pipe_or_an_ascii_terminal_does_not(world: Wo
     assert "pods" in plain
     piped = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
     assert not set(piped) & set(BLOCKS)
+
+
+def test_a_watched_job_is_drawn_in_place_on_a_terminal_and_in_lines_in_a_pipe(world: World) -> None:
+    ended = dict(world.server.store.get("mpijobs", NAMESPACE, "job"))
+    world.server.store.put("MODIFIED", "mpijobs", with_status(ended, "Succeeded"))
+    command = [sys.executable, "generate.py", "status", "job", "--watch", "-n", NAMESPACE, "--set", "user=ada"]
+    command += ["--no-user-file", "--kubeconfig", str(world.kubeconfig)]
+    seen = on_terminal(command, {"PYTHONIOENCODING": "utf-8"}, cwd=ROOT).data
+    assert seen.startswith(b"\x1b[Hjob  ")
+    assert seen.endswith(b"\x1b[K\r\n\x1b[J")
+    assert b"\x1b[2J" not in seen
+    piped = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert "\x1b" not in piped
+    assert piped.splitlines()[-1].startswith("job: Succeeded")
