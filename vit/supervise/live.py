@@ -42,10 +42,8 @@ class Live:
         works = {work.number: work for host in fresh for work in watch.works[host][1]}
         for work in works.values():
             self._measure(work)
-        ranks = [(rank, now - watch.ranks[host][0]) for host in fresh for rank in watch.ranks[host][1]]
-        rows = [
-            self._row(rank, age, works.get(rank.number)) for rank, age in sorted(ranks, key=lambda one: one[0].number)
-        ]
+        ranks = sorted((rank for host in fresh for rank in watch.ranks[host][1]), key=lambda rank: rank.number)
+        rows = [self._row(rank, works.get(rank.number)) for rank in ranks]
         return {"time": round(time, 3), "silent": [host for host in self.hosts if host not in fresh], "ranks": rows}
 
     def _measure(self, work: Work) -> None:
@@ -63,14 +61,14 @@ class Live:
             self.speeds[work.number] = {name: round(value, 6) for name, value in zip(SPEEDS, found, strict=True)}
             self.before[work.number] = work
 
-    def _row(self, rank: Rank, age: float, work: Work | None) -> dict[str, Any]:
+    def _row(self, rank: Rank, work: Work | None) -> dict[str, Any]:
         speeds = self.speeds.get(rank.number, {}) if rank.phase in ("step", "data") else {}
         return {
             "rank": rank.number,
             "host": rank.host,
             "step": rank.step,
             "phase": rank.phase,
-            "idle_seconds": round(rank.idle + age, 1),
+            "idle_seconds": rank.idle,
             **{name: speeds.get(name) for name in SPEEDS},
             "memory_bytes": work.memory_bytes or None if work else None,
             "device_memory_bytes": work.device_bytes or None if work else None,

@@ -37,7 +37,7 @@ def test_a_record_has_the_speeds_of_the_steps_since_the_one_before() -> None:
                 "host": "w-0",
                 "step": 37,
                 "phase": "step",
-                "idle_seconds": 2.5,
+                "idle_seconds": 0.5,
                 "images_per_second": 32.0,
                 "data_seconds": 0.1,
                 "forward_seconds": 0.2,
