@@ -329,8 +329,14 @@ def _user_rules(job: Job) -> Found:
 
 
 def _restart_rules(job: Job) -> Found:
+    exclude = job.restarts.exclude
+    if exclude.auto and exclude.max == 0:
+        yield ("restarts", "exclude", "max"), "0 nodes leave auto nothing to exclude", "set at least 1", "fault"
     if job.restarts.max > 0:
         return
+    if exclude.auto:
+        message = "has no effect while restarts.max is 0: the first failure ends the job"
+        yield ("restarts", "exclude", "auto"), message, "set restarts.max, or leave exclude out", "fault"
     for name, asked in (("replaceWorkers", job.restarts.replace_workers), ("inPlace", job.restarts.in_place)):
         if asked:
             message = "has no effect while restarts.max is 0: the first failure ends the job"

@@ -270,6 +270,15 @@ class RunPolicy(Kube):
     """For a gang scheduler."""
 
 
+class Exclude(Kube):
+    """Which nodes `generate.py repair` keeps the workers off."""
+
+    auto: bool = False
+    """Whether `repair` without `--exclude` takes the nodes that the launcher's log names."""
+    max: Natural = 1
+    """Nodes that a job may exclude in all."""
+
+
 class Restarts(Kube):
     """How the launcher survives a lost rank or worker."""
 
@@ -281,3 +290,5 @@ class Restarts(Kube):
     """Whether the launcher itself deletes a worker pod that has failed."""
     in_place: bool = False
     """Whether the kubelet starts a launcher that was killed anew in its pod (Kubernetes 1.35)."""
+    exclude: Exclude = Exclude()
+    """Nodes on which this job fails again and again."""

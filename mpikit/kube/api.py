@@ -186,9 +186,11 @@ def with_metadata(manifest: Object, **fields: object) -> Object:
     return {**manifest, "metadata": {**manifest["metadata"], **fields}}
 
 
-def merge_patch(cluster: Cluster, kind: Kind, namespace: str, name: str, patch: Object) -> Object:
-    """Return what a JSON merge patch would make of an object; nothing is changed."""
-    query = {"dryRun": "All", "fieldManager": MANAGER}
+def merge_patch(
+    cluster: Cluster, kind: Kind, namespace: str, name: str, patch: Object, *, dry_run: bool = True
+) -> Object:
+    """Return what a JSON merge patch makes of an object, or would make of it."""
+    query = {"fieldManager": MANAGER} | ({"dryRun": "All"} if dry_run else {})
     return cluster.json(Call("PATCH", kind.path(namespace, name), query, patch, "application/merge-patch+json"))
 
 

@@ -19,6 +19,9 @@ REPLICA_INDEX = "training.kubeflow.org/replica-index"
 USER = "mpikit/user"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 QUEUE = "kueue.x-k8s.io/queue-name"
+EXCLUDED, RESUMING = "mpikit/excluded-nodes", "mpikit/resuming"  # annotations of `generate.py repair --exclude`
+EXCLUDE_AUTO, EXCLUDE_MAX = "mpikit/exclude-auto", "mpikit/exclude-max"  # of `restarts.exclude`, if it is set
+DEFAULT_EXCLUDE_MAX = 1
 DEFAULT_BACKOFF_LIMIT = 6  # batch/v1 Job
 
 
@@ -154,6 +157,22 @@ class MPIJob:
     def queue(self) -> str:
         """Kueue's queue that admits it; empty if none."""
         return str(at(self.raw, "metadata", "labels", QUEUE) or "")
+
+    @property
+    def excluded(self) -> list[str]:
+        """Nodes that `generate.py repair` keeps its workers off."""
+        return [name for name in self.annotations.get(EXCLUDED, "").split(",") if name]
+
+    @property
+    def exclude_auto(self) -> bool:
+        """Whether `generate.py repair` excludes the nodes that its launcher names."""
+        return self.annotations.get(EXCLUDE_AUTO) == "true"
+
+    @property
+    def exclude_max(self) -> int:
+        """How many nodes it may exclude."""
+        text = self.annotations.get(EXCLUDE_MAX, "")
+        return int(text) if text.isdecimal() else DEFAULT_EXCLUDE_MAX
 
     @property
     def backoff_limit(self) -> int:

@@ -8,6 +8,7 @@ continues.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mpikit.errors import JobError, ValuesError, one_fault
@@ -31,7 +32,22 @@ class Repair:
 
 
 def repair_job(cluster: Cluster, namespace: str, name: str, user: str | None) -> Repair:
-    """Delete the ended worker pods of a running job. `user`: reject another user's job; None: do not ask.
+    """Delete the ended worker pods of a running job; see live_job."""
+    job = live_job(cluster, namespace, name, user)
+    pods = ordered(item for item in pods_of(cluster, namespace, name) if owned_by_mpijob(item, name, job.uid))
+    workers = [pod for pod in pods if pod.role == "worker"]
+    gone = delete_ended(cluster, namespace, workers)
+    return Repair(tuple(gone), tuple(_stuck(pod, namespace) for pod in workers if _ends(pod)))
+
+
+def delete_ended(cluster: Cluster, namespace: str, workers: Iterable[Pod]) -> list[str]:
+    """Delete the workers that have ended; return their names."""
+    ended = [pod for pod in workers if pod.phase in OVER and not _ends(pod)]
+    return [pod.name for pod in ended if delete(cluster, POD, namespace, pod.name, pod.uid)]
+
+
+def live_job(cluster: Cluster, namespace: str, name: str, user: str | None) -> MPIJob:
+    """Return a job that has not ended. `user`: reject another user's job; None: do not ask.
 
     Raises NotFound without such a job, JobError if it has ended, ValuesError for another user's.
     """
@@ -45,11 +61,7 @@ def repair_job(cluster: Cluster, namespace: str, name: str, user: str | None) ->
     if job.finished:
         fix = f"python generate.py delete {name} -n {namespace}, and submit it again"
         raise JobError(f"MPIJob {name} has ended, so no worker of it is created anymore", fix)
-    pods = ordered(item for item in pods_of(cluster, namespace, name) if owned_by_mpijob(item, name, job.uid))
-    workers = [pod for pod in pods if pod.role == "worker"]
-    ended = [pod for pod in workers if pod.phase in OVER and not _ends(pod)]
-    gone = [pod.name for pod in ended if delete(cluster, POD, namespace, pod.name, pod.uid)]
-    return Repair(tuple(gone), tuple(_stuck(pod, namespace) for pod in workers if _ends(pod)))
+    return job
 
 
 def _ends(pod: Pod) -> bool:

@@ -50,6 +50,34 @@ def fitting_nodes(cluster: Cluster, template: Object) -> list[str]:
     return [nodes[name].labels.get(HOSTNAME, name) for name in rooms(list(nodes.values()), template, {}, {})]
 
 
+def hostnames(cluster: Cluster) -> dict[str, str]:
+    """Return the label kubernetes.io/hostname of each node; nothing without the right to read nodes."""
+    with contextlib.suppress(Forbidden):
+        nodes = map(Node, find_all(cluster, NODE, None))
+        return {node.name: node.labels.get(HOSTNAME, node.name) for node in nodes}
+    return {}
+
+
+def moves(cluster: Cluster, name: str, namespace: str, worker: Object, num_workers: int) -> Diagnostic:
+    """Check that the workers of a live job have room if they start anew from this template."""
+    try:
+        nodes = [Node(item) for item in find_all(cluster, NODE, None)]
+        pods = find_all(cluster, POD, None, fields="status.phase!=Succeeded,status.phase!=Failed")
+        held = usage((pod for pod in pods if _owner(pod) != f"{namespace}/{name}"), _owner)
+    except Forbidden:
+        fix = f"ask the cluster's administrator: kubectl get nodes; {num_workers} workers need a place"
+        return warning("nodes", "you do not have permission to see whether the other nodes have room", fix)
+    ever = rooms(nodes, worker, held.lasting, held.lasting)
+    free = sum(rooms(nodes, worker, held.lasting, held.taken).values())
+    if sum(ever.values()) < num_workers:
+        message = f"the nodes that stay can ever have {sum(ever.values())} workers, {num_workers} are needed"
+        return fault("nodes", message, "exclude fewer nodes, or submit the job again with fewer nodes:")
+    if free < num_workers:
+        message = f"the nodes that stay have room for {free} workers now, {num_workers} are needed"
+        return fault("nodes", message, "wait until other jobs end (python generate.py list -A --all-users)")
+    return passed("nodes", f"the nodes that stay have room for {free} workers, {num_workers} are needed")
+
+
 def workers_check(job: Job, nodes: Sequence[Node], worker: Object, held: Usage | None, namespace: str) -> Diagnostic:
     """Check that there is room for all workers."""
     lasting, taken = (held.lasting, held.taken) if held else ({}, {})

@@ -10,7 +10,7 @@ from typing import Any
 
 from mpikit.config.job import Job, Mount
 from mpikit.config.prepare import Task
-from mpikit.config.sections import EnvVar, Pod, Resources
+from mpikit.config.sections import EnvVar, Exclude, Pod, Resources
 from mpikit.devices import synapse_image
 from mpikit.render.payload import TASK_ARCHIVE, TRAINING_ARCHIVE
 from mpikit.render.placement import worker_affinity, worker_spread
@@ -30,6 +30,7 @@ CONTAINER_SECURITY: dict[str, Any] = {"allowPrivilegeEscalation": False, "capabi
 
 # By it a second launcher pod of the same Job finds what the first one left (vit/supervise/history.py).
 _JOB_UID = {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/controller-uid']"}}
+_NODE_NAME = {"fieldRef": {"fieldPath": "spec.nodeName"}}
 
 # In the order of the upstream script, then the rest of Train in its own order.
 _UPSTREAM_ORDER = (
@@ -239,6 +240,8 @@ def job_metadata(job: Job) -> Metadata:
     """Return the metadata of the MPIJob, with the annotations that `status` and `logs` need."""
     run = {"mpikit/num-steps": str(job.train.num_steps), "mpikit/run": job.train.name}
     run |= {"mpikit/resume": "never"} if job.train.resume == "never" else {}
+    if (exclude := job.restarts.exclude) != Exclude():
+        run |= {"mpikit/exclude-auto": str(exclude.auto).lower(), "mpikit/exclude-max": str(exclude.max)}
     if isinstance(job.output, str):
         run["mpikit/output"] = job.output
     elif job.output:
@@ -274,10 +277,11 @@ def worker_pod(job: Job, kit_name: str, sums: str | None) -> PodContext:
     command = ("bash", f"{script.folder}/worker.sh")
     cards: dict[str, int | str] = {job.hardware.resource: job.cards} if job.hardware.resource else {}
     limits = cards | job.resources.limits
+    node = (EnvVar(name="MPIKIT_NODE_NAME", valueFrom=_NODE_NAME),) if job.restarts.max else ()
     return replace(
         _pod(job, job.worker, "worker", command, job.folders, kit_name),
         annotations=_checked(job.worker, sums),
-        env=(*_variables(job.literal_env), *(item for item in job.env if item.value_from is not None)),
+        env=(*node, *_variables(job.literal_env), *(item for item in job.env if item.value_from is not None)),
         env_from=tuple(job.env_from),
         resources={"limits": limits, "requests": limits | job.resources.requests},
         affinity=worker_affinity(job),

@@ -10,9 +10,10 @@ from datetime import datetime
 from mpikit.diagnostics import Finding
 from mpikit.kube.kubelet import end_of
 from mpikit.kube.pods import OVER
-from mpikit.kube.resources import Condition, MPIJob, conditions_of, finalizers_of
+from mpikit.kube.resources import RESUMING, Condition, MPIJob, conditions_of, finalizers_of
 from mpikit.status.advice import again, anew, delete_it, eviction, frees, meaning, resumption
 from mpikit.status.snapshot import Snapshot
+from mpikit.status.suspects import repair_command, with_suspects
 from mpikit.text.nested import at
 from mpikit.text.units import duration
 
@@ -188,6 +189,8 @@ def suspended(snapshot: Snapshot) -> Finding | None:
     condition = job.conditions.get("Suspended")
     patch = """kubectl -n {} patch mpijob {} --type merge -p '{{"spec":{{"runPolicy":{{"suspend":false}}}}}}'"""
     advice = f"resume it: {patch.format(job.namespace, job.name)}"
+    if RESUMING in job.annotations:
+        advice = f"{repair_command(job, job.excluded)} resumes it without {', '.join(job.excluded)}"
     if job.queue:
         advice = (
             f"LocalQueue {job.queue} has not admitted MPIJob {job.name} yet: kubectl -n {job.namespace} get workloads"
@@ -266,6 +269,7 @@ def running(snapshot: Snapshot) -> Finding | None:
     if not (condition and condition.true and (all_run or "pods" in snapshot.unreadable)):
         return None
     message = condition.message + (f" {launcher.name} and {workers} run{where}." if launcher else "")
+    message, advice = with_suspects(job, snapshot.lines, snapshot.workers, message, advice)
     return Finding("Running", condition.since, condition.reason, message, advice)
 
 

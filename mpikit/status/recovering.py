@@ -11,6 +11,7 @@ from datetime import datetime
 from mpikit.diagnostics import Finding
 from mpikit.kube.pods import OVER
 from mpikit.status.snapshot import Snapshot
+from mpikit.status.suspects import with_suspects
 from mpikit.text.nested import at
 from mpikit.trainer import progress_values
 
@@ -60,5 +61,6 @@ def recovering(snapshot: Snapshot) -> Finding | None:
         advice = f"python generate.py repair {job.name} -n {job.namespace}"
     else:
         advice = f"wait: python generate.py logs -f {job.name} -n {job.namespace} shows what it waits for"
+        message, advice = with_suspects(job, snapshot.lines, snapshot.workers, message, advice)
     verdict = f"Recovering {recovery.attempt}/{recovery.attempts}"
     return Finding(verdict, recovery.since, "Restart", message, advice)

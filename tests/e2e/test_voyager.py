@@ -97,3 +97,23 @@ def test_what_the_api_server_keeps_of_a_42_node_job_is_what_was_printed(kube: Ku
     words = voyager_words(users[0], 42)
     submit_for(kube, users[0], words)
     assert kube.run("diff", "-f", "-", text=generate(*words)).code == 0
+
+
+def test_a_repaired_job_resumes_without_the_excluded_node(kube: Kube, users: list[str]) -> None:
+    """Judged by the operator (Suspended, then Running) and the scheduler; a second call changes nothing."""
+    job = submit_for(kube, users[0], voyager_words(users[0], 2))
+    job.wait_running()
+    before = {pod["metadata"]["name"]: pod["spec"]["nodeName"] for pod in job.pods("worker")}
+    bad = before[f"{job.name}-worker-1"]
+    words = ["repair", job.name, "-n", job.namespace, "--kubeconfig", kube.kubeconfig, "--force", "--exclude"]
+    assert generate(*words, bad) == f"MPIJob {job.name} excludes {bad}\n"
+    uids = {pod["metadata"]["uid"] for pod in job.pods("worker")}
+    wait_for("the new workers to run", lambda: len(running(job)) == 2, RUNNING_SECONDS)
+    job.wait_running()
+    assert bad not in {pod["spec"]["nodeName"] for pod in job.pods("worker")}
+    resumed = {pod["metadata"]["uid"] for pod in job.pods("worker")}
+    assert generate(*words, bad) == f"MPIJob {job.name} excludes {bad} already\n"
+    assert {pod["metadata"]["uid"] for pod in job.pods("worker")} == resumed | uids
+    other = before[f"{job.name}-worker-0"]
+    with pytest.raises(AssertionError, match=r"may exclude 1 nodes \(restarts.exclude.max\)"):
+        generate(*words, other)

@@ -15,6 +15,7 @@ from pathlib import Path
 from vit.run.phases import process_age
 from vit.supervise.history import RunFiles
 from vit.supervise.monitors import Watchdog
+from vit.supervise.nodes import Nodes
 from vit.supervise.policy import Limits
 from vit.supervise.process import Attempts
 from vit.supervise.supervisor import Supervisor
@@ -26,6 +27,8 @@ def main(argv: Sequence[str]) -> int:
     flags = _flags(argv)
     files = RunFiles(flags.output, flags.run)
     say, limits = _sayer(flags.log), Limits(flags.max, flags.wait_seconds)
+    repair = f"python generate.py repair {flags.job_name}"
+    nodes = Nodes(files, flags.job or None, repair, flags.exclude_auto, say) if flags.job_name else None
     supervisor = Supervisor(
         files,
         limits,
@@ -34,8 +37,10 @@ def main(argv: Sequence[str]) -> int:
         random.random,
         age_seconds=process_age(),
         replacer=replacer(flags.hostfile, say),
+        nodes=nodes,
     )
-    watchdog = Watchdog(files, say, float(os.environ.get("MPIKIT_WATCH_SCALE", "1")))  # a test shortens it
+    scale = float(os.environ.get("MPIKIT_WATCH_SCALE", "1"))  # a test shortens it
+    watchdog = Watchdog(files, say, scale, nodes)
     environment = os.environ | {"MPIKIT_SUPERVISED": "1", "MPIKIT_WATCH": str(watchdog.plan)}
     try:
         return supervisor.run(Attempts(supervisor.heard, watchdog), flags.command, environment)
@@ -50,6 +55,8 @@ def _flags(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--max", type=int, required=True)
     parser.add_argument("--wait_seconds", type=int, required=True)
     parser.add_argument("--job", default="")
+    parser.add_argument("--job_name", default="")
+    parser.add_argument("--exclude_auto", action="store_true")
     parser.add_argument("--hostfile", default="")
     parser.add_argument("--log", type=Path)
     parser.add_argument("command", nargs="+")

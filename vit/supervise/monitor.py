@@ -3,9 +3,10 @@
 
 The supervisor starts it on each worker and reads the lines: {"ranks": [[rank, pid, step, steps since the start, phase,
 seconds without progress, seconds in forward passes, in steps, for data, images of a step, resident bytes, device
-bytes], ...], "longest": {phase: seconds}, "stopped": [name, ...]}. Its commands come on stdin, one a line: "stacks"
-makes the ranks write what each of their threads does, which is printed as {"stacks": {rank: text}}; "kill" ends the
-ranks and their daemons. It ends with stdin. FIRST:END are the ranks of this node, where several nodes are one machine.
+bytes], ...], "longest": {phase: seconds}, "stopped": [name, ...], "node": name}. Its commands come on stdin, one a
+line: "stacks" makes the ranks write what each of their threads does, which is printed as {"stacks": {rank: text}};
+"kill" ends the ranks and their daemons. It ends with stdin. FIRST:END are the ranks of this node, where several nodes
+are one machine.
 """
 
 from __future__ import annotations
@@ -123,6 +124,7 @@ class Node:
             ],
             "longest": {name: round(max((beat.longest[name] for beat in beats), default=0.0), 3) for name in PHASES},
             "stopped": stopped(beats, table, self.daemons),
+            "node": os.environ.get("MPIKIT_NODE_NAME", ""),
         }
 
     def _note_daemons(self, beats: Sequence[Heartbeat], table: dict[int, Process]) -> None:

@@ -27,6 +27,7 @@ from vit.files import write_atomic
 from vit.supervise.history import RunFiles
 from vit.supervise.live import LIVE_SECONDS, Live
 from vit.supervise.monitor import Process, below, processes
+from vit.supervise.nodes import Nodes
 from vit.supervise.scores import Scores
 from vit.supervise.watch import Watch, odd_ones
 
@@ -79,6 +80,8 @@ class Watchdog:
     files: RunFiles
     say: Callable[[str], None]
     scale: float = 1.0
+    nodes: Nodes | None = None
+    """Learns where the ranks run."""
     found: str = ""
     number: int = 0
     """Attempts so far."""
@@ -128,6 +131,8 @@ class Watchdog:
                     selector.register(monitor.process.stdout, selectors.EVENT_READ, monitor)  # type: ignore[arg-type]  # a pipe
                 while not self.ended.wait(LOOK_SECONDS):
                     _hear(selector, watch, {})
+                    if self.nodes:
+                        self.nodes.learn(watch.nodes, watch.hosts)
                     own = [f"{name} on {LAUNCHER}" for name in _held(child, processes())]
                     watch.note_stopped(LAUNCHER, own, time.monotonic())
                     self._score(scores, watch)
@@ -158,7 +163,7 @@ class Watchdog:
         while answered < len(monitors) and time.monotonic() < end and selector.get_map():
             selector.select(LOOK_SECONDS)
             answered += _hear(selector, watch, stacks)
-        self._leave(stacks, {rank.number: rank.host for _, ranks in watch.ranks.values() for rank in ranks})
+        self._leave(stacks, watch.hosts)
         self.found = reason  # before the end of its first process, which ends the attempt
         rest = below(child, processes())
         _kill([child])  # run_vit.sh, which would guess why mpirun ends
@@ -186,6 +191,8 @@ class Watchdog:
         if content is not None:
             for sentence in scores.slow(content):
                 self.say(sentence)
+            if self.nodes:
+                self.nodes.scored(content)
             self._write(RANKS, content)
 
     def _remember(self, watch: Watch) -> None:

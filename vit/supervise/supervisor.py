@@ -13,6 +13,7 @@ from vit.errors import EXIT_CODES
 from vit.supervise.endings import COMPLETE, HANG, LOST, STOPPED, Ending, classify
 from vit.supervise.history import RunFiles, attempts_of, verdict_of
 from vit.supervise.ledger import Ledger
+from vit.supervise.nodes import Nodes
 from vit.supervise.policy import Attempt, Decision, Limits, decide
 from vit.supervise.workers import Replacer
 
@@ -56,6 +57,7 @@ class Supervisor:
     age_seconds: float = 0.0
     """For how long the launcher has run already."""
     replacer: Replacer | None = None
+    nodes: Nodes | None = None
     ledger: Ledger = field(init=False)
     attempts: list[Attempt] = field(default_factory=list)
     last_step: int | None = None
@@ -73,6 +75,8 @@ class Supervisor:
                 self.replacer.stop()  # all workers are there
             if account := self.ledger.due():
                 self.say(account)
+                for sentence in self.nodes.sentences() if self.nodes else ():
+                    self.say(sentence)
 
     def run(self, runner: Runner, command: Sequence[str], environment: Mapping[str, str]) -> int:
         """Return the exit code of the job."""
@@ -141,6 +145,8 @@ class Supervisor:
         after = self.files.checkpoint_step()
         attempt = Attempt(number, ending, self.stopwatch() - started, before, after, last)
         self.ledger.ended(attempt)
+        if self.nodes:
+            self.nodes.failed(number, ending, runner.lines)
         return attempt
 
     def _step_of(self, ending: Ending) -> int | None:

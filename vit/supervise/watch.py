@@ -53,6 +53,8 @@ class Watch:
     """By host: time of the report, and its ranks."""
     works: dict[str, tuple[float, list[Work]]] = field(default_factory=dict)
     """By host, likewise: what the ranks have done."""
+    nodes: dict[str, str] = field(default_factory=dict)
+    """By host: name of the node on which its pod runs."""
     stopped: dict[str, float] = field(default_factory=dict)
     """Name and host of a stopped process: when it was seen first."""
 
@@ -71,6 +73,8 @@ class Watch:
             return
         self.ranks[host] = now, ranks
         self.works[host] = now, works
+        if node := report.get("node"):
+            self.nodes[host] = str(node)
         for name, seconds in longest.items():
             self.longest[name] = max(seconds, self.longest.get(name, 0.0))
         self.note_stopped(host, names, now)
@@ -82,6 +86,11 @@ class Watch:
             del self.stopped[name]
         for name in names:
             self.stopped.setdefault(name, now)
+
+    @property
+    def hosts(self) -> dict[int, str]:
+        """Host of each rank."""
+        return {rank.number: rank.host for _, ranks in self.ranks.values() for rank in ranks}
 
     def limit(self, rank: Rank) -> float:
         """Return how many seconds without progress this rank may have now."""

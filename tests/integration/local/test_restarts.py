@@ -75,6 +75,7 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize(("way", "release"), WAYS)
 def test_a_run_goes_on_by_itself_to_the_same_weights(way: str, release: str, quiet: str, tmp_path: Path) -> None:
     run = Run(OPEN_MPI[release], tmp_path / "results", *RECIPE)
+    run.environment["MPIKIT_NODE_NAME"] = "node-a"  # a pod has it of its node
     with run.started() as process:
         run.until(process, lambda: last_step(run) >= SAVE_EVERY + 5)
         break_it(run, way)
@@ -87,6 +88,9 @@ def test_a_run_goes_on_by_itself_to_the_same_weights(way: str, release: str, qui
     assert (last["kind"], last["verdict"]) == ("complete", 0)
     assert "attempt 2 of 21 starts in" in told
     assert "complete after 2 attempts" in told
+    if way in ("rank", "daemon"):
+        blamed = json.loads((run.output / "synthetic/nodes.jsonl").read_text())
+        assert (blamed["node"], blamed["host"]) == ("node-a", "ada-vit-2cards-worker-1")
     account = [json.loads(line) for line in (run.output / "synthetic/goodput.jsonl").read_text().splitlines()]
     assert all(line["end"] == after["start"] for line, after in pairwise(account)), account
     spent = sum(sum(line["seconds"].values()) for line in account)

@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl, urlsplit
 from tests.support.scripted.certificates import Certificates
 from tests.support.scripted.faults import Plan
 from tests.support.scripted.operator import Operator
-from tests.support.scripted.store import Object, Refusal, Store
+from tests.support.scripted.store import Object, Refusal, Store, merged
 
 KINDS = {"mpijobs": "MPIJob", "configmaps": "ConfigMap", "pods": "Pod", "events": "Event", "jobs": "Job"}
 KINDS |= {"resourcequotas": "ResourceQuota", "services": "Service"}
@@ -287,6 +287,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             case "GET":
                 found = store.get(plural, space, name) if name else store.list(KINDS[plural], plural, space, query)
                 return 200, found
+            case "PATCH" if self.headers["Content-Type"] == "application/merge-patch+json" and "dryRun" not in query:
+                return 200, store.put("MODIFIED", plural, merged(store.get(plural, space, name), body))
             case "PATCH":
                 return store.apply(plural, space, name, body, query)
             case "POST":

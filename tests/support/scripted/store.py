@@ -146,6 +146,16 @@ class Store:
             return [copy.deepcopy(item) for (one, _, _), item in sorted(self.objects.items()) if one == plural]
 
 
+def merged(old: Any, patch: Any) -> Any:
+    """What a JSON merge patch makes of a value (RFC 7386)."""
+    if not isinstance(patch, dict):
+        return patch
+    kept = {
+        key: value for key, value in (old if isinstance(old, dict) else {}).items() if patch.get(key, 0) is not None
+    }
+    return kept | {key: merged(kept.get(key), value) for key, value in patch.items() if value is not None}
+
+
 def matches(item: Object, query: dict[str, str]) -> bool:
     """Whether an object is meant by fieldSelector and labelSelector."""
     labels = item["metadata"].get("labels") or {}

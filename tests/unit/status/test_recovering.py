@@ -69,3 +69,18 @@ def test_a_condition_failed_of_an_evicted_worker_is_not_the_end_while_the_launch
 
 def test_without_a_restart_nothing_changes() -> None:
     assert status(STEP).verdict == "Running"
+
+
+NAMED = "run_vit.sh: node a has caused 2 failures (a rank or node was lost): python generate.py repair vit --exclude a"
+
+
+def test_a_node_that_fails_again_is_named_with_the_command() -> None:
+    for lines, verdict in (((STEP, NAMED, STEP), "Running"), ((STEP, ENDED, NAMED, STARTS), "Recovering 2/21")):
+        found = status(*lines)
+        assert found.verdict == verdict
+        assert "; node a has caused 2 failures (a rank or node was lost)" in found.message
+        assert found.advice == "python generate.py repair vit -n ada --exclude a"
+
+
+def test_a_node_that_no_worker_uses_is_not_named() -> None:
+    assert "node b" not in status(STEP, NAMED.replace("node a", "node b")).message
