@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -152,3 +153,9 @@ def assert_exists(line: str) -> None:
         return
     except click.ClickException as error:
         pytest.fail(f"{line}: {error.format_message()}")
+
+
+def test_the_picture_of_the_report_shows_the_page_as_it_is_now() -> None:
+    found = runpy.run_path(str(ROOT / "scripts" / "picture.py"))
+    said = "the page of report has changed: run scripts/demo, then .venv/bin/python scripts/picture.py"
+    assert found["MARK"].read_text().strip() == found["page_mark"](), said
