@@ -109,6 +109,8 @@ def faults_of(make_job: MakeJob, *settings: str) -> list[Diagnostic]:
         (["replicas=3"], "replicas", "no such key", "write nodes"),
         (['runPolicy={"backofLimit": 1}'], "runPolicy.backofLimit", "no such key", "runPolicy.backoffLimit"),
         (["cards=7"], "globalBatch", "7 ranks", "globalBatch: 504 "),
+        (["restarts.exclude={auto: true, max: 0}"], "restarts.exclude.max", "nothing to exclude", "at least 1"),
+        (["restarts={max: 0, exclude: {auto: true}}"], "restarts.exclude.auto", "has no effect", "restarts.max"),
     ],
 )
 def test_a_fault_names_its_key_and_a_fix(make_job: MakeJob, settings: list[str], key: str, said: str, fix: str) -> None:

@@ -181,7 +181,7 @@ def test_hostile_values_arrive_byte_for_byte(case: Callable[[str], str]) -> None
     pod = job["spec"]["mpiReplicaSpecs"]["Worker"]["template"]["spec"]
     paths = [volume["hostPath"]["path"] for volume in pod["volumes"] if volume["name"] == "dataset"]
     assert paths == ["/data/a b'$(touch x)\"é`id`;\\ # : - *"]
-    env = {item["name"]: item["value"] for item in pod["containers"][0]["env"]}
+    env = {item["name"]: item["value"] for item in pod["containers"][0]["env"] if "value" in item}
     assert env["A"] == "line 1\nline 2 $$(HOME) $$HOME 'q' \"q\" \\ é 👩", "kubernetes halves each pair of dollars"
     annotations = {key: text for key, text in job["metadata"]["annotations"].items() if "mpikit" not in key}
     assert annotations == {"a": "1e3", "b": "0600", "c": " ", "d": "x: y", "e": "2024-01-01"}
@@ -376,3 +376,23 @@ def test_the_rights_name_the_workers_of_the_job_and_its_launcher(make_job: Calla
     (subject,) = binding["subjects"]
     assert (subject["name"], subject["namespace"]) == (job.launcher_account, "team")
     assert [item["metadata"]["name"] for item in accounts] == ([] if account == "ada" else [job.launcher_account])
+
+
+def test_a_worker_knows_its_node_if_the_job_has_restarts(make_job: Callable[..., Any]) -> None:
+    for words, known in ((), True), (("restarts.max=0",), False):
+        rendered = render(make_job(*words), Payload({"vit/train.py": b"a"}))
+        replicas = yaml.safe_load(rendered.manifests["mpijob.yaml"])["spec"]["mpiReplicaSpecs"]
+        (worker,) = replicas["Worker"]["template"]["spec"]["containers"]
+        found = [one["valueFrom"]["fieldRef"] for one in worker["env"] if one["name"] == "MPIKIT_NODE_NAME"]
+        assert [one["fieldPath"] for one in found] == (["spec.nodeName"] if known else [])
+
+
+def test_the_limit_of_excluded_nodes_is_kept_with_the_job(make_job: Callable[..., Any]) -> None:
+    def annotations(*words: str) -> dict[str, str]:
+        rendered = render(make_job(*words), Payload({"vit/train.py": b"a"}))
+        found = yaml.safe_load(rendered.manifests["mpijob.yaml"])["metadata"]["annotations"]
+        return {key: value for key, value in found.items() if "exclude" in key}
+
+    assert annotations() == {}
+    asked = annotations("restarts.exclude.auto=true", "restarts.exclude.max=3")
+    assert asked == {"mpikit/exclude-auto": "true", "mpikit/exclude-max": "3"}
