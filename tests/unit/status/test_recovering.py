@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,11 @@ import pytest
 from mpikit.kube.pods import Pod
 from mpikit.kube.resources import MPIJob
 from mpikit.status.snapshot import Snapshot
+from mpikit.status.suspects import suspects_of
 from mpikit.status.verdict import Status, status_of
+from vit.supervise.endings import HANG, Ending
+from vit.supervise.history import RunFiles
+from vit.supervise.nodes import Nodes
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=timezone.utc)
 ENDED = "run_vit.sh: attempt 1 ended after 640 s: a rank or node was lost (exit code 137): signal 9 (Killed)"
@@ -84,3 +89,29 @@ def test_a_node_that_fails_again_is_named_with_the_command() -> None:
 
 def test_a_node_that_no_worker_uses_is_not_named() -> None:
     assert "node b" not in status(STEP, NAMED.replace("node a", "node b")).message
+
+
+@pytest.mark.parametrize("auto", [True, False])
+def test_what_the_launcher_says_of_a_node_is_understood(auto: bool, tmp_path: Path) -> None:
+    said: list[str] = []
+    nodes = Nodes(RunFiles(tmp_path, "run"), "uid", "python generate.py repair vit", auto, said.append)
+    nodes.learn({"vit-worker-1": "a.example-1"}, {1: "vit-worker-1"})
+    for number in (1, 2):
+        nodes.failed(number, Ending(HANG, 4, "rank 1 on vit-worker-1 is stopped (SIGSTOP)"), [])
+    found = suspects_of([f"run_vit.sh: {line}" for line in said], MPIJob({}))
+    assert found == {"a.example-1": "has caused 2 failures (a rank hangs)"}
+
+
+def test_a_repair_that_was_interrupted_is_finished_by_the_same_command() -> None:
+    notes = {"mpikit/resuming": "true", "mpikit/excluded-nodes": "a"}
+    metadata = {"name": "vit", "namespace": "ada", "annotations": notes}
+    job = MPIJob(
+        {
+            "metadata": metadata,
+            "spec": {"runPolicy": {"suspend": True}},
+            "status": {"conditions": [{"type": "Created", "status": "True"}]},
+        }
+    )
+    found = status_of(Snapshot("vit", "ada", NOW, job))
+    assert found.verdict == "Suspended"
+    assert found.advice == "python generate.py repair vit -n ada --exclude a resumes it without a"
