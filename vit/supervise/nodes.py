@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ledger of failures by node: nodes.jsonl in the run's folder, and the nodes to exclude.
 
-A node is named after two failures that began on it, or once a rank on it had a score below 0.7 in two windows in a row.
+A node is named after two failures that began on it, or once a rank on it had a score below 0.7 for 200 steps.
 The worker pods know the names of their nodes (MPIKIT_NODE_NAME); `generate.py run` has none, and keeps no ledger.
 """
 
@@ -15,11 +15,12 @@ from typing import Any
 
 from vit.supervise.endings import CHECKS, DEVICE, HANG, LOST, Ending
 from vit.supervise.history import RunFiles
-from vit.supervise.scores import THRESHOLD
+from vit.supervise.scores import STRIDE_STEPS, THRESHOLD, WINDOW_STEPS
 
 NAME = "nodes.jsonl"
 MOST_FAILURES = 2  # of one node
-SLOW_WINDOWS = 2  # in a row
+SLOW_SCORES = 5  # in a row: the first and the last have no step in common
+SLOW_STEPS = WINDOW_STEPS + (SLOW_SCORES - 1) * STRIDE_STEPS
 BLAMED = (CHECKS, DEVICE, HANG, LOST)  # other endings say nothing about a node
 _NODE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _WORD = re.compile(r"[\w-]+")
@@ -45,7 +46,7 @@ class Nodes:
     ranks: dict[int, str] = field(default_factory=dict)
     """Host name of each rank."""
     low: Counter[str] = field(default_factory=Counter)
-    """Windows in a row in which the score of a rank on a host was low."""
+    """Scores in a row that were low, of the slowest rank on a host."""
     lines: list[dict[str, Any]] = field(default_factory=list)
     """Of nodes.jsonl, by launchers of this Job."""
 
@@ -72,7 +73,7 @@ class Nodes:
             lowest[row["host"]] = min(row["score"], lowest.get(row["host"], 1.0))
         for host, score in lowest.items():
             self.low[host] = self.low[host] + 1 if score < THRESHOLD else 0
-            if self.low[host] == SLOW_WINDOWS:
+            if self.low[host] == SLOW_SCORES:
                 self._note(host, {"step": content["step"], "kind": "slow", "score": score})
 
     def sentences(self) -> list[str]:
@@ -117,5 +118,5 @@ def reason(lines: Sequence[Mapping[str, Any]]) -> str:
         return f"has caused {len(failures)} failures ({', '.join(dict.fromkeys(failures))})"
     slow = [line.get("score") for line in lines if line.get("kind") == "slow"]
     if slow:
-        return f"is slow (score {slow[-1]}, below {THRESHOLD} in {SLOW_WINDOWS} windows in a row)"
+        return f"is slow (score {slow[-1]}, below {THRESHOLD} for {SLOW_STEPS} steps)"
     return ""

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from vit.errors import EXIT_CODES
 from vit.supervise.endings import COMPLETE, HANG, LOST, STOPPED, Ending, classify
+from vit.supervise.goodput import Ledger
 from vit.supervise.history import RunFiles, attempts_of, verdict_of
-from vit.supervise.ledger import Ledger
 from vit.supervise.nodes import Nodes
 from vit.supervise.policy import Attempt, Decision, Limits, decide
 from vit.supervise.workers import Replacer

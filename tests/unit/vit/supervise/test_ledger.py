@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from vit.supervise.endings import COMPLETE, LOST, Ending
+from vit.supervise.goodput import NAME, Ledger
 from vit.supervise.history import RunFiles
-from vit.supervise.ledger import NAME, Ledger
 from vit.supervise.policy import Attempt
 
 
