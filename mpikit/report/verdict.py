@@ -122,7 +122,7 @@ def _findings(run: Run) -> Iterator[str]:
     if slow:
         hosts = list(dict.fromkeys(rank.host for rank in slow if rank.host))
         where = f" on {', '.join(hosts[:5])}{' and others' if len(hosts) > 5 else ''}" if hosts else ""
-        yield f"{_counted(len(slow), 'rank')}{where} below {SLOW_SCORE:g} of the fastest speed or of their own best"
+        yield f"{_counted(len(slow), 'rank')}{where} below {SLOW_SCORE:g} of the fastest rank's speed, or of their best"
     share = wait_share(run)
     if share is not None and share > MOST_WAIT:
         yield f"{100 * share:.0f} % of the step time is spent on waiting for images; raise train.num_workers"

@@ -127,7 +127,7 @@ def test_warnings_name_slow_hosts_waiting_and_a_lost_accuracy(folder: Path) -> N
         '{"ranks": [{"rank": 4, "host": "node-b", "score": 0.5}, {"rank": 5, "score": 1}]}'
     )
     said = warnings_of(read_run(folder))
-    assert "1 rank on node-b below 0.7 of the fastest speed or of their own best" in said
+    assert "1 rank on node-b below 0.7 of the fastest rank's speed, or of their best" in said
     assert "50 % of the step time is spent on waiting for images; raise train.num_workers" in said
     assert "the last accuracy is 10.0 points below the best, of step 10" in said
     assert "2 training images could not be decoded" in said
