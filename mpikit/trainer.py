@@ -54,6 +54,7 @@ EXIT_CODES: dict[int, str] = {
     8: "the images are missing, too few or damaged",
     9: "a server cannot be reached, or rejects the request",
     10: "no restart is left, or the last three brought no new checkpoint",
+    11: "a device gave wrong results before step 1; the trainer's line above names its rank and node",
     70: "a bug in the trainer",
     137: "a rank was killed by signal 9, most often because memory ran out",
     143: "stopped as asked; the state is saved, and a job with the same train.name continues from there",

@@ -146,6 +146,8 @@ class Config:
     """Peak rate of one device in TFLOP/s, for mfu_percent; default a table's for bfloat16, if the device is in it."""
     compile: bool = False
     """Compile the model (torch.compile); on HPU only with PT_HPU_LAZY_MODE=0."""
+    burn_in_seconds: int = 0
+    """Test the devices and the network of all ranks for so long before step 1; 0: not at all."""
     rank_timeout_seconds: int = 1800
     """A rank that does not answer for so long ends all with exit code 4; longer than any save or evaluation."""
     num_workers: int | None = None
@@ -248,7 +250,7 @@ POSITIVE = (
     *("learning_rate", "max_grad_norm", "synthetic_images", "synthetic_classes"),
     *("crop_pct", "rank_timeout_seconds", "layer_decay", "peak_tflops", "read_timeout_seconds"),
 )
-NOT_NEGATIVE = ("weight_decay", "warmup_steps", "num_workers", "seed", "mixup", "samples")
+NOT_NEGATIVE = ("weight_decay", "warmup_steps", "num_workers", "seed", "mixup", "samples", "burn_in_seconds")
 
 
 def _check(config: Config) -> None:

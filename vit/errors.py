@@ -2,7 +2,8 @@
 """Exit codes and the exception tree of the trainer. Needs no torch.
 
 TrainError > ConfigError > WeightsError
-           > LockedError, HangError, NotFiniteError, IncompleteError, StorageError, DataError, NetworkError, Stopped
+           > LockedError, HangError, NotFiniteError, IncompleteError, StorageError, DataError, NetworkError,
+             DeviceError, Stopped
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ EXIT_CODES: dict[str, int] = {
     "data": 8,  # the images, archives or weights are missing, too few or corrupt
     "network": 9,  # a server is unreachable or rejects the request (vit.fetch)
     "restarts": 10,  # the budget of restarts is spent (vit.supervise)
+    "device": 11,  # a device gave wrong results before step 1
     "internal": 70,  # a bug (EX_SOFTWARE of sysexits.h)
     "interrupted": 130,  # Ctrl-C (128 + SIGINT)
     "stopped": 143,  # asked to stop (128 + SIGTERM), state saved
@@ -70,6 +72,12 @@ class NotFiniteError(TrainError):
     """Loss or gradient is NaN or infinite; every rank raises it at the same step."""
 
     kind = "not_finite"
+
+
+class DeviceError(TrainError):
+    """A device gives wrong results (vit.runtime.burn_in)."""
+
+    kind = "device"
 
 
 class IncompleteError(TrainError):

@@ -32,6 +32,7 @@ from mpikit.config.types import (
     Name,
     PlainPath,
     Quantity,
+    Span,
     Subdomain,
     Text,
     TreeMap,
@@ -147,6 +148,8 @@ class Job(Kube):
     """The pod that starts mpirun."""
     worker: Worker = Worker()
     """The pods of the ranks."""
+    burn_in: Span = 0
+    """How long the devices and the network of all ranks are tested before step 1; 0: not at all."""
     restarts: Restarts = Restarts()
     """Starts of the ranks after a failure, within one job."""
     run_policy: RunPolicy = RunPolicy()

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from mpikit.text.image import image_fault
 from mpikit.text.quoting import shown, unquotable, unquotable_key
+from mpikit.text.units import seconds_of
 from mpikit.text.yaml_scalars import INT64_MAX
 
 LABEL_MAX = 63  # DNS-1035 label (RFC 1035); <name>-worker-<i> must fit, mpi-operator validation.go
@@ -62,6 +63,14 @@ def _plain_number(value: Any) -> Any:
     if isinstance(value, (str, float)) and not math.isfinite(float(value)):
         raise FieldError(f"{shown(str(value))} is not a finite number", "write a finite number")
     return value
+
+
+def _span(value: Any) -> Any:
+    """Return the whole seconds of 30, 30s, 5m or 1h30m."""
+    seconds = seconds_of(str(value)) if not isinstance(value, bool) else None
+    if seconds is None or seconds != int(seconds):
+        raise FieldError(f"{shown(str(value))} is not a valid time span", "write 30s, 5m or 1h")
+    return int(seconds)
 
 
 def _carried(value: str) -> str:
@@ -213,6 +222,13 @@ RAND_AUGMENT = re.compile(r"rand(-(m|n|p|mstd|mmax|inc)\d+(\.\d+)?)*")  # a test
 TreeMap = Annotated[dict[str, Any], AfterValidator(_tree)]
 Count = Annotated[int, BeforeValidator(_plain_number), Field(ge=1, le=INT32_MAX)]
 Natural = Annotated[int, BeforeValidator(_plain_number), Field(ge=0, le=INT32_MAX)]
+Span = Annotated[
+    int,
+    BeforeValidator(_span),
+    Field(ge=0, le=24 * 3600),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": r"^(\d+[smhd]?|(\d+[smhd])+)$", "minimum": 0}),
+]
+"""Seconds, written as 30s or 5m."""
 Samples = Annotated[int, BeforeValidator(_plain_number), Field(ge=0, le=24)]
 Batch = Annotated[int, BeforeValidator(_plain_number), Field(ge=1, le=BATCH_MAX)]
 Seed = Annotated[int, BeforeValidator(_plain_number), Field(ge=0, le=2**32 - 1)]

@@ -206,7 +206,8 @@ class ScriptContext:
         flags |= {"train_batch_size": self.job.rank_batch}
         ordered = [name for name in _UPSTREAM_ORDER if name in flags]
         ordered += [name for name in flags if name not in ordered]
-        return (*(_flag(name, flags[name]) for name in ordered), ("--device", self.job.hardware.trainer))
+        burn_in = (("--burn_in_seconds", str(self.job.burn_in)),) if self.job.burn_in else ()
+        return (*(_flag(name, flags[name]) for name in ordered), *burn_in, ("--device", self.job.hardware.trainer))
 
 
 def _flag(name: str, value: object) -> tuple[str, ...]:

@@ -55,6 +55,7 @@ DEFAULTS: dict[str, Any] = {
     "device": "auto",
     "peak_tflops": None,
     "compile": False,
+    "burn_in_seconds": 0,
     "rank_timeout_seconds": 1800,
     "num_workers": None,
     "read_timeout_seconds": 600,

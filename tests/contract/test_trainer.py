@@ -33,7 +33,7 @@ from vit.supervise.goodput import PARTS, sentence
 from vit.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[2]
-KIT_SETS = {"data_path", "pretrained_dir", "output_dir", "device"}
+KIT_SETS = {"data_path", "pretrained_dir", "output_dir", "device", "burn_in_seconds"}
 """Flags that the kit derives from its own values."""
 
 

@@ -91,6 +91,7 @@ RULES: tuple[Rule, ...] = (
     Rule(DATA, _codes("data")),
     Rule(NOT_FINITE, _codes("not_finite")),
     Rule(HANG, _codes("hang")),
+    Rule(DEVICE, _codes("device")),
     Rule(LOCKED, _codes("locked")),
     Rule(STORAGE, _codes("storage")),
     Rule(DRAINED, _codes("stopped")),

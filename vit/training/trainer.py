@@ -25,6 +25,7 @@ from vit.run.folder import RunFolder
 from vit.run.identity import check_identity, identity_of
 from vit.run.metrics import metric_line, progress_line
 from vit.run.own import FUNCTION, SETTINGS, Own, complete, find_own, own_of, with_classes_of
+from vit.runtime.burn_in import burn_in
 from vit.runtime.console import Reporter
 from vit.runtime.device import Device
 from vit.runtime.devices import open_device
@@ -105,6 +106,9 @@ def _run_in_folder(frame: Frame, stop: StopRequest) -> int:
         if checkpoint.step >= config.num_steps and not config.eval_only:
             say_complete(checkpoint, config)
             return checkpoint.step
+    if given.burn_in_seconds:
+        with phases.during("init"):
+            burn_in(given.burn_in_seconds, frame.device, group)
     session = _open_session(frame, data, identity, checkpoint, notes)
     if config.eval_only:
         _evaluate_only(session, 0.0 if checkpoint is None else checkpoint.state["epoch"])

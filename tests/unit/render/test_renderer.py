@@ -41,6 +41,7 @@ dataset: {pvc: data}
 pretrained: null
 hostIPC: false
 launcherCreationPolicy: WaitForWorkersReady
+burnIn: 1m30s
 labels: {kueue.x-k8s.io/queue-name: q}
 annotations: {note: "#1"}
 env:
