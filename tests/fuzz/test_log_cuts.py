@@ -19,7 +19,7 @@ from tests.support.scripted.loglines import JOB, POD, START, Cut, Line, LogPod, 
 from tests.support.scripted.server import Handler, Request, Scripted
 from tests.support.scripted.world import NAMESPACE, TimedCluster, World
 
-CASES = int(os.environ.get("LOG_CASES", "200"))
+CASES = int(os.environ.get("LOG_CASES", "100"))
 LATER = START + timedelta(minutes=1)
 SHORT = written("short", 50, ends=False, longest=3)
 LONG = written("long", 2000)

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,17 +38,31 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(copy: Path, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def start(copy: Path, command: str) -> subprocess.Popen[str]:
     path = f"{ROOT}/.venv/bin{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
+    return subprocess.Popen(
         ["bash", "-c", command],
         cwd=copy,
-        env=os.environ | {"PATH": path, "LOGNAME": "ada"} | environment,
-        capture_output=True,
+        env=os.environ | {"PATH": path, "LOGNAME": "ada"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=600,
-        check=False,
+        start_new_session=True,
     )
+
+
+def run(copy: Path, command: str) -> subprocess.CompletedProcess[str]:
+    with start(copy, command) as process:
+        out, err = process.communicate(timeout=1200)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def rows_of(copy: Path) -> list[dict[str, Any]]:
+    """The metrics of the demo's run so far, without a line that is being written."""
+    with contextlib.suppress(FileNotFoundError):
+        lines = (copy / "output/digits/metrics.jsonl").read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+    return []
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
@@ -81,6 +100,11 @@ def test_the_demo_learns_resumes_and_starts_anew_only_when_asked(copy: Path) -> 
     assert "run_vit.sh" not in second.stderr, "the ranks were started again"
     assert (copy / "output/digits/metrics.jsonl").read_bytes() == metrics
 
-    third = run(copy, "scripts/demo --fresh")
-    assert third.returncode == 0, third.stderr
+    with start(copy, "scripts/demo --fresh") as third:
+        while not (rows := rows_of(copy)) or rows[-1]["step"] == 1500:
+            assert third.poll() is None, third.communicate()[1]
+            time.sleep(0.2)
+        assert rows[0]["step"] < 100
+        os.killpg(third.pid, signal.SIGTERM)
+        third.communicate(timeout=120)
     assert (copy / "output/digits.previous-1/metrics.jsonl").read_bytes() == metrics

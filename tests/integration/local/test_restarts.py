@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -63,13 +64,18 @@ def attempts(output: Path) -> list[dict[str, Any]]:
     return [record for line in lines if "attempt" in (record := json.loads(line))]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The weights of a run that nothing disturbs."""
-    run = Run(OPEN_MPI["5"], tmp_path_factory.mktemp("quiet") / "results", *RECIPE)
-    done = run.to_its_end()
-    assert done.returncode == 0, done.stderr
-    return weights(run.output)
+    """The weights of a run that nothing disturbs; one run for all processes of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (shared / "quiet.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run = Run(OPEN_MPI["5"], shared / "quiet" / "results", *RECIPE)
+        if not (shared / "quiet").exists():
+            done = run.to_its_end()
+            assert done.returncode == 0, done.stderr
+        return weights(run.output)
 
 
 @pytest.mark.parametrize(("way", "release"), WAYS)

@@ -73,6 +73,7 @@ def test_ctrl_c_lets_the_job_save_and_the_next_run_loses_no_step(job: Job) -> No
     assert int(last.removeprefix("step_")) == events(run, "stop")[-1]["step"]
 
 
+@pytest.mark.parametrize("open_mpi", ["5"], indirect=True)
 def test_a_missing_dataset_is_found_before_a_rank_starts(job: Job, tmp_path: Path) -> None:
     done = job("train.dataset=imagefolder", f"dataset={tmp_path}/nowhere").to_its_end()
     assert done.returncode == 1
@@ -114,6 +115,7 @@ def test_no_start_of_many_fails_because_two_nodes_share_a_machine(open_mpi: Path
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("open_mpi", ["4"], indirect=True)
 def test_on_a_terminal_two_updates_of_the_live_line_come_at_different_times(job: Job) -> None:
     run = job("train.num_steps=400", "train.log_every=400", "train.eval_every=400")
     arrivals: dict[bytes, float] = {}

@@ -127,7 +127,9 @@ def _worker(job: Job) -> Object:
     mounts = [*(_mount(folder) for folder in job.folders), *job.worker.volume_mounts, *memory]
     cards = {job.hardware.resource: job.cards} if job.hardware.resource else {}
     limits = cards | job.resources.limits
-    container = _container(job, "worker", ("bash", "/kit/worker.sh"), [*_literal(job), *sourced], mounts)
+    node = {"name": "MPIKIT_NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
+    own = [node] if job.restarts.max else []
+    container = _container(job, "worker", ("bash", "/kit/worker.sh"), [*own, *_literal(job), *sourced], mounts)
     return container | {
         **_without_empty({"envFrom": job.env_from}),
         "readinessProbe": {"tcpSocket": {"port": ScriptContext(job).ssh_port}, "periodSeconds": 1},

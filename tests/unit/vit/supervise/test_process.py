@@ -23,7 +23,14 @@ def supervise(tmp_path: Path, script: str, *flags: str) -> subprocess.Popen[str]
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=with_default_signals,
     )
+
+
+def with_default_signals() -> None:
+    """A test run that nohup or `&` started ignores them, and so would the supervisor."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 2", 2), ("exit 8", 8)])
