@@ -71,8 +71,8 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> str:
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with (shared / "quiet.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        run = Run(OPEN_MPI["5"], shared / "quiet" / "results", *RECIPE)
-        if not (shared / "quiet").exists():
+        run = Run(OPEN_MPI["5"], shared / "quiet", *RECIPE)
+        if not run.output.exists():
             done = run.to_its_end()
             assert done.returncode == 0, done.stderr
         return weights(run.output)
