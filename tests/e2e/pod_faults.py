@@ -22,7 +22,7 @@ from testcluster.state import state_folder
 
 NETWORK_SECONDS, KUBELET_SECONDS, SERVER_SECONDS = 20, 20, 30
 FILL_MIB = 32  # more than the sizeLimit of the volume that it goes to
-SCRATCH = "/scratch"
+SMALL_VOLUME = "/small"
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def drain_worker(job: RunningJob) -> bool:
 
 def evict_worker(job: RunningJob) -> bool:
     """The kubelet evicts the worker, because a volume of it is over its limit. The pod stays, Failed."""
-    fill = f"head -c {FILL_MIB << 20} /dev/zero >{SCRATCH}/fill"
+    fill = f"head -c {FILL_MIB << 20} /dev/zero >{SMALL_VOLUME}/fill"
     return job.kube.run("-n", job.namespace, "exec", f"{job.name}-worker-1", "--", "sh", "-c", fill).code == 0
 
 
