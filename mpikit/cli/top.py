@@ -18,12 +18,12 @@ from mpikit.cli.view import BAD, coloured, painted
 from mpikit.diagnostics import one_line, shortened
 from mpikit.errors import JobError, NotFound
 from mpikit.report.files import Row, Unreadable, number, objects, read_bytes, text, whole
+from mpikit.report.verdict import SLOW_SCORE
 from mpikit.text.terminal import show, show_painted, talk
 from mpikit.text.units import duration
 
 LIVE = "live.json"
 LATE_SECONDS = 60.0  # a launcher writes the file every 15 s
-SLOW = 0.7  # of the fastest rank's speed; as in ranks.json
 MOST_ROWS = 24
 MOST_NAMED = 8
 MOST_TEXT = 60
@@ -210,7 +210,7 @@ def _table(ranks: tuple[RankNow, ...], *, colour: bool) -> list[str]:
     rows = [_HEADS, *(_cells(one) for one in ranks)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADS))]
     lines = ["   ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in rows]
-    slow = [one.score is not None and one.score < SLOW for one in ranks]
+    slow = [one.score is not None and one.score < SLOW_SCORE for one in ranks]
     return [
         lines[0],
         *(painted(line, BAD if colour and bad else None) for line, bad in zip(lines[1:], slow, strict=True)),

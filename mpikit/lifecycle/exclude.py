@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mpikit.errors import JobError, Timeout
+from mpikit.kube.affinity import with_hosts
 from mpikit.kube.answers import Object
 from mpikit.kube.api import MPIJOB, merge_patch
 from mpikit.kube.client import Cluster
@@ -24,8 +24,6 @@ from mpikit.lifecycle.repair import delete_ended
 from mpikit.status.snapshot import pods_of
 from mpikit.text.nested import as_map, at
 
-HOSTNAME = "kubernetes.io/hostname"
-REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 POD_SECONDS = 2.0  # between two looks at pods that end
 
 
@@ -80,33 +78,7 @@ def exclusion_of(job: MPIJob, nodes: Sequence[str], hostnames: Mapping[str, str]
         what = f"MPIJob {job.name} may exclude {job.exclude_max} nodes (restarts.exclude.max)"
         raise JobError(f"{what}, and {', '.join(every)} are {len(every)}", fix)
     own = as_map(at(job.template("Worker"), "spec", "affinity"))
-    return Exclusion(job, every, added, without(own, [hostnames.get(name, name) for name in every]))
-
-
-def without(affinity: Mapping[str, Any], hostnames: Sequence[str]) -> Object:
-    """Return an affinity that also keeps pods off these nodes.
-
-    Terms are alternatives, so each gets the rule. A term without a rule matches no node, and stays as it is.
-    """
-    node = as_map(affinity.get("nodeAffinity"))
-    terms = at(node, REQUIRED, "nodeSelectorTerms")
-    changed = [_narrowed(term, hostnames) if _matches_some(term) else term for term in terms or ()]
-    changed = changed or [_narrowed({}, hostnames)]
-    return {**affinity, "nodeAffinity": {**node, REQUIRED: {"nodeSelectorTerms": changed}}}
-
-
-def _matches_some(term: Mapping[str, Any]) -> bool:
-    return bool(term.get("matchExpressions") or term.get("matchFields"))
-
-
-def _narrowed(term: Mapping[str, Any], hostnames: Sequence[str]) -> Object:
-    rules = [dict(rule) for rule in term.get("matchExpressions") or ()]
-    for rule in rules:
-        if (rule["key"], rule["operator"]) == (HOSTNAME, "NotIn"):
-            rule["values"] = sorted({*rule["values"], *hostnames})
-            return {**term, "matchExpressions": rules}
-    rule = {"key": HOSTNAME, "operator": "NotIn", "values": sorted(set(hostnames))}
-    return {**term, "matchExpressions": [*rules, rule]}
+    return Exclusion(job, every, added, with_hosts(own, "NotIn", [hostnames.get(name, name) for name in every]))
 
 
 def exclude(cluster: Cluster, plan: Exclusion, seconds: float, tell: Callable[[str], object]) -> None:

@@ -8,41 +8,26 @@ beside creating and deleting it. It works the same way while the job runs, and a
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 import re
 import tarfile
-import uuid
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from mpikit.errors import ClusterError, Forbidden, JobError, NotFound, Timeout
 from mpikit.kube.answers import Object
-from mpikit.kube.api import EVENT, POD, create, find_all, read
-from mpikit.kube.client import Call, Cluster
+from mpikit.kube.api import EVENT, POD, find_all, read
+from mpikit.kube.client import Cluster
 from mpikit.kube.kubelet import end_of, understand_stuck
 from mpikit.kube.pods import OVER, Pod
 from mpikit.kube.resources import Event
-from mpikit.text.nested import at
+from mpikit.kube.small_pods import END_SECONDS, NO_CONTAINER, NO_IMAGE, UNSCHEDULED_SECONDS, printed, running, small_pod
+from mpikit.text.nested import as_map, at
 
-READ_SECONDS = 120  # for everything, an image's pull included
-UNSCHEDULED_SECONDS = 20  # a pod this small that has no node by then will not get one
 PAUSE_SECONDS = 0.5
 MOST_PACKED = 6 << 20  # as base64 it fits into the 10 MiB after which a kubelet rotates a log
 MOST_UNPACKED = 128 << 20
-LABEL = "mpikit/reader"
-RESOURCES = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "500m", "memory": "256Mi"}}
-
-# Fields of the launcher that decide where it runs, as whom and with which image.
-_KEPT = (
-    *("serviceAccountName", "imagePullSecrets", "nodeSelector", "affinity", "tolerations", "securityContext"),
-    *("runtimeClassName", "priorityClassName", "schedulerName", "hostUsers"),
-)
-_NO_START = (
-    *("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"),
-    *("CreateContainerError", "CreateContainerConfigError", "RunContainerError"),
-)
 _BEGIN, _END, _MISSING = "mpikit|begin", "mpikit|end", "mpikit|missing"
 
 # SCRIPT FOLDER PATTERN...: regular files only, and no link.
@@ -74,17 +59,12 @@ def read_run(cluster: Cluster, namespace: str, mpijob: Object, run: str, pattern
     Raises NotFound without such a folder, JobError for a job without one, ClusterError, Timeout.
     """
     pod = reader_pod(mpijob, run, patterns)
-    name = pod["metadata"]["name"]
     try:
-        create(cluster, POD, namespace, pod)
+        with running(cluster, namespace, pod) as name:
+            lines = _follow(cluster, namespace, name)
     except Forbidden as error:
         fix = "ask for the right to create and delete pods, or copy the run with kubectl cp while a pod of the job runs"
-        raise Forbidden(f"the run is read with a small pod, which cannot be created: {error.message}", fix) from error
-    try:
-        lines = _follow(cluster, namespace, name)
-    finally:
-        with contextlib.suppress(NotFound):
-            cluster.request(Call("DELETE", POD.path(namespace, name)))
+        raise Forbidden(f"the run is read with a small pod, which is not allowed: {error.message}", fix) from error
     if _MISSING in lines:
         where = at(mpijob, "metadata", "annotations", "mpikit/output") or "the output of the job"
         raise NotFound(f"{where} does not contain the run {run}", "name a run that is there; the default is train.name")
@@ -102,27 +82,14 @@ def reader_pod(mpijob: Object, run: str, patterns: Sequence[str]) -> Object:
     if mount is None or volume is None:
         raise JobError(f"the launcher of MPIJob {name} has no output folder", "copy the run with kubectl cp")
     folder = "/".join(filter(None, (mount["mountPath"], mount.get("subPath"), run)))
-    container = {key: main[key] for key in ("image", "imagePullPolicy", "securityContext") if key in main}
-    container |= {
-        "name": "reader",
-        "command": ["sh", "-c", SCRIPT, "reader", folder, *patterns],
-        "resources": RESOURCES,
-        "volumeMounts": [{"name": "output", "mountPath": mount["mountPath"], "readOnly": True}],
-    }
-    own = {
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": 1,
-        "activeDeadlineSeconds": READ_SECONDS,
-        "automountServiceAccountToken": False,
-        "containers": [container],
-        "volumes": [_existing(volume)],
-    }
-    labels = {**(at(template, "metadata", "labels") or {}), LABEL: "true"}
-    metadata = {"name": f"{name[:40].rstrip('-.')}-reader-{uuid.uuid4().hex[:6]}", "labels": labels}
+    command = ["sh", "-c", SCRIPT, "reader", folder, *patterns]
+    mounts = [{"name": "output", "mountPath": mount["mountPath"], "readOnly": True}]
+    labels = as_map(at(template, "metadata", "labels"))
+    volumes = [_existing(volume)]
+    pod = small_pod(name, "reader", template, command, mounts=mounts, volumes=volumes, labels=labels)
     if annotations := at(template, "metadata", "annotations"):
-        metadata["annotations"] = annotations
-    kept = {key: spec[key] for key in _KEPT if key in spec}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {**kept, **own}}
+        pod["metadata"]["annotations"] = annotations
+    return pod
 
 
 def _existing(volume: Object) -> Object:
@@ -140,15 +107,14 @@ def _follow(cluster: Cluster, namespace: str, name: str) -> list[str]:
             return _lines(cluster, namespace, pod)
         seconds = cluster.clock() - began
         _raise_trouble(cluster, namespace, pod, seconds)
-        if seconds > READ_SECONDS:
+        if seconds > END_SECONDS:
             what = pod.waiting.reason or pod.phase
-            raise Timeout(f"the pod that reads the run did not end within {READ_SECONDS} s: {what}", "try again")
+            raise Timeout(f"the pod that reads the run did not end within {END_SECONDS} s: {what}", "try again")
         cluster.sleep(PAUSE_SECONDS)
 
 
 def _lines(cluster: Cluster, namespace: str, pod: Pod) -> list[str]:
-    answer = cluster.request(Call("GET", POD.path(namespace, pod.name, "log"), accept="*/*"))
-    lines = answer.data.decode("ascii", "replace").splitlines()
+    lines = printed(cluster, namespace, pod.name)
     if _MISSING in lines or _END in lines:
         return lines
     end = end_of(pod)
@@ -165,7 +131,7 @@ def _raise_trouble(cluster: Cluster, namespace: str, pod: Pod, seconds: float) -
     """Raise what waiting will not change."""
     what = "the pod that reads the run"
     reason, message, image, _ = pod.waiting
-    if reason in _NO_START:
+    if reason in (*NO_IMAGE, *NO_CONTAINER):
         raise ClusterError(f"{what} does not start: {reason}: {message}", f"the nodes must be able to run {image}")
     if pod.unschedulable:
         found = _NO_CLAIM.search(pod.unschedulable.message)

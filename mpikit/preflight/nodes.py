@@ -12,13 +12,14 @@ from mpikit.config.job import Job
 from mpikit.devices import CARD_RESOURCES
 from mpikit.diagnostics import Diagnostic, Found, fault, passed, warning
 from mpikit.errors import Forbidden
+from mpikit.kube.affinity import HOSTNAME
 from mpikit.kube.answers import Object
 from mpikit.kube.api import NODE, POD, find_all
 from mpikit.kube.client import Cluster
 from mpikit.kube.resources import JOB_NAME
 from mpikit.preflight.pod_requests import needs, written
 from mpikit.preflight.quota import Templates
-from mpikit.preflight.scheduling import HOSTNAME, Hindrance, Node, Usage, beside, hindrances, rooms, usage
+from mpikit.preflight.scheduling import Hindrance, Node, Usage, beside, hindrances, rooms, usage
 
 NAMED = 3  # nodes or jobs that a line names; the rest is counted
 

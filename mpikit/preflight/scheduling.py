@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from mpikit.devices import cards_of
+from mpikit.kube.affinity import HOSTNAME, REQUIRED
 from mpikit.kube.pods import OVER
 from mpikit.kube.resources import Object, conditions_of
 from mpikit.preflight.pod_requests import Amounts, added, amounts, needs, written
@@ -22,7 +23,6 @@ from mpikit.text.nested import at
 
 _FORGIVEN_TAINTS = ("unschedulable", "not-ready", "unreachable")  # reported as cordoned and not Ready instead
 _PERMANENT_OWNERS = ("DaemonSet", "Node")  # their pods stay on a node when jobs end
-HOSTNAME = "kubernetes.io/hostname"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def hindrances(node: Node, spec: Mapping[str, Any], taken: Amounts) -> list[Hind
     for key, value in (spec.get("nodeSelector") or {}).items():
         if node.labels.get(key) != value:
             found.append(Hindrance("selector", f"{key}={value}"))
-    if not _affine(node, at(spec, "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")):
+    if not _affine(node, at(spec, "affinity", "nodeAffinity", REQUIRED)):
         found.append(Hindrance("affinity"))
     for taint in at(node.raw, "spec", "taints") or ():
         if _repels(taint, spec.get("tolerations") or ()):
@@ -161,7 +161,7 @@ def _one_a_node(spec: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     ports = [port for one in spec.get("containers") or () for port in one.get("ports") or ()]
     if any(port.get("hostPort") or (spec.get("hostNetwork") and port.get("containerPort")) for port in ports):
         return True
-    terms = at(spec, "affinity", "podAntiAffinity", "requiredDuringSchedulingIgnoredDuringExecution") or ()
+    terms = at(spec, "affinity", "podAntiAffinity", REQUIRED) or ()
     return any(term.get("topologyKey") == HOSTNAME and _selects(term.get("labelSelector"), labels) for term in terms)
 
 

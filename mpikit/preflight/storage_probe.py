@@ -3,43 +3,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mpikit.config.job import Job, Mount
 from mpikit.diagnostics import Diagnostic, Found, fault, passed, warning
-from mpikit.errors import ClusterError, NotFound
+from mpikit.errors import ClusterError
+from mpikit.kube.affinity import REQUIRED, with_hosts
 from mpikit.kube.answers import Object
-from mpikit.kube.api import EVENT, POD, create, find_all, read
-from mpikit.kube.client import Call, Cluster
+from mpikit.kube.api import EVENT, POD, find_all, read
+from mpikit.kube.client import Cluster
 from mpikit.kube.kubelet import end_of
 from mpikit.kube.pods import OVER, Pod
 from mpikit.kube.resources import Event
+from mpikit.kube.small_pods import END_SECONDS, NO_CONTAINER, NO_IMAGE, UNSCHEDULED_SECONDS, printed, running, small_pod
 from mpikit.preflight.nodes import fitting_nodes
-from mpikit.preflight.scheduling import HOSTNAME
 from mpikit.text.nested import at
 
-PROBE_SECONDS = 120  # for everything, an image's pull included
-UNSCHEDULED_SECONDS = 20  # a pod this small that has no node by then will not get one
 LATE_SECONDS = 3  # the kubelet reports the volumes of a pod one by one
 PAUSE_SECONDS = 1.0
 NODES_NAMED = 20  # of those that can take a worker; one of them is enough
-LABEL = "mpikit/probe"
-RESOURCES = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "500m", "memory": "256Mi"}}
-
-# Fields of a worker that decide where it runs, as whom and with which image.
-_KEPT = (
-    *("serviceAccountName", "imagePullSecrets", "nodeSelector", "tolerations", "securityContext"),
-    *("runtimeClassName", "priorityClassName", "schedulerName", "hostUsers"),
-)
 # The check must not create a missing path. A path without a type is skipped: its runtime creates it.
 _TYPES = {"Directory": "Directory", "DirectoryOrCreate": "Directory", "File": "File", "FileOrCreate": "File"}
-_NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
-_NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 _LINE = re.compile(r"mpikit\|(\w+)\|([^|]*)\|(\d*)\|(.+)")
 _FAILED_MOUNT = re.compile(r'MountVolume\.SetUp failed for volume "([^"]+)" : (.+)')
 
@@ -100,7 +87,7 @@ def check_paths(cluster: Cluster, job: Job, worker: Object, namespace: str, *, p
 
 def _look(cluster: Cluster, job: Job, worker: Object, namespace: str) -> Found:
     """Probe with all folders, and once more without those that cannot be mounted."""
-    deadline = cluster.clock() + PROBE_SECONDS
+    deadline = cluster.clock() + END_SECONDS
     nodes = fitting_nodes(cluster, worker)
     unmounted: dict[str, str] = {}
     while True:
@@ -122,50 +109,20 @@ def _look(cluster: Cluster, job: Job, worker: Object, namespace: str) -> Found:
 
 def probe_pod(job: Job, worker: Object, nodes: Sequence[str], without: Mapping[str, str]) -> Object:
     """Return a worker's pod without cards and variables that checks the folders and ends."""
-    spec, container = worker["spec"], worker["spec"]["containers"][0]
     volumes = [volume for volume in _volumes(job) if volume["name"] not in without]
     names = {volume["name"] for volume in volumes}
-    image = {key: container[key] for key in ("image", "imagePullPolicy", "securityContext") if key in container}
-    looking = {
-        "name": "probe",
-        "command": [
-            "sh",
-            "-c",
-            SCRIPT,
-            "probe",
-            *(f"{word}:{path}" for word, path, name in items(job) if name in names),
-        ],
-        "resources": RESOURCES,
-        "volumeMounts": [mount for mount in _mounts(job) if mount["name"] in names],
-        **image,
-    }
-    affinity = at(spec, "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
-    own = {
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": 1,
-        "activeDeadlineSeconds": PROBE_SECONDS,
-        "automountServiceAccountToken": False,
-        "affinity": _on_one_of(nodes, affinity),
-        "containers": [looking],
-        "volumes": volumes,
-    }
-    name = f"{job.job_name[:40].rstrip('-')}-probe-{uuid.uuid4().hex[:6]}"
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "labels": {**job.own_labels, LABEL: "true"}},
-        "spec": {**{key: spec[key] for key in _KEPT if key in spec}, **own},
-    }
+    wanted = [f"{word}:{path}" for word, path, name in items(job) if name in names]
+    mounts = [mount for mount in _mounts(job) if mount["name"] in names]
+    command = ["sh", "-c", SCRIPT, "probe", *wanted]
+    pod = small_pod(job.job_name, "probe", worker, command, mounts=mounts, volumes=volumes, labels=job.own_labels)
+    pod["spec"]["affinity"] = _on_one_of(nodes, at(worker, "spec", "affinity", "nodeAffinity", REQUIRED))
+    return pod
 
 
 def _on_one_of(nodes: Sequence[str], required: Mapping[str, Any] | None) -> Object:
     """Narrow the worker's node affinity to nodes that can run a worker: the probe, without cards, fits others too."""
-    rules = [{"key": HOSTNAME, "operator": "In", "values": list(nodes[:NODES_NAMED])}] if nodes else []
-    old = (required or {}).get("nodeSelectorTerms") or [{}]
-    terms = [{**term, "matchExpressions": [*(term.get("matchExpressions") or ()), *rules]} for term in old]
-    if not rules and not required:
-        return {}
-    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+    affinity = {"nodeAffinity": {REQUIRED: required}} if required else {}
+    return with_hosts(affinity, "In", nodes[:NODES_NAMED]) if nodes else affinity
 
 
 def _volumes(job: Job) -> list[Object]:
@@ -221,14 +178,9 @@ def _wanted(job: Job, mount: Mount) -> list[tuple[str, str]]:
 
 def _run(cluster: Cluster, pod: Object, namespace: str, deadline: float) -> Outcome:
     """Create the pod, wait for its result, and delete it in any case, also when the user stops the wait."""
-    name = pod["metadata"]["name"]
     volumes = {volume["name"] for volume in pod["spec"]["volumes"]}
-    try:
-        create(cluster, POD, namespace, pod)
+    with running(cluster, namespace, pod) as name:
         return _follow(cluster, namespace, name, volumes, deadline)
-    finally:
-        with contextlib.suppress(NotFound):
-            cluster.request(Call("DELETE", POD.path(namespace, name)))
 
 
 def _follow(cluster: Cluster, namespace: str, name: str, volumes: set[str], deadline: float) -> Outcome:
@@ -237,8 +189,7 @@ def _follow(cluster: Cluster, namespace: str, name: str, volumes: set[str], dead
     while True:
         pod = Pod(read(cluster, POD, namespace, name))
         if pod.phase in OVER:
-            answer = cluster.request(Call("GET", POD.path(namespace, name, "log"), accept="*/*"))
-            return _ended(pod, answer.data.decode(errors="replace").splitlines())
+            return _ended(pod, printed(cluster, namespace, name))
         if trouble := _trouble(pod, cluster.clock() - began):
             return Outcome(pod.node, trouble=trouble)
         if pod.node and not pod.started and (unmounted := _failed_mounts(cluster, namespace, name)):
@@ -249,7 +200,7 @@ def _follow(cluster: Cluster, namespace: str, name: str, volumes: set[str], dead
             return Outcome(pod.node, trouble=fault("paths", "; ".join(unmounted.values()), _STORAGE))
         if cluster.clock() > deadline:
             what = pod.waiting.reason or pod.phase
-            message = f"the probe did not end within {PROBE_SECONDS} s: {what} on {pod.node or 'no node'}"
+            message = f"the probe did not end within {END_SECONDS} s: {what} on {pod.node or 'no node'}"
             return Outcome(pod.node, trouble=warning("paths", message, "try again: the first image pull takes minutes"))
         cluster.sleep(PAUSE_SECONDS)
 
@@ -269,10 +220,10 @@ def _ended(pod: Pod, lines: list[str]) -> Outcome:
 def _trouble(pod: Pod, seconds: float) -> Diagnostic | None:
     """Return what waiting will not change."""
     reason, message, image, _ = pod.waiting
-    if reason in _NO_IMAGE:
+    if reason in NO_IMAGE:
         fix = f"correct image: (or synapse:, os:), or set imagePullSecrets:; the nodes cannot pull {image}"
         return fault("image", f"{reason} on {pod.node}: {message}", fix)
-    if reason in _NO_CONTAINER:
+    if reason in NO_CONTAINER:
         return fault(
             "paths", f"{reason} on {pod.node}: {message}", "correct the field named above in worker: of the values"
         )

@@ -24,12 +24,14 @@ from mpikit.errors import ValuesError
 from mpikit.render.context import ScriptContext
 from mpikit.report import flags
 from mpikit.report.reliability import NAMES
+from mpikit.report.verdict import SLOW_SCORE
 from mpikit.trainer import EXIT_CODES, PATCHES, goodput_values, progress_values
 from vit import config
 from vit.config import Config, parse_args
 from vit.errors import EXIT_CODES as TRAINERS
 from vit.run.metrics import METRICS, metric_line, progress_line
 from vit.supervise.goodput import PARTS, sentence
+from vit.supervise.scores import THRESHOLD
 from vit.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +41,10 @@ KIT_SETS = {"data_path", "pretrained_dir", "output_dir", "device", "burn_in_seco
 
 def test_train_has_every_flag_of_the_trainer_and_no_other() -> None:
     assert set(Train.model_fields) == set(Config.__dataclass_fields__) - KIT_SETS
+
+
+def test_a_rank_is_slow_at_the_same_score_in_the_log_and_in_a_report() -> None:
+    assert SLOW_SCORE == THRESHOLD
 
 
 def test_a_report_knows_the_default_of_each_flag() -> None:

@@ -79,5 +79,5 @@ def test_who_may_not_create_pods_is_told_so(
     limited.write_text(json.dumps(config))
     done = kit(Kube(kube.kubectl, str(limited)), namespace, "report", "flowers", "--cluster", *values)
     assert done.returncode == 3
-    assert "the run is read with a small pod, which cannot be created: " in done.stderr
+    assert "the run is read with a small pod, which is not allowed: " in done.stderr
     assert "fix: ask for the right to create and delete pods" in done.stderr

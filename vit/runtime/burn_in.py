@@ -30,8 +30,20 @@ SLOW = 0.7
 MOST_NAMED = 8
 SHARES = {"matmul": 0.6, "memory": 0.2, "all-reduce": 0.2}
 """Of the seconds."""
-SIZE, MEMORY_FLOATS, REDUCED_FLOATS = 2048, 1 << 26, 1 << 24  # on a card; less on a CPU
+UNITS = {"matmul": "TFLOP/s", "memory": "GB/s"}
 FIX = "look at that node's device and driver logs, or exclude the node"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How much one repetition does: side of the matrices, numbers that are copied, numbers that are summed."""
+
+    side: int
+    copied: int
+    summed: int
+
+
+CPU, CARD = Work(1024, 1 << 23, 1 << 21), Work(2048, 1 << 26, 1 << 24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +64,7 @@ def burn_in(seconds: float, device: Device, group: Group) -> None:
     found = group.gather_objects(mine)
     fault, warnings = judge(found)
     if group.rank == 0:
-        spans = [f"{name} {_span([one.speeds[name] for one in found])} {UNITS[name]}" for name in UNITS]
+        spans = [f"{name} {_span([one.speeds[name] for one in found])} {unit}" for name, unit in UNITS.items()]
         logger.info("burn-in of %g s on %d ranks: %s", seconds, len(found), ", ".join(spans))
         for warning in warnings:
             logger.warning("%s", warning)
@@ -60,9 +72,6 @@ def burn_in(seconds: float, device: Device, group: Group) -> None:
         error = DeviceError("burn-in", fault, FIX)
         error.shared = True
         raise error
-
-
-UNITS = {"matmul": "TFLOP/s", "memory": "GB/s"}
 
 
 def judge(found: Sequence[Found]) -> tuple[str, list[str]]:
@@ -91,15 +100,13 @@ def _span(speeds: Sequence[float]) -> str:
 
 
 def _examine(seconds: float, device: Device, group: Group) -> Found:
-    part = 1 if device.kind != "cpu" else 8
-    wrong: list[str] = []
-    matmul, right = _matmul(seconds * SHARES["matmul"], device, SIZE if part == 1 else SIZE // 2)
-    wrong += [] if right else ["matrix product"]
-    memory, right = _memory(seconds * SHARES["memory"], device, MEMORY_FLOATS // part)
-    wrong += [] if right else ["copy in memory"]
-    if group.world_size > 1 and not _reduce(seconds * SHARES["all-reduce"], device, group, REDUCED_FLOATS // part):
-        wrong.append("all-reduce")
-    return Found(host_name(), {"matmul": matmul, "memory": memory}, tuple(wrong))
+    work = CPU if device.kind == "cpu" else CARD
+    matmul, product_right = _matmul(seconds * SHARES["matmul"], device, work.side)
+    memory, copy_right = _memory(seconds * SHARES["memory"], device, work.copied)
+    sum_right = group.world_size == 1 or _reduce(seconds * SHARES["all-reduce"], device, group, work.summed)
+    results = {"matrix product": product_right, "copy in memory": copy_right, "all-reduce": sum_right}
+    wrong = tuple(name for name, right in results.items() if not right)
+    return Found(host_name(), {"matmul": matmul, "memory": memory}, wrong)
 
 
 def _repeated(seconds: float, device: Device, work: Callable[[], Any]) -> float:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from mpikit.errors import JobError, Timeout
+from mpikit.kube.affinity import with_hosts
 from mpikit.kube.resources import MPIJob
-from mpikit.lifecycle.exclude import exclude, exclusion_of, without
+from mpikit.lifecycle.exclude import exclude, exclusion_of
 from mpikit.lifecycle.repair import live_job
 from mpikit.preflight.nodes import moves
 from tests.support.scripted.operator import ended, pod
@@ -49,13 +50,13 @@ def affinity(*terms: Object) -> Object:
 )
 def test_every_alternative_of_the_affinity_gets_the_rule_once(before: Object, after: Object) -> None:
     """A term without a rule matches no node, and must not begin to match all others."""
-    assert without(before, ["bad"]) == after
-    assert without(after, ["bad"]) == after
+    assert with_hosts(before, "NotIn", ["bad"]) == after
+    assert with_hosts(after, "NotIn", ["bad"]) == after
 
 
 def test_other_parts_of_the_affinity_stay() -> None:
     own = {"podAntiAffinity": {REQUIRED: []}, "nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
-    found = without(own, ["bad"])
+    found = with_hosts(own, "NotIn", ["bad"])
     assert found["podAntiAffinity"] == own["podAntiAffinity"]
     assert found["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"] == []
 

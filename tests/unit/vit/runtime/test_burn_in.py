@@ -13,10 +13,11 @@ torch = pytest.importorskip("torch", reason="vit tests need torch: pip install t
 
 from tests.support.running import finish, start_ranks  # noqa: E402  # after the skip
 from vit.errors import DeviceError  # noqa: E402
-from vit.runtime.burn_in import Found, burn_in, judge  # noqa: E402
+from vit.runtime.burn_in import SLOW, Found, burn_in, judge  # noqa: E402
 from vit.runtime.device import Device  # noqa: E402
 from vit.runtime.distributed import Group  # noqa: E402
 from vit.runtime.ranks import Ranks  # noqa: E402
+from vit.supervise.scores import THRESHOLD  # noqa: E402
 
 
 def found(host: str, matmul: float, memory: float = 100.0, wrong: tuple[str, ...] = ()) -> Found:
@@ -31,6 +32,7 @@ def test_slow_ranks_are_named_with_their_nodes_and_equal_ones_are_not() -> None:
         "rank 3 on b is slow in the burn-in: memory 60 GB/s, 0.60 of the median",
     ]
     assert judge([found("a", 10.0), found("b", 8.0)]) == ("", [])
+    assert SLOW == THRESHOLD, "slow in the burn-in is slow in training"
 
 
 def test_all_that_is_wrong_is_named_up_to_a_limit() -> None:
