@@ -85,7 +85,9 @@ def top(context: CommandContext, name: str | None, output: str) -> None:
 def _record(context: CommandContext, name: str | None) -> Record:
     """Return the newest record. Raises NotFound, JobError, ClusterError."""
     if name and Path(name).is_dir():
-        return record_of(Path(name).name, _local(Path(name)), time.time())
+        return record_of(Path(name).name, _local(Path(name)), time.time(), shown_by=f"report {name}")
+    if name and "/" in name:
+        raise NotFound(f"{name} does not exist on this machine", "name a job, or the folder of a run")
     from mpikit.kube.api import MPIJOB, find
     from mpikit.kube.resources import MPIJob
     from mpikit.lifecycle.reader import read_run
@@ -118,16 +120,18 @@ def _local(folder: Path) -> bytes:
         return b""
 
 
-def record_of(name: str, content: bytes, now: float, num_ranks: int = 0) -> Record:
-    """Return what live.json says. `num_ranks`: ranks that the job should have, if that is known. Raises NotFound."""
+def record_of(name: str, content: bytes, now: float, num_ranks: int = 0, shown_by: str = "") -> Record:
+    """Return what live.json says. Raises NotFound without it.
+
+    `num_ranks`: ranks that the job should have, if that is known. `shown_by`: the command that shows more.
+    """
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        fix = (
-            f"wait until the ranks run: python generate.py status {name}; with restarts: {{max: 0}} there is no record"
-        )
+        command = f"python generate.py {shown_by or f'status {name}'}"
+        fix = f"{command} shows its state; ranks of jobs with restarts: {{max: 0}} write no record"
         raise NotFound(f"{name} has no record of running ranks ({LIVE} in the folder of its run)", fix)
     ranks = _scored([one for row in objects(found.get("ranks")) if (one := _rank(row))])
     written = number(found.get("time"))

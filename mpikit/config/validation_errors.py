@@ -33,7 +33,6 @@ OTHER_WORDS = {
     "hostnetwork": "worker: {podSpec: {hostNetwork: true}}",
     "hostpid": "worker: {podSpec: {hostPID: true}}",
 }
-_SECTIONS: tuple[Key, ...] = ((), ("train",), ("launcher",), ("worker",), ("runPolicy",))
 FREE_KEYS = {"labels", "annotations", "nodeSelector", "limits", "requests"}
 """Maps whose keys are the user's, often with dots: kueue.x-k8s.io/queue-name."""
 OWN_PROGRAM = {"command", "args", "script", "entrypoint", "module"}
@@ -195,7 +194,7 @@ def _nearest(loc: Key) -> str:
     word = str(loc[-1])
     if word.lower() in OTHER_WORDS:
         return f"write {OTHER_WORDS[word.lower()]}"
-    elsewhere = [dotted((*prefix, word)) for prefix in _SECTIONS if word in _names_at(prefix) and prefix != loc[:-1]]
+    elsewhere = [dotted((*prefix, word)) for prefix in _sections() if word in _names_at(prefix) and prefix != loc[:-1]]
     if elsewhere:
         return f"write {' or '.join(elsewhere)}"
     near = difflib.get_close_matches(word.lower(), [name.lower() for name in names], n=1, cutoff=0.5)
@@ -203,6 +202,14 @@ def _nearest(loc: Key) -> str:
     if nearest:
         return f"did you mean {dotted((*loc[:-1], nearest))}?"
     return f"known here: {', '.join(sorted(names))}"
+
+
+def _sections(model: type[BaseModel] = Job, prefix: Key = ()) -> Iterator[Key]:
+    """Return the places of keys: the top of a file, and below each key whose value is always a map."""
+    yield prefix
+    for name, field in model.model_fields.items():
+        if _is_model(field.annotation):
+            yield from _sections(field.annotation, (*prefix, field.alias or name))  # type: ignore[arg-type]
 
 
 def _names_at(prefix: Key) -> list[str]:

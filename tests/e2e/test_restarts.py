@@ -16,7 +16,7 @@ from jobs import ROOT, RunningJob, generate, json_lines, settings, steps_of, sub
 from kube import Kube, wait_for
 
 IMAGES = ("vit-cpu:1", "vit-cpu-openmpi5:1")  # Open MPI 4 and 5
-NUM_STEPS, SAVE_EVERY = 1500, 20
+NUM_STEPS, SAVE_EVERY = 600, 20
 END_SECONDS = 300
 KILL_RANK = 'for f in /proc/[0-9]*/cmdline; do if grep -qs "vit[.]train" "$f"; then kill -9 "${f//[^0-9]/}"; fi; done'
 

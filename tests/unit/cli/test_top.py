@@ -84,7 +84,13 @@ def test_a_run_whose_ranks_do_not_run_has_no_record(tmp_path: Path, generate: Co
     done = generate("top", str(tmp_path))
     assert done.returncode == 1
     assert f"{tmp_path.name} has no record of running ranks (live.json in the folder of its run)" in done.stderr
-    assert "fix: wait until the ranks run" in done.stderr
+    assert f"fix: python generate.py report {tmp_path} shows its state; " in done.stderr
+
+
+def test_a_folder_that_is_missing_is_no_job(tmp_path: Path, generate: Command) -> None:
+    done = generate("top", f"{tmp_path}/nowhere")
+    assert done.returncode == 1
+    assert f"{tmp_path}/nowhere does not exist on this machine" in done.stderr
 
 
 def test_ranks_of_the_job_that_no_node_reports_are_named() -> None:
