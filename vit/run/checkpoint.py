@@ -73,8 +73,10 @@ def save_checkpoint(
     """
     final = root / folder_name(state["step"])
     temporary = root / f".tmp_{final.name}"
-    with named_storage(final):
+    with named_storage(final), contextlib.ExitStack() as stack:
         root.mkdir(exist_ok=True)  # no parents: a run's folder that was deleted is not made again in silence
+        opened = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        stack.callback(os.close, opened)
         _remove(temporary)
         temporary.mkdir()
         files = {f"{name}.pt": _save_tensors(temporary / f"{name}.pt", content) for name, content in tensors.items()}
@@ -84,7 +86,8 @@ def save_checkpoint(
         sync_folder(temporary)
         confirm()
         _remove(final)  # a damaged one of the same step
-        temporary.rename(final)
+        # by descriptor: the path may lead to another folder since `confirm`
+        os.rename(temporary.name, final.name, src_dir_fd=opened, dst_dir_fd=opened)
         sync_folder(root)
     return final
 

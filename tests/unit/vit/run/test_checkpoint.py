@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import resource
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -184,3 +185,17 @@ def test_a_full_disk_is_a_storage_error_and_leaves_the_checkpoints_before(tmp_pa
     with small_files(), pytest.raises(StorageError, match="step_00000002: cannot be written or read"):
         save_checkpoint(tmp_path, {"model": {"w": torch.ones(10_000)}}, {"step": 2})
     assert not (tmp_path / "step_00000002").exists()
+
+
+def test_a_save_into_a_folder_that_was_replaced_at_the_last_moment_changes_nothing_there(tmp_path: Path) -> None:
+    root = tmp_path / "checkpoints"
+    root.mkdir()
+
+    def replace() -> None:
+        shutil.copytree(root, tmp_path / "copy")
+        shutil.rmtree(root)
+        (tmp_path / "copy").rename(root)
+
+    with pytest.raises(StorageError):
+        save_checkpoint(root, {"model": {"w": torch.ones(3)}}, {"step": 2}, confirm=replace)
+    assert not (root / "step_00000002").exists()

@@ -288,9 +288,9 @@ def stop(process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-def named(root: Path) -> list[str]:
-    """Everything in a folder but what a save that was under way had not finished."""
-    return sorted(path for path in map(str, root.rglob("*")) if "/.tmp_" not in path)
+def named(root: Path) -> set[str]:
+    """A folder and everything in it but what a save that was under way had not finished."""
+    return {path for path in map(str, (root, *root.rglob("*"))) if "/.tmp_" not in path and os.path.lexists(path)}
 
 
 @pytest.mark.parametrize("case", range(LOST))
@@ -306,14 +306,16 @@ def test_a_run_whose_folder_is_lost_ends_with_7_and_makes_nothing_anew(
         time.sleep(0.05)
     time.sleep(random.random())
     stop(trainer)  # else it may write while the folder is being deleted
+    opened = run.stat().st_ino
     LOSSES[name](run)
-    before = named(tmp_path)
+    before = named(run)
     trainer.send_signal(signal.SIGCONT)
     _, err = trainer.communicate(timeout=300)
     assert trainer.returncode == 7, (name, err)
     assert "nothing was created in its place" in err.splitlines()[-1], name
     assert "Traceback" not in err, name
-    assert set(named(tmp_path)) <= set(before), name  # pruning of an old checkpoint may have gone on
+    made = named(run) - before
+    assert not made or run.stat().st_ino == opened, (name, made)  # only a save into the opened folder may have gone on
 
 
 def test_a_run_on_a_mount_without_flock_trains_to_its_end(
