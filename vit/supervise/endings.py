@@ -8,6 +8,8 @@ order: arXiv 2607.01409 (ordered rules over lines do better than keywords or exi
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,12 +84,38 @@ def _line(kind: Kind, *patterns: str, codes: Sequence[int] = ()) -> Rule:
 
 
 _RAISED = (1, EXIT_CODES["internal"])  # of a Python program that ends with an exception
+_OF_STORAGE = (
+    *(errno.EIO, errno.ESTALE, errno.EREMOTEIO, errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNRESET, errno.ECONNABORTED),
+    *(
+        errno.ESHUTDOWN,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EAGAIN,
+        errno.ENOMEM,
+    ),
+)
+"""What reading raises when a mount fails for a while, not when a file is missing or forbidden."""
 _MARK = r"^(\[[^\]]*\]\s*(<std\w+>:\s*)?)?"  # of a rank, or of mpirun --tag-output
 
 RULES: tuple[Rule, ...] = (
     Rule(COMPLETE, _codes("complete")),
     # The trainer's own codes: every rank compared its facts, or named the file.
     Rule(CONFIGURATION, _codes("configuration")),
+    # Data that could not be read or decoded, though nothing says that they are wrong (vit/data).
+    _line(
+        MEMORY,
+        r"the process that decoded it died \(signal (9|15) ",
+        r"needs more memory to decode than is available",
+        codes=tuple(_codes("data")),
+    ),
+    _line(
+        STORAGE,
+        r"has not been read.* after [\d.]+ s,",
+        rf"cannot be read \(({'|'.join(map(os.strerror, _OF_STORAGE))})\)",
+        codes=tuple(_codes("data")),
+    ),
     Rule(DATA, _codes("data")),
     Rule(NOT_FINITE, _codes("not_finite")),
     Rule(HANG, _codes("hang")),
