@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs import RunningJob
-from kube import Object
+from kube import Object, wait_for
 from testcluster.state import state_folder
 
 NETWORK_SECONDS, KUBELET_SECONDS, SERVER_SECONDS = 20, 20, 30
+EVICTION_SECONDS = 60  # the kubelet looks at volumes each few seconds, and then ends the pod within its grace period
 FILL_MIB = 32  # more than the sizeLimit of the volume that it goes to
 SMALL_VOLUME = "/small"
 
@@ -106,9 +107,21 @@ def drain_worker(job: RunningJob) -> bool:
 
 
 def evict_worker(job: RunningJob) -> bool:
-    """The kubelet evicts the worker, because a volume of it is over its limit. The pod stays, Failed."""
+    """The kubelet evicts the worker, because a volume of it is over its limit; the pod stays, Failed."""
+    found = [pod for pod in job.pods("worker") if pod["metadata"]["name"].endswith("-1")]
     fill = f"head -c {FILL_MIB << 20} /dev/zero >{SMALL_VOLUME}/fill"
-    return job.kube.run("-n", job.namespace, "exec", f"{job.name}-worker-1", "--", "sh", "-c", fill).code == 0
+    command = ("-n", job.namespace, "exec", f"{job.name}-worker-1", "--", "sh", "-c", fill)
+    if not found or job.kube.run(*command).code:
+        return False
+    wait_for("the kubelet to evict the worker", lambda: _is_evicted(job, found[0]["metadata"]["uid"]), EVICTION_SECONDS)
+    return True
+
+
+def _is_evicted(job: RunningJob, uid: str) -> bool:
+    """Whether the pod of this uid has ended; the launcher may have deleted it already."""
+    return all(
+        pod.get("status", {}).get("phase") == "Failed" for pod in job.pods("worker") if pod["metadata"]["uid"] == uid
+    )
 
 
 def cut_network(job: RunningJob) -> bool:

@@ -29,6 +29,7 @@ from testcluster.state import State
 
 STEP_SECONDS = 120  # the slowest step takes 10 s on a quiet machine
 KUBECTL_SECONDS = 60
+OPERATOR = "mpi-operator"
 
 
 Plan = dict[str, object]
@@ -73,7 +74,7 @@ class Inside:
 
     def start(self, name: str, command: list[str], listeners: Sequence[int] = ()) -> None:
         """Start a daemon whose output goes to log/NAME.log."""
-        with (self.state.folder / "log" / f"{name}.log").open("wb") as log:
+        with (self.state.folder / "log" / f"{name}.log").open("ab") as log:
             self.daemons[name] = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -118,8 +119,12 @@ class Inside:
         ):
             self.start(name, command(self.programs, self.state))
         self.wait_for("MPIJobs to be served", self.mpijobs_served)  # the operator ends if they are not
-        self.start("mpi-operator", control_plane.operator(self.programs, self.state, self.site.operator))
+        self.start_operator()
         self.create([*node.coredns_rights(), *simulated.objects(self.site)])
+
+    def start_operator(self) -> None:
+        """Start the MPI Operator."""
+        self.start(OPERATOR, control_plane.operator(self.programs, self.state, self.site.operator))
 
     def create(self, objects: list[simulated.Object]) -> None:
         """Create objects that do not exist yet."""
@@ -179,11 +184,17 @@ class Inside:
         return f"read {log}; its last line: {last[:300]}"
 
     def look_after(self) -> None:
-        """Reap whatever ends, as process 1 must; write down a daemon that should not have ended."""
+        """Reap whatever ends, as process 1 must; write down a daemon that should not have ended.
+
+        The operator ends when it cannot renew its lease for 5 s (0.8.2, app/server.go); a kubelet restarts its pod.
+        """
         while True:
             pid, status = os.wait()
-            for name, daemon in self.daemons.items():
-                if daemon.pid == pid:
+            for name, daemon in list(self.daemons.items()):
+                if daemon.pid == pid and name == OPERATOR:
+                    time.sleep(1)
+                    self.start_operator()
+                elif daemon.pid == pid:
                     with (self.state.folder / "ended").open("a") as file:
                         file.write(f"{name} ended with status {os.waitstatus_to_exitcode(status)}\n")
 

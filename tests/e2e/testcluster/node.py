@@ -206,6 +206,7 @@ def _kubelet(state: State) -> dict[str, Any]:
         "failCgroupV1": False,
         "failSwapOn": False,
         "evictionHard": never,
+        "volumeStatsAggPeriod": "5s",
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
         "makeIPTablesUtilChains": False,
