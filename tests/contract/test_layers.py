@@ -51,6 +51,7 @@ VIT = {
     "evaluate": {"training", "run", "runtime", "config"},
     "predict": {"training", "findings", "run", "data", "runtime", "model", "config", "evaluate", "files"},
     "export": {"training", "run", "images", "weights", "model", "runtime", "config", "files"},
+    "node": {"runtime"},
     "supervise": {"run", "config", "files"},
     "tensorboard": {"run", "runtime", "files"},
     "training": {"findings", "run", "data", "images", "runtime", "weights", "model", "config", "files"},
@@ -204,7 +205,7 @@ def test_each_third_party_has_one_address() -> None:
 
 def test_the_ground_of_the_trainer_needs_no_torch() -> None:
     known = modules(ROOT)
-    for room in ("config", "errors", "variants", "files", "supervise", "tensorboard"):
+    for room in ("config", "errors", "variants", "files", "supervise", "tensorboard", "node"):
         for name, path in known.items():
             if name.startswith(f"vit.{room}"):
                 assert "torch" not in {one.split(".")[0] for one in imports_of(path, known)}, name

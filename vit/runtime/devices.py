@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choose and count devices. `python -m vit.runtime.devices KIND` tells setup.sh how many of that kind there are."""
+"""Choose and count devices. `python -m vit.runtime.devices KIND` prints how many torch sees."""
 
 from __future__ import annotations
 
@@ -36,17 +36,11 @@ def count_devices(kind: str) -> int:
 
 
 def main(argv: list[str]) -> int:
-    """Print the number of devices of argv[0]'s kind; with --packages "packages TORCH NUMPY PILLOW" and "cards N"."""
-    if len(argv) not in (1, 2) or argv[0] not in ("hpu", "cuda", "cpu") or argv[1:] not in ([], ["--packages"]):
-        write(sys.stderr, "usage: python -m vit.runtime.devices hpu|cuda|cpu [--packages]\n")
+    """Print the number of devices of argv[0]'s kind."""
+    if len(argv) != 1 or argv[0] not in ("hpu", "cuda", "cpu"):
+        write(sys.stderr, "usage: python -m vit.runtime.devices hpu|cuda|cpu\n")
         return 2
-    if argv[1:]:
-        import numpy
-        import PIL
-        import torch
-
-        write(sys.stdout, f"packages {torch.__version__} {numpy.__version__} {PIL.__version__}\n")
-    write(sys.stdout, f"{'cards ' if argv[1:] else ''}{count_devices(argv[0])}\n")
+    write(sys.stdout, f"{count_devices(argv[0])}\n")
     return 0
 
 

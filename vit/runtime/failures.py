@@ -11,6 +11,7 @@ import errno
 import importlib
 import os
 import re
+import socket
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -184,15 +185,16 @@ NEEDED = ("torch", "numpy", "PIL.Image")
 
 def import_needed(names: Sequence[str] = NEEDED) -> None:
     """Import what every run needs. Raises ConfigError where a package is absent or broken."""
+    here = f"{sys.executable} on {socket.gethostname()}"  # setup.sh does not import torch: this is the first to know
     for name in names:
         package = name.partition(".")[0]
         try:
             importlib.import_module(name)
         except (Exception, SystemExit) as error:
             if is_absent(error, package):
-                what = f"this Python ({sys.executable}) has no {package}"
+                what = f"this Python ({here}) has no {package}"
                 fix = "pip install torch numpy pillow, or use the right image"
                 raise ConfigError("python", what, fix) from error
-            what = f"{package} of this Python ({sys.executable}) cannot be imported ({reason_of(error)})"
+            what = f"{package} of this Python ({here}) cannot be imported ({reason_of(error)})"
             fix = "install it again, or use the right image"
             raise name_failure(error) or ConfigError("python", what, fix) from error

@@ -317,7 +317,7 @@ def imported(path: Path) -> set[Path]:
     return found
 
 
-ENTRY_POINTS = ("train.py", "evaluate.py", "runtime/devices.py", "supervise/__main__.py")
+ENTRY_POINTS = ("train.py", "evaluate.py", "node.py", "runtime/devices.py", "supervise/__main__.py")
 
 
 def test_an_mpijob_carries_what_training_imports_and_nothing_else() -> None:

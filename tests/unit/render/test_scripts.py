@@ -24,6 +24,15 @@ from mpikit.render.renderer import SCRIPTS, render
 from tests.support.stage import Stage
 
 HOSTILE = "a b'$(touch canary)\"é`touch canary`;\\ #*|&~!{}[]<>?"
+TOGETHER = """#!/bin/bash
+together() { touch "$1.$host"; while files=("$1".*); ((${#files[@]} < $2)); do sleep 0.1; done; }
+host=$1
+case "$2" in
+true) [[ $1 == w-0* ]] || together asked 7 ;;
+*setup.sh) together checked 8 ;;
+*) exec sh -c "$2" ;;
+esac
+"""
 SHOW = "#!/usr/bin/env bash\nprintf '%s\\0' \"$@\"\n"
 
 
@@ -114,6 +123,24 @@ def test_a_worker_that_never_answers_is_named_and_the_wait_is_bounded(stage: Cal
     assert b"gave up after" in done.stderr
 
 
+def test_the_first_of_several_silent_workers_is_named_and_the_others_are_counted(stage: Callable[..., Stage]) -> None:
+    made = stage("nodes=4", "launcher.waitSeconds=2")
+    made.write("bin/agent", "#!/bin/sh\ncase $1 in w-[02]*) exit 0 ;; esac\necho 'Connection refused' >&2; exit 255\n")
+    done = made.run()
+    assert done.returncode == 1
+    assert b"gave up after" in done.stderr
+    assert b"worker 2 of 4 (w-1): Connection refused; 1 more do not answer" in done.stderr
+
+
+def test_all_workers_but_the_first_are_asked_and_checked_at_the_same_time(stage: Callable[..., Stage]) -> None:
+    """Each waits for the others: one after the other, none would ever answer."""
+    made = stage("nodes=8")
+    made.write("bin/agent", TOGETHER)
+    assert made.run().returncode == 0
+    assert len(list(made.folder.glob("asked.*"))) == 7
+    assert len(list(made.folder.glob("checked.*"))) == 8
+
+
 def test_an_ssh_that_hangs_does_not_outlast_the_wait(stage: Callable[..., Stage]) -> None:
     made = stage("launcher.waitSeconds=1")
     text = (made.folder / "kit" / "run_vit.sh").read_text().replace("answer_seconds=15", "answer_seconds=2")
@@ -197,7 +224,7 @@ def test_the_cards_are_counted_though_a_driver_talks(stage: Callable[..., Stage]
     made = stage()
     made.write(
         "bin/python3",
-        '#!/bin/bash\necho noise\ncase "$*" in *vit.runtime.devices*) echo packages 1 2 3; echo cards 8; '
+        '#!/bin/bash\necho noise\ncase "$*" in *vit.node*) echo packages 1 2 3; echo cards 8; '
         'echo "[W] bye" >&2 ;; '
         "*) echo 1 2 3 ;; esac\n",
     )
