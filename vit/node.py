@@ -73,18 +73,22 @@ def _version(names: tuple[str, ...]) -> str:
 
 
 def seen_cards(kind: str, root: Path = Path("/")) -> int:
-    """How many cards the driver's tool lists, or where that is absent the device files show; 0 if only torch knows."""
+    """How many cards the driver's tool lists and device files show; 0 if only torch knows.
+
+    The tool alone may also list those of other pods, files alone a card that does not answer.
+    """
     if kind == "cpu":
         return usable_cpus()
     cards = CARDS[kind]
     if cards.hidden_by in os.environ:
         return 0
+    files = _files(cards, root)
     try:
         done = subprocess.run(cards.tool, capture_output=True, text=True, errors="replace", timeout=TOOL_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
-        return _files(cards, root)
+        return files
     listed = sum(cards.line.match(line) is not None for line in done.stdout.splitlines())
-    return listed if done.returncode == 0 else 0
+    return min(listed, files or listed) if done.returncode == 0 else 0
 
 
 def _files(cards: Cards, root: Path) -> int:

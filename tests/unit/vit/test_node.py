@@ -86,6 +86,13 @@ def test_the_drivers_tool_is_believed(tools: Path, kind: str, tool: str, text: s
     assert seen_cards(kind, tools) == count
 
 
+def test_cards_of_other_pods_do_not_count(tools: Path) -> None:
+    (tools / "dev/accel").mkdir(parents=True)
+    (tools / "dev/accel/accel5").touch()
+    say(tools / "hl-smi", "0\n1\n2\n")
+    assert seen_cards("hpu", tools) == 1
+
+
 @pytest.mark.parametrize(("kind", "tool"), [("cuda", "nvidia-smi"), ("hpu", "hl-smi")])
 def test_a_tool_that_fails_leaves_it_to_torch(tools: Path, kind: str, tool: str) -> None:
     (tools / "dev").mkdir()
