@@ -66,18 +66,18 @@ def save_checkpoint(
     state: dict[str, Any],
     confirm: Callable[[], None] = lambda: None,
 ) -> Path:
-    """Write a checkpoint, whole or not at all, under root; returns its folder. Raises StorageError.
+    """Write a checkpoint, whole or not at all, to the existing folder root; return its folder. Raises StorageError.
 
     `tensors` maps model, optimizer and ema to what goes into the .pt file of that name. `confirm` is called before
     the checkpoint takes its name, and may raise.
     """
     final = root / folder_name(state["step"])
-    temporary = root / f".tmp_{final.name}"
+    temporary, damaged = root / f".tmp_{final.name}", root / f".tmp_damaged_{final.name}"
     with named_storage(final), contextlib.ExitStack() as stack:
-        root.mkdir(exist_ok=True)  # no parents: a run's folder that was deleted is not made again in silence
         opened = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         stack.callback(os.close, opened)
         _remove(temporary)
+        _remove(damaged)
         temporary.mkdir()
         files = {f"{name}.pt": _save_tensors(temporary / f"{name}.pt", content) for name, content in tensors.items()}
         write_atomic(temporary / "state.json", json.dumps(state, indent=1))
@@ -85,10 +85,12 @@ def save_checkpoint(
         write_atomic(temporary / MANIFEST, json.dumps({"step": state["step"], "files": files}, indent=1))
         sync_folder(temporary)
         confirm()
-        _remove(final)  # a damaged one of the same step
-        # by descriptor: the path may lead to another folder since `confirm`
+        # By descriptor: since `confirm`, the path may lead to another folder.
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(final.name, damaged.name, src_dir_fd=opened, dst_dir_fd=opened)
         os.rename(temporary.name, final.name, src_dir_fd=opened, dst_dir_fd=opened)
         sync_folder(root)
+        _remove(damaged)
     return final
 
 

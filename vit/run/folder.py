@@ -84,6 +84,14 @@ class RunFolder:
             number = max((int(log.stem) for log in logs.glob("*.log") if log.stem.isdigit()), default=0) + 1
         return logs / f"{number:03d}.log"
 
+    def make_checkpoints(self) -> None:
+        """Create checkpoints/ in the folder that the run opened. Raises StorageError."""
+        with self.writing("checkpoints"):
+            if self.lock is None:
+                self.checkpoints.mkdir(exist_ok=True)
+            else:
+                self.lock.make_folder("checkpoints")
+
     def write_config(self, config: dict[str, Any]) -> None:
         """config.json: the flags of this attempt and the numbers derived from them."""
         with self.writing("config.json"):

@@ -63,6 +63,7 @@ class FolderLock:
             raise StorageError(str(self.path / "lock"), "is a symbolic link", fix) from error
         if not stat.S_ISREG(os.fstat(lock).st_mode):
             raise StorageError(str(self.path / "lock"), "is not a regular file", "delete it, or use another --name")
+        self.folder = folder
         # Both stay open, so that no other file can get their inode numbers.
         self.identities = [_identity(os.fstat(descriptor)) for descriptor in (folder, lock)]
         self._forget_in_children()
@@ -113,6 +114,11 @@ class FolderLock:
             self.verify_place()
         except StorageError:
             raise LockedError(str(self.path), "is being replaced by another run", WAIT_OR_RENAME) from None
+
+    def make_folder(self, name: str) -> None:
+        """Create a folder in the one that was opened, wherever the path leads now, unless it exists. Raises OSError."""
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=self.folder)
 
     def verify_place(self) -> None:
         """Raise StorageError unless the path still leads to the folder and the lock file that were opened."""

@@ -51,6 +51,7 @@ def _write_checkpoint(session: Session, state: dict[str, Any], started: float) -
     tensors = {"model": _on_cpu(session.model.state_dict()), "optimizer": _on_cpu(session.optimizer.state_dict())}
     if session.average is not None:
         tensors["ema"] = _on_cpu(session.average.state_dict())
+    folder.make_checkpoints()
     path = save_checkpoint(folder.checkpoints, tensors, state, confirm=folder.verify)
     folder.point("last", path.name)
     keep = {path.name}

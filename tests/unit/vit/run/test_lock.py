@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -81,6 +82,7 @@ def test_a_folder_that_is_not_the_one_opened_is_never_written(tmp_path: Path, lo
     before = sorted(tmp_path.rglob("*"))
     writes: tuple[Callable[[], object], ...] = (
         folder.verify,
+        folder.make_checkpoints,
         lambda: folder.add_metrics("{}"),
         lambda: folder.add_event("stop", 1),
         lambda: folder.write_evaluation({}),
@@ -92,6 +94,20 @@ def test_a_folder_that_is_not_the_one_opened_is_never_written(tmp_path: Path, lo
         assert caught.value.exit_code == 7
     folder.release()
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["deleted", "renamed", "made anew", "replaced by a copy", "parent renamed"])
+def test_a_folder_lost_after_it_was_verified_gets_no_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (folder := RunFolder(tmp_path / "output/run")).acquire()
+    assert folder.lock is not None
+    monkeypatch.setattr(folder.lock, "verify_place", lambda: None)
+    LOSSES[name](folder.path)
+    with contextlib.suppress(StorageError):
+        folder.make_checkpoints()
+    folder.release()
+    assert not folder.checkpoints.exists()
 
 
 def test_a_mount_over_the_folder_is_another_folder(tmp_path: Path) -> None:
