@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node has for the ranks: packages and cards, told without an import of torch, which takes seconds to minutes.
+"""Check a node for the packages and cards that the ranks need, without importing torch, which takes seconds to minutes.
 
-`python -m vit.node KIND NUMBER` answers setup.sh. Only if fewer than NUMBER cards are seen is torch asked, whose word
-counts. That torch can be imported shows when the ranks start (vit.runtime.failures). Before a restart, --import tries
-it: a node that comes back is waited for until all of it works.
+setup.sh runs `python -m vit.node KIND NUMBER`. If this finds fewer than NUMBER cards, it asks torch, whose count is
+final. A torch that cannot be imported is reported when the ranks start (vit.runtime.failures). With --import, before a
+restart, it always asks torch, so that a node that returns is waited for until everything works.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -18,25 +17,27 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from vit.errors import TrainError
 from vit.runtime.console import write
 from vit.runtime.cpus import usable_cpus
+from vit.runtime.failures import import_needed
 
 PACKAGES = {"torch": ("torch",), "numpy": ("numpy",), "PIL": ("Pillow", "Pillow-SIMD")}
-"""By module, the names of the distributions that have it."""
-TOOL_SECONDS = 30.0  # a driver's tool that hangs is not waited for
+"""By module, the names of the distributions that contain it."""
+TOOL_SECONDS = 30.0  # limit for a driver's tool that hangs
 
 
 @dataclass(frozen=True)
 class Cards:
-    """How the cards of one kind show without their software."""
+    """How to find the cards of one kind without their Python packages."""
 
     tool: tuple[str, ...]
     line: re.Pattern[str]
-    """Each line of the tool's output that matches is a card."""
+    """Matches one line of the tool's output for each card."""
     folders: tuple[str, ...]
     file: re.Pattern[str]
     hidden_by: str
-    """A variable that hides cards from the process, in a language of its own: then only torch knows."""
+    """Environment variable that hides cards from a process; only torch interprets all its forms."""
 
 
 CARDS = {
@@ -56,7 +57,7 @@ CARDS = {
 
 
 def versions() -> list[str]:
-    """Versions of torch, numpy and Pillow; "?" where a package does not say. Raises ImportError if one is absent."""
+    """Return the versions of torch, numpy and Pillow, "?" if unknown. Raises ImportError if one is absent."""
     for module in PACKAGES:
         if importlib.util.find_spec(module) is None:
             raise ImportError(f"No module named '{module}'")
@@ -73,9 +74,9 @@ def _version(names: tuple[str, ...]) -> str:
 
 
 def seen_cards(kind: str, root: Path = Path("/")) -> int:
-    """How many cards the driver's tool lists and device files show; 0 if only torch knows.
+    """Return the number of cards that both the driver's tool and the device files show; 0 if only torch can count them.
 
-    The tool alone may also list those of other pods, files alone a card that does not answer.
+    The tool can also list cards of other pods; a device file also exists for a card that does not answer.
     """
     if kind == "cpu":
         return usable_cpus()
@@ -100,27 +101,31 @@ def _files(cards: Cards, root: Path) -> int:
 
 
 def main(argv: list[str]) -> int:
-    """Print "packages TORCH NUMPY PILLOW" and "cards NUMBER"."""
+    """Print "packages TORCH NUMPY PILLOW" and "cards NUMBER", or one line that says why not."""
     kind, needed, options = argv[0] if argv else "", argv[1] if argv[1:] else "", argv[2:]
     if kind not in ("cpu", *CARDS) or not needed.isdecimal() or options not in ([], ["--import"]):
         write(sys.stderr, "usage: python -m vit.node hpu|cuda|cpu NUMBER [--import]\n")
         return 2
     try:
-        found = " ".join(versions())
-        if options:
-            for module in PACKAGES:
-                importlib.import_module(module)
-    except ImportError as error:
+        _report(kind, int(needed), thorough=bool(options))
+    except (ImportError, TrainError) as error:
         write(sys.stderr, f"{error}\n")
         return 1
+    return 0
+
+
+def _report(kind: str, needed: int, *, thorough: bool) -> None:
+    found = " ".join(versions())
+    num_cards = 0 if thorough else seen_cards(kind)
+    ask_torch = thorough or num_cards < needed
+    if ask_torch:
+        import_needed()
     write(sys.stdout, f"packages {found}\n")
-    num_cards = 0 if options else seen_cards(kind)
-    if num_cards < int(needed):
+    if ask_torch:
         from vit.runtime.devices import count_devices
 
         num_cards = count_devices(kind)
     write(sys.stdout, f"cards {num_cards}\n")
-    return 0
 
 
 if __name__ == "__main__":

@@ -84,36 +84,29 @@ def _line(kind: Kind, *patterns: str, codes: Sequence[int] = ()) -> Rule:
 
 
 _RAISED = (1, EXIT_CODES["internal"])  # of a Python program that ends with an exception
-_OF_STORAGE = (
-    *(errno.EIO, errno.ESTALE, errno.EREMOTEIO, errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNRESET, errno.ECONNABORTED),
-    *(
-        errno.ESHUTDOWN,
-        errno.EHOSTDOWN,
-        errno.EHOSTUNREACH,
-        errno.ENETDOWN,
-        errno.ENETUNREACH,
-        errno.EAGAIN,
-        errno.ENOMEM,
-    ),
+_MOUNT_ERRORS = (
+    *("EIO", "ESTALE", "EREMOTEIO", "EAGAIN", "ETIMEDOUT", "ENOTCONN", "ECONNRESET", "ECONNABORTED"),
+    *("ESHUTDOWN", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH"),
 )
-"""What reading raises when a mount fails for a while, not when a file is missing or forbidden."""
+"""Errors of a read from a mount that fails for a while; a missing or forbidden file raises others."""
 _MARK = r"^(\[[^\]]*\]\s*(<std\w+>:\s*)?)?"  # of a rank, or of mpirun --tag-output
 
 RULES: tuple[Rule, ...] = (
     Rule(COMPLETE, _codes("complete")),
     # The trainer's own codes: every rank compared its facts, or named the file.
     Rule(CONFIGURATION, _codes("configuration")),
-    # Data that could not be read or decoded, though nothing says that they are wrong (vit/data).
+    # Data that could not be read or decoded, although the files may be valid (vit/data).
     _line(
         MEMORY,
         r"the process that decoded it died \(signal (9|15) ",
         r"needs more memory to decode than is available",
+        rf"cannot be read \({os.strerror(errno.ENOMEM)}\)",
         codes=tuple(_codes("data")),
     ),
     _line(
         STORAGE,
         r"has not been read.* after [\d.]+ s,",
-        rf"cannot be read \(({'|'.join(map(os.strerror, _OF_STORAGE))})\)",
+        rf"cannot be read \(({'|'.join(os.strerror(getattr(errno, name)) for name in _MOUNT_ERRORS)})\)",
         codes=tuple(_codes("data")),
     ),
     Rule(DATA, _codes("data")),
