@@ -45,7 +45,7 @@ exec env -i PATH="$PATH" "${kept[@]}" "$@"
 """
 PYTHON = """#!/bin/bash
 case "$*" in
-*vit.runtime.devices*) printf 'packages 2.2 1.26 10.0\\ncards 1\\n' ;;
+*vit.node*) printf 'packages 2.2 1.26 10.0\\ncards 1\\n' ;;
 *vit.train*) printf '{"attempt": "%s"}' "$MPIKIT_ATTEMPT" >"$MPIKIT_STATE/completion.json"
   printf '%s\\0' "$@" >"$SEEN/python"; printf '%s\\0' "$A" "$B" >"$SEEN/environment" ;;
 *) echo 3.11 2.2 10.0 ;;
