@@ -8,8 +8,9 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from io import RawIOBase
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from vit.errors import StorageError
 
@@ -80,21 +81,24 @@ def file_checksum(path: Path, kind: str) -> str:
 class HashingFile:
     """A file for torch.save that counts and hashes what is written, and keeps the OSError that torch would hide."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.digest, self.num_bytes = file, hashlib.sha256(), 0
+    def __init__(self, file: RawIOBase, moved: Callable[[], None] = lambda: None) -> None:
+        """Write to an unbuffered file; `moved` is called after each part."""
+        self.file, self.moved, self.digest, self.num_bytes = file, moved, hashlib.sha256(), 0
         self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
         """Write all of `data`."""
+        rest = memoryview(data).cast("B")
         try:
-            self.file.write(data)
+            while rest:
+                rest = rest[self.file.write(rest) :]
         except OSError as error:
             self.error = error
             raise
         self.digest.update(data)
         self.num_bytes += memoryview(data).nbytes
+        self.moved()
         return memoryview(data).nbytes
 
     def flush(self) -> None:
-        """Flush the file below."""
-        self.file.flush()
+        """Nothing is buffered."""

@@ -32,6 +32,9 @@ AVERAGE = "ema.pt"
 MOST_JSON_BYTES = 64 * 2**20  # of a manifest or state.json; class names are the bulk of a state
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
+Tensors = dict[str, dict[str, Any]]
+"""What goes into each .pt file of a checkpoint, by its name without .pt: model, optimizer and ema."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -62,14 +65,15 @@ def folder_name(step: int) -> str:
 
 def save_checkpoint(
     root: Path,
-    tensors: dict[str, dict[str, Any]],
+    tensors: Tensors,
     state: dict[str, Any],
     confirm: Callable[[], None] = lambda: None,
+    moved: Callable[[], None] = lambda: None,
 ) -> Path:
     """Write a checkpoint, whole or not at all, to the existing folder root; return its folder. Raises StorageError.
 
-    `tensors` maps model, optimizer and ema to what goes into the .pt file of that name. `confirm` is called before
-    the checkpoint takes its name, and may raise.
+    `confirm` is called before the checkpoint takes its name, and may raise; `moved` after each part that is written or
+    read again.
     """
     final = root / folder_name(state["step"])
     temporary, damaged = root / f".tmp_{final.name}", root / f".tmp_damaged_{final.name}"
@@ -79,11 +83,14 @@ def save_checkpoint(
         _remove(temporary)
         _remove(damaged)
         temporary.mkdir()
-        files = {f"{name}.pt": _save_tensors(temporary / f"{name}.pt", content) for name, content in tensors.items()}
+        files = {
+            f"{name}.pt": _save_tensors(temporary / f"{name}.pt", content, moved) for name, content in tensors.items()
+        }
         write_atomic(temporary / "state.json", json.dumps(state, indent=1))
         files["state.json"] = _entry(temporary / "state.json")
         write_atomic(temporary / MANIFEST, json.dumps({"step": state["step"], "files": files}, indent=1))
         sync_folder(temporary)
+        _verify_written(temporary, files, moved)
         confirm()
         # By descriptor: since `confirm`, the path may lead to another folder.
         with contextlib.suppress(FileNotFoundError):
@@ -94,20 +101,30 @@ def save_checkpoint(
     return final
 
 
-def _save_tensors(path: Path, tensors: dict[str, Any]) -> dict[str, Any]:
-    with path.open("wb") as file:
-        hashing = HashingFile(file)
+def _save_tensors(path: Path, tensors: dict[str, Any], moved: Callable[[], None]) -> dict[str, Any]:
+    with path.open("wb", buffering=0) as file:  # a forked loader must not have a buffer that it could write, too
+        hashing = HashingFile(file, moved)
         try:
             torch.save(tensors, hashing)  # type: ignore[arg-type]  # torch needs write and flush only
         except RuntimeError as error:
             raise hashing.error or OSError(str(error)) from error
-        file.flush()
         os.fsync(file.fileno())
     return {"sha256": hashing.digest.hexdigest(), "bytes": hashing.num_bytes}
 
 
 def _entry(path: Path) -> dict[str, Any]:
     return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+
+
+def _verify_written(path: Path, files: dict[str, Any], moved: Callable[[], None]) -> None:
+    """Read the files of a new checkpoint again. Raises StorageError if one is not what was written."""
+    try:
+        for name, entry in files.items():
+            _verify_file(path, name, entry)
+            moved()
+    except Damaged as damage:
+        fix = "look at the storage of --output_dir, then start again: the run resumes from an earlier checkpoint"
+        raise StorageError(str(path), f"is not what was just written to it ({damage})", fix) from damage
 
 
 class Damaged(Exception):

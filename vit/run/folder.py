@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ class RunFolder:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.lock: FolderLock | None = None
+        self._appending = threading.Lock()  # checkpoints are written by a thread of their own
 
     def acquire(self) -> None:
         """Make the folder and hold its lock until `release` or the process's end. Raises LockedError, StorageError."""
@@ -146,7 +148,7 @@ class RunFolder:
             write_atomic(self.path / name, target + "\n")
 
     def _append(self, name: str, line: str) -> None:
-        with self.writing(name), (self.path / name).open("a+b") as file:
+        with self._appending, self.writing(name), (self.path / name).open("a+b") as file:
             start = b"" if _ends_a_line(file) else b"\n"  # a kill may have cut off the last one
             file.write(start + line.encode() + b"\n")
 

@@ -32,7 +32,7 @@ PHASES: dict[str, str] = {
     "step": "all later steps",
     "data": "batches of later steps are waited for",
     "eval": "evaluation",
-    "save": "a checkpoint is written",
+    "save": "the state is copied for a checkpoint, and a checkpoint that is still being written is waited for",
     "other": "metric lines and events, and the end of the run",
 }
 """Each phase and what it contains; the order is that of the file."""

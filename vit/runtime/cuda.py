@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -35,6 +35,8 @@ class CudaDevice(Device):
         torch.cuda.set_device(self.torch_device)
         self.spans: deque[tuple[Any, Any]] = deque()
         self.copies = torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]  # torch has no types for it
+        self.saves = torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]  # neither here
+        self.saved: Any = None
 
     @classmethod
     def count(cls) -> int:
@@ -67,13 +69,39 @@ class CudaDevice(Device):
         copy.record_stream(torch.cuda.current_stream(self.torch_device))
         return copy
 
+    def enter_thread(self) -> None:
+        """Select the GPU: a new thread uses the first one, and would create a context there."""
+        torch.cuda.set_device(self.torch_device)
+
+    def copy_to_host(self, pairs: list[tuple[Tensor, Tensor]]) -> Callable[[], None]:
+        """Copy by a stream of its own, beside the next step's forward and backward passes."""
+        self.saves.wait_stream(torch.cuda.current_stream(self.torch_device))
+        with torch.cuda.stream(self.saves):
+            for place, tensor in pairs:
+                place.copy_(tensor, non_blocking=True)
+        saved = self.saved = self.saves.record_event()
+
+        def wait() -> None:
+            self.enter_thread()
+            saved.synchronize()
+
+        return wait
+
+    def hold_changes(self) -> None:
+        """Let the current stream wait for the copies."""
+        if self.saved is not None:
+            torch.cuda.current_stream(self.torch_device).wait_event(self.saved)
+            self.saved = None
+
     @contextlib.contextmanager
     def locked(self, memory: Tensor) -> Iterator[None]:
         """Page-locked (cudaHostRegister), so that copies from it need no copy before them."""
         runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]  # torch has no types for it
         code = int(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0))
         if code:
-            logger.warning("the loader's memory cannot be page-locked (CUDA error %d): copies take longer", code)
+            logger.warning(
+                "memory cannot be page-locked (CUDA error %d): copies between host and GPU take longer", code
+            )
             with contextlib.suppress(RuntimeError):  # the next kernel reports the error again
                 torch.zeros(1, device=self.torch_device)
         try:

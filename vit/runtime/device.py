@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -62,6 +62,21 @@ class Device:
     def locked(self, memory: Tensor) -> contextlib.AbstractContextManager[None]:
         """Keep the host's memory where the device can read it directly, where that makes a difference."""
         return contextlib.nullcontext()
+
+    def enter_thread(self) -> None:
+        """Prepare a thread other than the main one to use the device."""
+
+    def copy_to_host(self, pairs: list[tuple[Tensor, Tensor]]) -> Callable[[], None]:
+        """Copy the second tensor of each pair to the first one, in host memory; return what waits for the copies.
+
+        Before one of these tensors changes, call `hold_changes`.
+        """
+        for place, tensor in pairs:
+            place.copy_(tensor)
+        return lambda: None
+
+    def hold_changes(self) -> None:
+        """Let all later work of the device wait for `copy_to_host`; the host does not wait."""
 
     def start_work(self) -> None:
         """Start to measure work in which no other rank is waited for."""

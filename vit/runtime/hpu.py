@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -91,6 +91,11 @@ class HpuDevice(Device):
     def upload(self, tensor: Tensor) -> Tensor:
         """Copy from separate memory that is not overwritten: the copy is asynchronous."""
         return tensor.clone().to(self.torch_device, non_blocking=True)
+
+    def copy_to_host(self, pairs: list[tuple[Tensor, Tensor]]) -> Callable[[], None]:
+        """Copy in the order of the card's work, and wait: Habana documents no copy to the host beside a lazy graph."""
+        self.mark_step()
+        return super().copy_to_host(pairs)
 
     def mark_step(self) -> None:
         """Run the graph collected so far; eager mode has none."""

@@ -23,12 +23,21 @@ from vit.runtime.signals import StopRequest
 from vit.training.evaluation import Evaluation, attention_maps, evaluate, normalise
 from vit.training.loss import mixed, share_tensor, training_loss
 from vit.training.optimizer import learning_rate, set_learning_rate
-from vit.training.saving import save
+from vit.training.saving import save, tensors_of
 from vit.training.state import Session
 
 
 def train(session: Session, stop: StopRequest) -> None:
     """Train from session.step to num_steps; raises Stopped once state is saved. All ranks run it in step."""
+    try:
+        _train(session, stop)
+    except BaseException:
+        session.saver.finish_after_failure()
+        raise
+    session.saver.finish()
+
+
+def _train(session: Session, stop: StopRequest) -> None:
     config, meter = session.config, session.meter
     batches = _train_batches(session)
     agreement = StopAgreement(session.group)
@@ -49,6 +58,9 @@ def train(session: Session, stop: StopRequest) -> None:
             meter.restart_clock()
         if improved or session.step % config.checkpoint_every == 0 or session.step == config.num_steps:
             save(session)
+        elif session.step == first_step + 1 and session.group.rank == 0:
+            session.saver.prepare(tensors_of(session))
+        session.saver.look()
         if agreement.poll(stop.asked) and session.step < config.num_steps:
             agreement.finish()
             _stop(session)
@@ -75,6 +87,7 @@ def take_step(session: Session, batches: Iterator[Batch], rate: float) -> None:
         last = part == config.gradient_accumulation_steps - 1
         losses.append(_backward(session, batch, share, synchronised=last))
     norm = device.clip(session.model.parameters(), config.max_grad_norm)
+    device.hold_changes()
     session.optimizer.step()
     session.optimizer.zero_grad(set_to_none=True)
     if session.average is not None:
@@ -175,6 +188,7 @@ def _evaluate(session: Session) -> Evaluation:
     )
     last = config.eval_only or session.step == config.num_steps
     tally = Tally(keys, data.num_classes, config.samples) if last else None
+    session.device.hold_changes()
     with contextlib.nullcontext() if session.average is None else session.average.applied():
         result = evaluate(
             session.model,
@@ -225,6 +239,7 @@ def _write_line(session: Session, values: dict[str, MetricValue]) -> None:
 def _stop(session: Session) -> None:
     """Save, wait until rank 0 has saved, and raise Stopped on all ranks."""
     save(session)
+    session.saver.finish()
     if session.group.rank == 0:
         session.folder.add_event("stop", session.step)
     session.group.barrier()  # the first rank to leave makes mpirun end the others

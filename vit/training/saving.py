@@ -6,72 +6,43 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from torch import Tensor
-
-from vit.errors import StorageError
 from vit.run import phases
-from vit.run.checkpoint import Checkpoint, folder_name, prune_checkpoints, save_checkpoint
+from vit.run.checkpoint import Checkpoint, Tensors
 from vit.training.state import Session
 
 
 def save(session: Session) -> None:
-    """Write a checkpoint of this step, point last and best at it, drop old ones. Collective; rank 0 writes."""
+    """Save a checkpoint of this step, as vit.run.saver does: it is not written yet at the end. Collective."""
     with phases.during("save"):
-        _save(session)
+        started = time.perf_counter()
+        interval = session.meter.state(session.group, session.step)
+        if session.group.rank == 0 and session.saved_step != session.step:
+            session.saver.save(tensors_of(session), _state_of(session, interval))
+            session.folder.add_phases(session.step)
+        session.saved_step = session.step
+        session.meter.add_save(time.perf_counter() - started)
 
 
-def _save(session: Session) -> None:
-    started = time.perf_counter()
-    interval = session.meter.state(session.group, session.step)
-    if session.group.rank == 0 and session.saved_step != session.step:
-        state = {
-            "step": session.step,
-            "epoch": session.order.epoch_of(session.step),
-            "best": session.best,
-            "top1_percent": session.last_top1,
-            "num_classes": session.data.num_classes,
-            "class_names": session.data.class_names,
-            "interval": interval,
-            "identity": session.identity,
-            "config": session.config.as_dict(),
-        }
-        session.folder.verify()
-        try:
-            _write_checkpoint(session, state, started)
-        except StorageError:
-            session.folder.verify()  # a folder that was lost meanwhile is the better reason
-            raise
-    session.saved_step = session.step
-    session.meter.add_save(time.perf_counter() - started)
-
-
-def _write_checkpoint(session: Session, state: dict[str, Any], started: float) -> None:
-    folder = session.folder
-    folder.sync_metrics()
-    tensors = {"model": _on_cpu(session.model.state_dict()), "optimizer": _on_cpu(session.optimizer.state_dict())}
+def tensors_of(session: Session) -> Tensors:
+    """Return the tensors of a checkpoint, as they are on the device."""
+    tensors = {"model": session.model.state_dict(), "optimizer": session.optimizer.state_dict()}
     if session.average is not None:
-        tensors["ema"] = _on_cpu(session.average.state_dict())
-    folder.make_checkpoints()
-    path = save_checkpoint(folder.checkpoints, tensors, state, confirm=folder.verify)
-    folder.point("last", path.name)
-    keep = {path.name}
-    if session.best is not None:
-        best = folder_name(session.best["step"])
-        keep.add(best)
-        if (folder.checkpoints / best).is_dir():
-            folder.point("best", best)
-    prune_checkpoints(folder.checkpoints, keep_last=session.config.keep_checkpoints, keep=keep)
-    folder.add_event("checkpoint", session.step, path=str(path), seconds=round(time.perf_counter() - started, 3))
-    folder.add_phases(session.step)
+        tensors["ema"] = session.average.state_dict()
+    return tensors
 
 
-def _on_cpu(value: Any) -> Any:
-    """Return the same nested dicts and lists with tensors on the CPU."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu()
-    if isinstance(value, dict):
-        return {key: _on_cpu(part) for key, part in value.items()}
-    return [_on_cpu(part) for part in value] if isinstance(value, list) else value
+def _state_of(session: Session, interval: dict[str, Any] | None) -> dict[str, Any]:
+    return {
+        "step": session.step,
+        "epoch": session.order.epoch_of(session.step),
+        "best": session.best,
+        "top1_percent": session.last_top1,
+        "num_classes": session.data.num_classes,
+        "class_names": session.data.class_names,
+        "interval": interval,
+        "identity": session.identity,
+        "config": session.config.as_dict(),
+    }
 
 
 def restore(session: Session, checkpoint: Checkpoint) -> None:

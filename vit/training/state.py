@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -18,6 +18,9 @@ from vit.runtime.device import Device
 from vit.runtime.distributed import Group
 from vit.training.ema import WeightAverage
 from vit.training.meter import Meter
+
+if TYPE_CHECKING:
+    from vit.run.saver import Saver
 
 
 @dataclass(kw_only=True)
@@ -39,6 +42,7 @@ class Session:
     average: WeightAverage | None
     """The weights that are evaluated, where ema_decay is set."""
     meter: Meter
+    saver: Saver
     board: Any = None
     step: int = 0
     best: dict[str, Any] | None = None

@@ -25,6 +25,7 @@ from vit.run.folder import RunFolder
 from vit.run.identity import check_identity, identity_of
 from vit.run.metrics import metric_line, progress_line
 from vit.run.own import FUNCTION, SETTINGS, Own, complete, find_own, own_of, with_classes_of
+from vit.run.saver import Saver
 from vit.runtime.burn_in import burn_in
 from vit.runtime.console import Reporter
 from vit.runtime.device import Device
@@ -171,6 +172,7 @@ def _open_session(
         parallel=model if config.eval_only else group.wrap(model, device),
         optimizer=create_optimizer(model, config, device),
         average=WeightAverage(model, config.ema_decay) if config.ema_decay is not None else None,
+        saver=Saver(frame.folder, device, keep_checkpoints=config.keep_checkpoints),
         meter=Meter(device, flops_per_image=_flops(config, data), peak_tflops=_peak_tflops(config, device)),
     )
     if checkpoint is not None:
