@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -23,19 +24,8 @@ def open_loader(
 
     Close it, or use it up, to end its processes.
     """
-    if num_workers == 0:
-        yield from map(batches.batch, keys)
-        return
-    rest = iter(keys)
-    first = next(rest, None)
-    if first is None:
-        return
-    workers = Workers(batches, layout_of(batches, len(first), num_workers), device.worker_context, read_timeout_seconds)
-    try:
-        with device.locked(torch.from_numpy(workers.ring.memory)):
-            yield from _in_order(workers, chain([first], rest))
-    finally:
-        workers.close()
+    loader = Loader(batches, device, num_workers=num_workers, read_timeout_seconds=read_timeout_seconds)
+    yield from loader.read_once(keys)
 
 
 def layout_of(batches: Batches, batch_size: int, num_workers: int) -> Layout:
@@ -43,21 +33,82 @@ def layout_of(batches: Batches, batch_size: int, num_workers: int) -> Layout:
     return Layout(batch_size=batch_size, side=batches.side, kind=batches.kind, num_workers=num_workers)
 
 
-def _in_order(workers: Workers, keys: Iterator[list[Key]]) -> Iterator[Batch]:
-    """Keep every free slot of the ring in work, and give the batches in the order of their keys."""
-    free = deque(range(workers.ring.layout.num_slots))
-    ahead: deque[_Slot] = deque()
-    while True:
-        while free and (wanted := next(keys, None)) is not None:
-            ahead.append(_Slot(workers, free.popleft(), wanted))
-        if not ahead:
-            return
-        while ahead[0].missing:
-            for done in workers.wait():
-                next(slot for slot in ahead if slot.number == done.slot).add(done)
-        slot = ahead.popleft()
-        yield slot.batch(workers.ring)
-        free.append(slot.number)
+class Loader:
+    """The batches of one list of keys after the other, from the same processes."""
+
+    def __init__(self, batches: Batches, device: Device, *, num_workers: int, read_timeout_seconds: float) -> None:
+        self.batches, self.device = batches, device
+        self.num_workers, self.read_timeout_seconds = num_workers, read_timeout_seconds
+        self.started = False
+        """Whether there are keys whose batches are not read yet."""
+        self._keys: Iterator[list[Key]] = iter(())
+        self._workers: Workers | None = None
+        self._free: deque[int] = deque()
+        self._ahead: deque[_Slot] = deque()
+        self._open = contextlib.ExitStack()
+
+    def start(self, keys: Iterable[list[Key]]) -> None:
+        """Begin to decode the first of these batches; all of the keys before must have been read.
+
+        The first batch of all is the largest. Raises ConfigError if the system cannot start the processes.
+        """
+        rest = iter(keys)
+        first = next(rest, None)
+        self.started = True
+        self._keys = rest if first is None else chain([first], rest)
+        if self.num_workers and first is not None:
+            if self._workers is not None and not self._workers.alive():
+                self.close()  # what ended them, such as a lack of memory, may be over
+            if self._workers is None:
+                self._workers = self._start_workers(len(first))
+            self._decode_ahead(self._workers)
+
+    def read(self) -> Iterator[Batch]:
+        """Yield the batches; each may be used until the next one is asked for. Raises DataError."""
+        if self._workers is None:
+            yield from map(self.batches.batch, self._keys)
+        else:
+            yield from self._read_ring(self._workers)
+        self.started = False
+
+    def read_once(self, keys: Iterable[list[Key]]) -> Iterator[Batch]:
+        """Yield the batches of these keys, then end the processes."""
+        try:
+            self.start(keys)
+            yield from self.read()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the processes."""
+        workers, self._workers = self._workers, None
+        self._open.close()
+        if workers is not None:
+            workers.close()
+
+    def _start_workers(self, batch_size: int) -> Workers:
+        layout = layout_of(self.batches, batch_size, self.num_workers)
+        workers = Workers(self.batches, layout, self.device.worker_context, self.read_timeout_seconds)
+        self._free, self._ahead = deque(range(layout.num_slots)), deque()
+        self._open.enter_context(self.device.locked(torch.from_numpy(workers.ring.memory)))
+        return workers
+
+    def _read_ring(self, workers: Workers) -> Iterator[Batch]:
+        while True:
+            self._decode_ahead(workers)
+            if not self._ahead:
+                return
+            while self._ahead[0].missing:
+                for done in workers.wait():
+                    next(slot for slot in self._ahead if slot.number == done.slot).add(done)
+            slot = self._ahead.popleft()
+            yield slot.batch(workers.ring)
+            self._free.append(slot.number)
+
+    def _decode_ahead(self, workers: Workers) -> None:
+        """Give the processes work for every free slot of the ring."""
+        while self._free and (wanted := next(self._keys, None)) is not None:
+            self._ahead.append(_Slot(workers, self._free.popleft(), wanted))
 
 
 class _Slot:

@@ -158,6 +158,10 @@ class Workers:
             self.selector.register(results, selectors.EVENT_READ, number)
         taken.close()
 
+    def alive(self) -> bool:
+        """Return whether all processes still run."""
+        return all(process.is_alive() for process in self.processes)
+
     def ask(self, slot: int, start: int, stop: int) -> None:
         """Let the first free process decode the images of these places of the slot."""
         with contextlib.suppress(BrokenPipeError):  # none is left, as `wait` reports

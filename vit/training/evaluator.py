@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import nn
 
 from vit.config import Config
-from vit.data.batches import Batch, DamageReport, Data
+from vit.data.batches import DamageReport, Data
 from vit.data.loader import open_loader
-from vit.data.sampler import EvalBatches
 from vit.errors import ConfigError
 from vit.findings.record import Place, write_findings
 from vit.findings.tally import Tally
@@ -26,7 +24,14 @@ from vit.runtime.distributed import Group
 from vit.runtime.ranks import Ranks
 from vit.training.evaluation import Evaluation, attention_maps, evaluate
 from vit.training.facts import facts_of, with_own_flags
-from vit.training.setup import build_model, check_same_files, fill_from_file, num_loader_workers, open_data_once
+from vit.training.setup import (
+    build_model,
+    check_same_files,
+    eval_keys,
+    fill_from_file,
+    num_loader_workers,
+    open_data_once,
+)
 from vit.training.summary import data_lines, doubts
 
 logger = logging.getLogger(__name__)
@@ -77,12 +82,13 @@ def _evaluate(
     model: nn.Module, config: Config, data: Data, own: Own | None, group: Group, device: Device, ranks: Ranks
 ) -> Evaluation:
     """Return the result; the classes and samples of a run's own images go into its folder."""
-    keys = _keys(config, data, ranks)
+    keys = eval_keys(config, data, ranks)
     run = None if own is None else group.on_rank0(lambda: evaluated_run(config))
     tally = None if run is None else Tally(keys, data.num_classes, config.samples)
+    num_workers = num_loader_workers(config, ranks)
     result = evaluate(
         model,
-        _open_loader(config, data, keys, device, ranks),
+        open_loader(data.val, keys, device, num_workers=num_workers, read_timeout_seconds=config.read_timeout_seconds),
         device,
         group,
         autocast=config.autocast,
@@ -95,27 +101,6 @@ def _evaluate(
         maps = attention_maps(model, data.val, device, config)
         write_findings(tally, group, Place(folder=RunFolder(run), step=own.step, config=config, data=data, maps=maps))
     return result
-
-
-def _keys(config: Config, data: Data, ranks: Ranks) -> EvalBatches:
-    """Return this rank's share of the validation images."""
-    return EvalBatches(
-        num_images=len(data.val.source),
-        rank=ranks.rank,
-        world_size=ranks.world_size,
-        batch_size=config.eval_batch_size,
-    )
-
-
-def _open_loader(config: Config, data: Data, keys: EvalBatches, device: Device, ranks: Ranks) -> Iterator[Batch]:
-    """Open the loader of these images."""
-    return open_loader(
-        data.val,
-        keys,
-        device,
-        num_workers=num_loader_workers(config, ranks),
-        read_timeout_seconds=config.read_timeout_seconds,
-    )
 
 
 def settle_weights(config: Config) -> tuple[Config, Own | None, list[str]]:

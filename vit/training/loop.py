@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
-from vit.data.batches import Batch, Batches
-from vit.data.loader import open_loader
-from vit.data.sampler import EvalBatches, Key, MicroBatches
+from vit.data.batches import Batch
 from vit.errors import Stopped
 from vit.findings.record import Place, write_findings
 from vit.findings.tally import Tally
@@ -24,7 +22,10 @@ from vit.training.evaluation import Evaluation, attention_maps, evaluate, normal
 from vit.training.loss import mixed, share_tensor, training_loss
 from vit.training.optimizer import learning_rate, set_learning_rate
 from vit.training.saving import save, tensors_of
+from vit.training.setup import eval_keys
 from vit.training.state import Session
+
+LEAD_STEPS = 3  # before an evaluation, in which its first images are decoded
 
 
 def train(session: Session, stop: StopRequest) -> None:
@@ -34,17 +35,22 @@ def train(session: Session, stop: StopRequest) -> None:
     except BaseException:
         session.saver.finish_after_failure()
         raise
+    finally:
+        for loader in filter(None, (session.train_loader, session.eval_loader)):
+            loader.close()
     session.saver.finish()
 
 
 def _train(session: Session, stop: StopRequest) -> None:
     config, meter = session.config, session.meter
-    batches = _train_batches(session)
+    assert session.train_loader is not None, "only an evaluation goes without it"
+    batches = session.train_loader.read()
     agreement = StopAgreement(session.group)
     started, first_step = time.monotonic(), session.step
     session.parallel.train()
     meter.restart_clock()
     while session.step < config.num_steps:
+        _start_evaluation(session)
         rate = learning_rate(session.step, config)
         take_step(session, batches, rate)
         session.step += 1
@@ -121,30 +127,6 @@ def dropout_seed(seed: int, step: int, rank: int) -> int:
     return (seed * 1_000_003 + step) * 65_537 + rank  # 65,537 ranks and 1,000,003 steps do not overlap
 
 
-def _train_batches(session: Session) -> Iterator[Batch]:
-    config, group = session.config, session.group
-    keys = MicroBatches(
-        order=session.order,
-        rank=group.rank,
-        world_size=group.world_size,
-        accumulation=config.gradient_accumulation_steps,
-        start_step=session.step,
-        num_steps=config.num_steps,
-    )
-    assert session.data.train is not None, "only an evaluation goes without training images"
-    return _load(session, session.data.train, keys)
-
-
-def _load(session: Session, batches: Batches, keys: Iterable[list[Key]]) -> Iterator[Batch]:
-    return open_loader(
-        batches,
-        keys,
-        session.device,
-        num_workers=session.num_workers,
-        read_timeout_seconds=session.config.read_timeout_seconds,
-    )
-
-
 def _interval(session: Session, rate: float) -> dict[str, MetricValue]:
     """Return the metric line's values but for an evaluation's."""
     global_batch = session.order.global_batch
@@ -172,6 +154,15 @@ def _evaluate_if_due(session: Session, values: dict[str, MetricValue]) -> bool:
     return True
 
 
+def _start_evaluation(session: Session) -> None:
+    """Let the first images of an evaluation be decoded while the last steps before it run."""
+    config, loader = session.config, session.eval_loader
+    steps_left = min(config.eval_every - session.step % config.eval_every, config.num_steps - session.step)
+    if steps_left <= LEAD_STEPS and loader.num_workers and not loader.started:
+        with phases.during("eval"):
+            loader.start(eval_keys(config, session.data, session.group))
+
+
 def evaluate_session(session: Session) -> Evaluation:
     """One exact evaluation of the weights as they are, or of their average."""
     with phases.during("eval"):
@@ -180,19 +171,16 @@ def evaluate_session(session: Session) -> Evaluation:
 
 def _evaluate(session: Session) -> Evaluation:
     config, group, data = session.config, session.group, session.data
-    keys = EvalBatches(
-        num_images=len(data.val.source),
-        rank=group.rank,
-        world_size=group.world_size,
-        batch_size=config.eval_batch_size,
-    )
+    keys = eval_keys(config, data, group)
     last = config.eval_only or session.step == config.num_steps
     tally = Tally(keys, data.num_classes, config.samples) if last else None
+    if not session.eval_loader.started:
+        session.eval_loader.start(keys)
     session.device.hold_changes()
     with contextlib.nullcontext() if session.average is None else session.average.applied():
         result = evaluate(
             session.model,
-            _load(session, data.val, keys),
+            session.eval_loader.read(),
             session.device,
             group,
             autocast=config.autocast,

@@ -10,6 +10,7 @@ import torch
 from vit.class_names import by_position
 from vit.config import Config
 from vit.data.batches import Data, open_data
+from vit.data.sampler import EvalBatches, MicroBatches, TrainOrder
 from vit.errors import ConfigError, DataError
 from vit.model.transformer import VisionTransformer, create_model
 from vit.run.identity import classes_crc
@@ -77,6 +78,28 @@ def fill_from_file(
         what = f"{place} cannot be evaluated on these images: {notes[0]}"
         raise ConfigError("--pretrained_dir", what, "give weights that were fine-tuned on these classes")
     return [f"weights: {place}", *notes, *([by_position(class_names, place)] if whole else [])]
+
+
+def train_keys(config: Config, order: TrainOrder, group: Group, start_step: int) -> MicroBatches:
+    """Return this rank's share of the training images from `start_step` on."""
+    return MicroBatches(
+        order=order,
+        rank=group.rank,
+        world_size=group.world_size,
+        accumulation=config.gradient_accumulation_steps,
+        start_step=start_step,
+        num_steps=config.num_steps,
+    )
+
+
+def eval_keys(config: Config, data: Data, place: Group | Ranks) -> EvalBatches:
+    """Return this rank's share of the validation images."""
+    return EvalBatches(
+        num_images=len(data.val.source),
+        rank=place.rank,
+        world_size=place.world_size,
+        batch_size=config.eval_batch_size,
+    )
 
 
 def num_loader_workers(config: Config, ranks: Ranks, cgroup_root: Path = CGROUP_ROOT) -> int:

@@ -20,6 +20,7 @@ from vit.training.ema import WeightAverage
 from vit.training.meter import Meter
 
 if TYPE_CHECKING:
+    from vit.data.loader import Loader
     from vit.run.saver import Saver
 
 
@@ -34,7 +35,9 @@ class Session:
     folder: RunFolder
     data: Data
     order: TrainOrder
-    num_workers: int
+    train_loader: Loader | None
+    """None for an evaluation alone."""
+    eval_loader: Loader
     identity: dict[str, Any]
     model: nn.Module
     parallel: nn.Module

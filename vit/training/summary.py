@@ -89,14 +89,15 @@ def doubts(config: Config, data: Data) -> Iterator[str]:
 
 def _loader(session: Session) -> str:
     """Return what decodes, how far ahead, and in how much memory."""
-    if not session.num_workers:
+    num_workers = session.eval_loader.num_workers
+    if not num_workers:
         return "images are decoded by the main process"
     training = session.data.train is not None
     batches = session.data.train or session.data.val
     size = session.config.micro_batch if training else session.config.eval_batch_size
-    layout = layout_of(batches, size, session.num_workers)
+    layout = layout_of(batches, size, num_workers)
     return (
-        f"{counted(session.num_workers, 'process', 'es')} per rank, up to {layout.num_slots - 1} batches of "
+        f"{counted(num_workers, 'process', 'es')} per rank, up to {layout.num_slots - 1} batches of "
         f"{size} images decoded ahead, "
         f"in {scaled_text(layout.num_bytes, 1024, 'B KiB MiB GiB TiB')} of shared memory"
     )

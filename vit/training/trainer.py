@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from vit.config import Config
-from vit.data.batches import Data
+from vit.data.batches import Batches, Data
+from vit.data.loader import Loader
 from vit.data.sampler import TrainOrder
 from vit.errors import StorageError, TrainError
 from vit.images.preprocessing import settle
@@ -41,7 +42,14 @@ from vit.training.meter import Meter, known_peak
 from vit.training.optimizer import create_optimizer
 from vit.training.resume import find_checkpoint, say_complete
 from vit.training.saving import restore
-from vit.training.setup import build_model, check_same_files, fill_from_file, num_loader_workers, open_data_once
+from vit.training.setup import (
+    build_model,
+    check_same_files,
+    fill_from_file,
+    num_loader_workers,
+    open_data_once,
+    train_keys,
+)
 from vit.training.state import Session
 from vit.training.summary import derived, describe
 
@@ -151,6 +159,7 @@ def _open_session(
     """Model, optimizer and all else, filled from the checkpoint or the weights file."""
     config, device, group = frame.config, frame.device, frame.group
     order = group.together(lambda: _order(config, group, data))
+    train_loader = None if config.eval_only else _start_loader(frame, data, order, checkpoint)
     model = build_model(config, device, data)
     with phases.during("load"):
         notes = group.on_rank0(lambda: _fill_model(model, checkpoint, frame, data.class_names))
@@ -166,7 +175,8 @@ def _open_session(
         folder=frame.folder,
         data=data,
         order=order,
-        num_workers=num_loader_workers(config, frame.ranks),
+        train_loader=train_loader,
+        eval_loader=_loader(frame, data.val),
         identity=identity,
         model=model,
         parallel=model if config.eval_only else group.wrap(model, device),
@@ -180,6 +190,22 @@ def _open_session(
             restore(session, checkpoint)
     describe(session, [*remarks, *notes])
     return session
+
+
+def _start_loader(frame: Frame, data: Data, order: TrainOrder, checkpoint: Checkpoint | None) -> Loader:
+    """Return the loader of the training images; it decodes the first batches while the weights are loaded."""
+    config, group = frame.config, frame.group
+    assert data.train is not None, "only an evaluation goes without training images"
+    loader = _loader(frame, data.train)
+    start_step = 0 if checkpoint is None else checkpoint.step
+    group.together(lambda: loader.start(train_keys(config, order, group, start_step)))
+    return loader
+
+
+def _loader(frame: Frame, batches: Batches) -> Loader:
+    config = frame.config
+    num_workers = num_loader_workers(config, frame.ranks)
+    return Loader(batches, frame.device, num_workers=num_workers, read_timeout_seconds=config.read_timeout_seconds)
 
 
 def _flops(config: Config, data: Data) -> int:
