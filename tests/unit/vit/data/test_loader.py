@@ -27,7 +27,7 @@ torch = pytest.importorskip("torch", reason="vit tests need torch: pip install t
 from tests.support.running import FLAGS, ROOT, Result, clean_environment, start_ranks  # noqa: E402  # after the skip
 from vit.config import Config  # noqa: E402
 from vit.data.batches import Batch, Batches, open_data  # noqa: E402
-from vit.data.loader import open_loader  # noqa: E402
+from vit.data.loader import Loader, open_loader  # noqa: E402
 from vit.data.sampler import PADDING, Key, MicroBatches, TrainOrder  # noqa: E402
 from vit.data.shared_memory import Layout  # noqa: E402
 from vit.errors import DataError  # noqa: E402
@@ -117,7 +117,7 @@ def test_a_resume_at_any_step_gives_the_batches_that_were_left(images: Path, sta
 def test_no_more_is_decoded_ahead_than_the_ring_holds(images: Path) -> None:
     batches = load(train_batches(images), KEYS, 2)
     next(batches)
-    workers = batches.gi_frame.f_locals["workers"]  # type: ignore[attr-defined]
+    workers = batches.gi_frame.f_locals["loader"]._workers  # type: ignore[attr-defined]
     slots = workers.ring.layout.num_slots
     end = time.monotonic() + 20
     while workers.ring.reading[:, 0].sum() < slots * 6 and time.monotonic() < end:
@@ -169,7 +169,7 @@ def test_a_process_that_is_killed_is_told_with_the_file_it_had_in_hand(copy: Pat
     index = next(i for i in range(48) if batches.source.where(i) == str(path))
     loader = load(batches, [[(0, 0), (0, 1)], [(0, index), (0, 3)]], 1)
     next(loader)
-    workers = loader.gi_frame.f_locals["workers"]  # type: ignore[attr-defined]
+    workers = loader.gi_frame.f_locals["loader"]._workers  # type: ignore[attr-defined]
     wait_until(lambda: workers.ring.reading[0, 1] == index)
     os.kill(workers.processes[0].pid, signal.SIGKILL)
     with pytest.raises(DataError) as caught:
@@ -347,3 +347,46 @@ def test_processes_follow_from_the_containers_cpus_not_from_the_machines(
     ranks = Ranks(world_size=num_ranks, local_size=num_ranks)
     assert num_loader_workers(Config(), ranks, tmp_path) == num_workers
     assert num_loader_workers(Config(num_workers=3), ranks, tmp_path) == 3
+
+
+def of_processes(batches: Batches, num_workers: int) -> Loader:
+    return Loader(batches, Device(Ranks()), num_workers=num_workers, read_timeout_seconds=60)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_same_processes_read_one_list_of_keys_after_the_other(images: Path, num_workers: int) -> None:
+    batches = train_batches(images, **EVERYTHING)
+    loader = of_processes(batches, num_workers)
+    seen = []
+    for keys in (KEYS, KEYS[3:], [], KEYS[:2]):
+        loader.start(keys)
+        assert told(loader.read()) == told(map(batches.batch, keys))
+        assert not loader.started
+        seen.append({process.pid for process in multiprocessing.active_children()})
+    assert len(seen[0]) == num_workers
+    assert seen == seen[:1] * 4
+    loader.close()
+    assert not multiprocessing.active_children()
+
+
+def test_the_first_batches_are_decoded_before_they_are_asked_for(images: Path) -> None:
+    batches = train_batches(images, **EVERYTHING)
+    loader = of_processes(batches, 1)
+    loader.start(KEYS)
+    ring = loader._workers.ring  # type: ignore[union-attr]  # started
+    wait_until(lambda: ring.reading[0, 0] == sum(len(keys) for keys in KEYS[: ring.layout.num_slots]))
+    assert told(loader.read()) == told(map(batches.batch, KEYS))
+    loader.close()
+
+
+def test_processes_that_died_between_two_lists_are_replaced(images: Path) -> None:
+    batches = train_batches(images, **EVERYTHING)
+    loader = of_processes(batches, 2)
+    loader.start(KEYS)
+    told(loader.read())
+    (killed, *_) = multiprocessing.active_children()
+    killed.kill()
+    killed.join()
+    loader.start(KEYS)
+    assert told(loader.read()) == told(map(batches.batch, KEYS))
+    loader.close()
