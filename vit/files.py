@@ -20,6 +20,32 @@ NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  
 T = TypeVar("T")
 
 
+_private: set[int] = set()
+
+
+@contextlib.contextmanager
+def not_inherited(descriptor: int) -> Iterator[None]:
+    """Close a descriptor in processes that are forked meanwhile.
+
+    Threads write checkpoints while loaders are forked. On NFS a folder cannot be deleted while a process has one of its
+    files open.
+    """
+    _private.add(descriptor)
+    try:
+        yield
+    finally:
+        _private.discard(descriptor)
+
+
+def _close_private() -> None:
+    while _private:
+        with contextlib.suppress(OSError):
+            os.close(_private.pop())
+
+
+os.register_at_fork(after_in_child=_close_private)
+
+
 @contextlib.contextmanager
 def named_storage(path: Path) -> Iterator[None]:
     """Turn OSError into StorageError that names the path."""
@@ -72,7 +98,7 @@ def file_sha256(path: Path) -> str:
 def file_checksum(path: Path, kind: str) -> str:
     """Return the hex digest "sha256", or "md5" as a check against damage, of a file."""
     digest = hashlib.new(kind, usedforsecurity=False)
-    with path.open("rb") as file:
+    with path.open("rb") as file, not_inherited(file.fileno()):
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
@@ -81,9 +107,9 @@ def file_checksum(path: Path, kind: str) -> str:
 class HashingFile:
     """A file for torch.save that counts and hashes what is written, and keeps the OSError that torch would hide."""
 
-    def __init__(self, file: RawIOBase, moved: Callable[[], None] = lambda: None) -> None:
-        """Write to an unbuffered file; `moved` is called after each part."""
-        self.file, self.moved, self.digest, self.num_bytes = file, moved, hashlib.sha256(), 0
+    def __init__(self, file: RawIOBase, on_progress: Callable[[], None] = lambda: None) -> None:
+        """Write to an unbuffered file; calls `on_progress` after each part."""
+        self.file, self.on_progress, self.digest, self.num_bytes = file, on_progress, hashlib.sha256(), 0
         self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
@@ -97,8 +123,8 @@ class HashingFile:
             raise
         self.digest.update(data)
         self.num_bytes += memoryview(data).nbytes
-        self.moved()
+        self.on_progress()
         return memoryview(data).nbytes
 
     def flush(self) -> None:
-        """Nothing is buffered."""
+        """Do nothing: the file has no buffer."""

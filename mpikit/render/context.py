@@ -19,7 +19,7 @@ from mpikit.text.units import quantity
 from mpikit.trainer import MEGA_PARAMETERS
 
 GRACE_SECONDS = 45  # the step in flight, an evaluation's batch, and the end of ranks and pod
-GRACE_SECONDS_PER_GIB = 20  # shared storage on a bad day: 50 MiB/s
+GRACE_SECONDS_PER_GIB = 40  # shared storage on a bad day, 50 MiB/s; a stop may wait for two checkpoints
 
 # To run without root, and so at the "restricted" Pod Security level. Source: the Pod Security Standards; the rest was
 # measured in pods with Debian's OpenSSH 9.2.

@@ -34,7 +34,7 @@ def layout_of(batches: Batches, batch_size: int, num_workers: int) -> Layout:
 
 
 class Loader:
-    """The batches of one list of keys after the other, from the same processes."""
+    """Reads several lists of keys, one after the other, with the same processes."""
 
     def __init__(self, batches: Batches, device: Device, *, num_workers: int, read_timeout_seconds: float) -> None:
         self.batches, self.device = batches, device
@@ -48,16 +48,17 @@ class Loader:
         self._open = contextlib.ExitStack()
 
     def start(self, keys: Iterable[list[Key]]) -> None:
-        """Begin to decode the first of these batches; all of the keys before must have been read.
+        """Start to decode the first of these batches. No batch may be larger than the very first one.
 
-        The first batch of all is the largest. Raises ConfigError if the system cannot start the processes.
+        The keys before must have been read. Raises ConfigError if the system cannot start the processes.
         """
+        assert not self.started, "the keys before have not been read"
         rest = iter(keys)
         first = next(rest, None)
         self.started = True
         self._keys = rest if first is None else chain([first], rest)
         if self.num_workers and first is not None:
-            if self._workers is not None and not self._workers.alive():
+            if self._workers is not None and not self._workers.all_alive():
                 self.close()  # what ended them, such as a lack of memory, may be over
             if self._workers is None:
                 self._workers = self._start_workers(len(first))
@@ -81,14 +82,13 @@ class Loader:
 
     def close(self) -> None:
         """End the processes."""
-        workers, self._workers = self._workers, None
+        self._workers = None
         self._open.close()
-        if workers is not None:
-            workers.close()
 
     def _start_workers(self, batch_size: int) -> Workers:
         layout = layout_of(self.batches, batch_size, self.num_workers)
         workers = Workers(self.batches, layout, self.device.worker_context, self.read_timeout_seconds)
+        self._open.callback(workers.close)
         self._free, self._ahead = deque(range(layout.num_slots)), deque()
         self._open.enter_context(self.device.locked(torch.from_numpy(workers.ring.memory)))
         return workers

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 
 from vit.data.batches import Batches, Findings
+from vit.data.datasets import FolderSource
 from vit.data.shared_memory import IDLE, Layout, Ring
 from vit.data.sources import Array, Source
 from vit.errors import ConfigError, DataError, TrainError
@@ -82,6 +83,8 @@ def work(number: int, batches: Batches, ring: Ring, tickets: Connection, results
     """Fill pieces of the ring, as process `number`, until the rank ends."""
     _settle()
     reading = ring.reading[number]
+    if not batches.replaces and isinstance(batches.source, FolderSource):
+        batches.source.cache_left = 0  # an evaluation reads each image once, and these processes stay until the next
     watched = dataclasses.replace(batches, source=WatchedSource(batches.source, reading))
     while ticket := os.read(tickets.fileno(), TICKET.size):
         slot, start, stop = TICKET.unpack(ticket)
@@ -158,7 +161,7 @@ class Workers:
             self.selector.register(results, selectors.EVENT_READ, number)
         taken.close()
 
-    def alive(self) -> bool:
+    def all_alive(self) -> bool:
         """Return whether all processes still run."""
         return all(process.is_alive() for process in self.processes)
 

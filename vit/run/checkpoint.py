@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from vit.errors import StorageError
-from vit.files import HashingFile, file_sha256, named_storage, reread, sync_folder, write_atomic
+from vit.files import HashingFile, file_sha256, named_storage, not_inherited, reread, sync_folder, write_atomic
 
 logger = logging.getLogger(__name__)
 
@@ -68,29 +68,31 @@ def save_checkpoint(
     tensors: Tensors,
     state: dict[str, Any],
     confirm: Callable[[], None] = lambda: None,
-    moved: Callable[[], None] = lambda: None,
+    on_progress: Callable[[], None] = lambda: None,
 ) -> Path:
     """Write a checkpoint, whole or not at all, to the existing folder root; return its folder. Raises StorageError.
 
-    `confirm` is called before the checkpoint takes its name, and may raise; `moved` after each part that is written or
-    read again.
+    Calls `confirm`, which may raise, before the checkpoint takes its name, and `on_progress` after each part that it
+    writes or reads back.
     """
     final = root / folder_name(state["step"])
     temporary, damaged = root / f".tmp_{final.name}", root / f".tmp_damaged_{final.name}"
     with named_storage(final), contextlib.ExitStack() as stack:
         opened = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         stack.callback(os.close, opened)
+        stack.enter_context(not_inherited(opened))
         _remove(temporary)
         _remove(damaged)
         temporary.mkdir()
         files = {
-            f"{name}.pt": _save_tensors(temporary / f"{name}.pt", content, moved) for name, content in tensors.items()
+            f"{name}.pt": _save_tensors(temporary / f"{name}.pt", content, on_progress)
+            for name, content in tensors.items()
         }
         write_atomic(temporary / "state.json", json.dumps(state, indent=1))
         files["state.json"] = _entry(temporary / "state.json")
         write_atomic(temporary / MANIFEST, json.dumps({"step": state["step"], "files": files}, indent=1))
         sync_folder(temporary)
-        _verify_written(temporary, files, moved)
+        _verify_written(temporary, files, on_progress)
         confirm()
         # By descriptor: since `confirm`, the path may lead to another folder.
         with contextlib.suppress(FileNotFoundError):
@@ -101,14 +103,16 @@ def save_checkpoint(
     return final
 
 
-def _save_tensors(path: Path, tensors: dict[str, Any], moved: Callable[[], None]) -> dict[str, Any]:
-    with path.open("wb", buffering=0) as file:  # a forked loader must not have a buffer that it could write, too
-        hashing = HashingFile(file, moved)
+def _save_tensors(path: Path, tensors: dict[str, Any], on_progress: Callable[[], None]) -> dict[str, Any]:
+    with path.open("wb", buffering=0) as file, not_inherited(file.fileno()):
+        hashing = HashingFile(file, on_progress)
         try:
             torch.save(tensors, hashing)  # type: ignore[arg-type]  # torch needs write and flush only
         except RuntimeError as error:
             raise hashing.error or OSError(str(error)) from error
         os.fsync(file.fileno())
+        with contextlib.suppress(OSError):  # so that the storage is read, not the memory
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return {"sha256": hashing.digest.hexdigest(), "bytes": hashing.num_bytes}
 
 
@@ -116,15 +120,15 @@ def _entry(path: Path) -> dict[str, Any]:
     return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
 
 
-def _verify_written(path: Path, files: dict[str, Any], moved: Callable[[], None]) -> None:
-    """Read the files of a new checkpoint again. Raises StorageError if one is not what was written."""
+def _verify_written(path: Path, files: dict[str, Any], on_progress: Callable[[], None]) -> None:
+    """Read the files of a new checkpoint back. Raises StorageError if one differs from what was written."""
     try:
         for name, entry in files.items():
             _verify_file(path, name, entry)
-            moved()
+            on_progress()
     except Damaged as damage:
-        fix = "look at the storage of --output_dir, then start again: the run resumes from an earlier checkpoint"
-        raise StorageError(str(path), f"is not what was just written to it ({damage})", fix) from damage
+        fix = "repair the storage of --output_dir, then start again: the run resumes from the checkpoint before"
+        raise StorageError(str(path), f"differs from what was written ({damage})", fix) from damage
 
 
 class Damaged(Exception):

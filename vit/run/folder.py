@@ -29,6 +29,7 @@ class RunFolder:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.lock: FolderLock | None = None
+        self._held = False
         self._appending = threading.Lock()  # checkpoints are written by a thread of their own
 
     def acquire(self) -> None:
@@ -38,9 +39,13 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         self.lock = FolderLock(self.path)
 
+    def hold(self) -> None:
+        """Keep the lock until the end of the process: a thread still writes."""
+        self._held = True
+
     def release(self) -> None:
         """Let the next run have the folder."""
-        if self.lock is not None:
+        if self.lock is not None and not self._held:
             self.lock.release()
             self.lock = None
 

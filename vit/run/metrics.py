@@ -22,7 +22,7 @@ METRICS: dict[str, str] = {
     "step_seconds": "mean wall time of a step, evaluation and saving left out",
     "data_seconds": "mean time of a step that rank 0 waited for images",
     "eval_seconds": "wall time of the evaluation; null if no evaluation at this step",
-    "save_seconds": "seconds that the last checkpoint since the line before held up training; null if there was none",
+    "save_seconds": "seconds that training waited for the last checkpoint of the interval; null if there was none",
     "tflop_per_second": "10^12 operations a second and rank: 6 x the forward multiply-accumulates, none counted twice",
     "mfu_percent": "tflop_per_second as a share of the device's peak; null where the peak is not known",
     "peak_memory_gib": "most device memory rank 0 held so far; null where the device does not say",

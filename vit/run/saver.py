@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Save checkpoints while training goes on: copy the state to host memory, then write it in a thread, one at a time.
+"""Save checkpoints while training continues: copy the state to host memory, then write it in a thread.
 
-Only rank 0 saves. Its host memory holds one copy of the state from the first step on.
+Only rank 0 saves. From the first step on, its host memory holds one copy of the state.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from vit.errors import StorageError, TrainError
+from vit.errors import StorageError
 from vit.packages import reason_of
 from vit.run import phases
 from vit.run.background import Background
@@ -23,9 +23,11 @@ from vit.run.snapshot import Copier, Snapshot, on_cpu
 
 logger = logging.getLogger(__name__)
 
+LAST_SECONDS = 0.5  # for a write after a failure: 1 s after it the other ranks end, and mpirun then ends rank 0
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Order:
+class _PendingWrite:
     """A checkpoint to write."""
 
     tensors: Tensors
@@ -36,26 +38,28 @@ class _Order:
 
 
 class Saver:
-    """The writer of a run's checkpoints. Errors of a write are raised by the next call of any method."""
+    """Writes a run's checkpoints, one at a time. The next method call raises the error of a write that failed."""
 
     def __init__(self, folder: RunFolder, device: Copier, *, keep_checkpoints: int) -> None:
         self.folder, self.keep_checkpoints = folder, keep_checkpoints
         self.snapshot, self.background = Snapshot(device), Background()
+        self.abandoned = False
+        """Whether the run ends without the checkpoint that is being written."""
 
     def prepare(self, tensors: Tensors) -> None:
         """Allocate the host memory for such tensors in the background."""
         allocate = self.snapshot.prepare(tensors)
 
         def quietly() -> None:
-            with contextlib.suppress(OSError):  # `save` tries again, and says what it means
+            with contextlib.suppress(OSError):  # `save` tries again and warns
                 allocate()
 
         self.background.start(quietly)
 
     def save(self, tensors: Tensors, state: dict[str, Any]) -> None:
-        """Copy the tensors, then write the checkpoint and point last and best at it, in the background.
+        """Copy the tensors; write the checkpoint, and point last and best at it, in the background.
 
-        Waits for the checkpoint before it. Raises StorageError, LockedError.
+        Waits for the checkpoint before. Raises StorageError, LockedError.
         """
         started = time.perf_counter()
         self.background.wait(phases.beat)
@@ -64,7 +68,7 @@ class Saver:
             copies, ready = self.snapshot.take(tensors)
         except OSError as error:
             logger.warning(
-                "no memory for a copy of the state (%s): training waits while checkpoints are written", reason_of(error)
+                "no memory for a copy of the state (%s): training waits for each checkpoint", error.strerror or error
             )
             self._start(on_cpu(tensors), lambda: None, state, started)
             self.background.wait(phases.beat)
@@ -72,12 +76,12 @@ class Saver:
             self._start(copies, ready, state, started)
 
     def _start(self, tensors: Tensors, ready: Callable[[], None], state: dict[str, Any], started: float) -> None:
-        order = _Order(tensors=tensors, ready=ready, state=state, started=started)
-        self.background.start(lambda: self._write(order))
+        pending = _PendingWrite(tensors=tensors, ready=ready, state=state, started=started)
+        self.background.start(lambda: self._write(pending))
 
-    def look(self) -> None:
-        """Raise the error of a write that has failed."""
-        self.background.look()
+    def raise_if_failed(self) -> None:
+        """Raise the error of a write that has failed. Does not wait."""
+        self.background.raise_if_failed()
 
     def finish(self) -> None:
         """Wait until the last checkpoint is written."""
@@ -85,26 +89,44 @@ class Saver:
             self.background.wait(phases.beat)
 
     def finish_after_failure(self) -> None:
-        """Wait as `finish` does; an error of the write is only a warning, as the run ends for another reason."""
-        try:
-            self.finish()
-        except TrainError as error:
-            logger.warning("%s", error)
+        """Give the write a moment, then abandon it: the error of the run must be reported before mpirun ends rank 0.
 
-    def _write(self, order: _Order) -> None:
+        An error of the write itself is only a warning.
+        """
+        if not self.background.ends_within(LAST_SECONDS):
+            self.abandoned = True
+            self.folder.hold()
+            return
         try:
-            order.ready()
-            self._write_and_point(order)
+            self.background.wait()
+        except Exception as error:  # of any kind: the run fails for another reason
+            logger.warning("the last checkpoint was not written: %s", reason_of(error))
+
+    def _confirm(self) -> None:
+        if self.abandoned:
+            raise StorageError(
+                str(self.folder.path), "the run failed before its checkpoint was written", "read its log"
+            )
+        self.folder.verify()
+
+    def _write(self, pending: _PendingWrite) -> None:
+        try:
+            pending.ready()
+            self._write_and_point(pending)
         except StorageError:
             self.folder.verify()  # a folder that was lost meanwhile is the better reason
             raise
 
-    def _write_and_point(self, order: _Order) -> None:
-        folder, state = self.folder, order.state
+    def _write_and_point(self, pending: _PendingWrite) -> None:
+        folder, state = self.folder, pending.state
         folder.sync_metrics()
         folder.make_checkpoints()
         path = save_checkpoint(
-            folder.checkpoints, order.tensors, state, confirm=folder.verify, moved=self.background.moved
+            folder.checkpoints,
+            pending.tensors,
+            state,
+            confirm=self._confirm,
+            on_progress=self.background.note_progress,
         )
         folder.point("last", path.name)
         keep = {path.name}
@@ -114,5 +136,5 @@ class Saver:
             if (folder.checkpoints / best).is_dir():
                 folder.point("best", best)
         prune_checkpoints(folder.checkpoints, keep_last=self.keep_checkpoints, keep=keep)
-        seconds = round(time.perf_counter() - order.started, 3)
+        seconds = round(time.perf_counter() - pending.started, 3)
         folder.add_event("checkpoint", state["step"], path=str(path), seconds=seconds)

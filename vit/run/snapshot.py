@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+CGROUP_2 = ("memory.max", "memory.current", "inactive_file")
+CGROUP_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 ALIGNMENT = 64  # bytes: of a cache line, and more than any type of torch needs
 
 
@@ -78,8 +83,21 @@ class Snapshot:
         self._layout = layout
 
 
+def memory_left(root: Path = CGROUP_ROOT) -> int | None:
+    """Return how many bytes the container's limit leaves, the page cache not counted; None without a limit."""
+    for folder, names in ((root, CGROUP_2), (root / "memory", CGROUP_1)):
+        with contextlib.suppress(OSError, ValueError, KeyError):  # "max" is no limit
+            limit, used = (int((folder / name).read_text()) for name in names[:2])
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            return max(0, limit - used + int(stat[names[2]]))
+    return None
+
+
 def _touched(num_bytes: int) -> mmap.mmap:
     """Return private memory whose pages exist, and which forked loaders do not get: each page would be copied again."""
+    left = memory_left()
+    if left is not None and num_bytes > left:
+        raise OSError(errno.ENOMEM, f"the container has {left >> 20} MiB left, {num_bytes >> 20} MiB are needed")
     memory = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     for advice in (mmap.MADV_DONTFORK, mmap.MADV_HUGEPAGE):
         with contextlib.suppress(OSError):  # a kernel without it

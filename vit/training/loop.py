@@ -66,7 +66,7 @@ def _train(session: Session, stop: StopRequest) -> None:
             save(session)
         elif session.step == first_step + 1 and session.group.rank == 0:
             session.saver.prepare(tensors_of(session))
-        session.saver.look()
+        session.saver.raise_if_failed()
         if agreement.poll(stop.asked) and session.step < config.num_steps:
             agreement.finish()
             _stop(session)
@@ -159,8 +159,10 @@ def _start_evaluation(session: Session) -> None:
     config, loader = session.config, session.eval_loader
     steps_left = min(config.eval_every - session.step % config.eval_every, config.num_steps - session.step)
     if steps_left <= LEAD_STEPS and loader.num_workers and not loader.started:
+        started = time.perf_counter()
         with phases.during("eval"):
             loader.start(eval_keys(config, session.data, session.group))
+        session.meter.add_away(time.perf_counter() - started)
 
 
 def evaluate_session(session: Session) -> Evaluation:

@@ -44,8 +44,12 @@ class Meter:
 
     def add_save(self, seconds: float) -> None:
         """Record a checkpoint that was written between two steps; its time is not part of a step."""
-        self.away_seconds += seconds
+        self.add_away(seconds)
         self.save_seconds = seconds
+
+    def add_away(self, seconds: float) -> None:
+        """Leave out time between two steps that belongs to neither."""
+        self.away_seconds += seconds
 
     def read(self, group: Group, *, step: int, global_batch: int) -> dict[str, MetricValue]:
         """Values of the interval that ends now, which starts a new one. Raises NotFiniteError on all ranks."""

@@ -12,7 +12,7 @@ from vit.training.state import Session
 
 
 def save(session: Session) -> None:
-    """Save a checkpoint of this step, as vit.run.saver does: it is not written yet at the end. Collective."""
+    """Start to save a checkpoint of this step (vit.run.saver), without waiting for the write. Collective."""
     with phases.during("save"):
         started = time.perf_counter()
         interval = session.meter.state(session.group, session.step)

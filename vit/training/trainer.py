@@ -279,7 +279,10 @@ def _finish(session: Session) -> None:
 
 def _evaluate_only(session: Session, epoch: float) -> None:
     """Evaluate the weights as they are and write one metric line."""
-    result = evaluate_session(session)
+    try:
+        result = evaluate_session(session)
+    finally:
+        session.eval_loader.close()
     if session.group.rank != 0:
         return
     values = {"step": session.step, "epoch": epoch, **evaluation_metrics(result)}

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import mmap
-import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="vit tests need torch: pip install torch")
 
-from vit.errors import StorageError  # noqa: E402
+from vit.errors import LockedError, StorageError  # noqa: E402
 from vit.run.checkpoint import find_fault, last_checkpoint, save_checkpoint  # noqa: E402
 from vit.run.folder import RunFolder  # noqa: E402
 from vit.run.saver import Saver  # noqa: E402
@@ -70,7 +71,7 @@ def test_training_goes_on_while_storage_is_slow_and_does_not_change_what_is_save
     saver.save(live, state(5))
     live["model"]["w"].fill_(2)
     live["optimizer"]["m"].fill_(2)
-    saver.look()
+    saver.raise_if_failed()
     assert not (folder.path / "last").exists()
     storage.set()
     saver.finish()
@@ -101,14 +102,15 @@ def move(folder: RunFolder) -> None:
 
 
 def look_until_it_shows(saver: Saver) -> None:
-    while True:
-        saver.look()
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        saver.raise_if_failed()
 
 
 @pytest.mark.parametrize(
     "notice",
     [look_until_it_shows, Saver.finish, lambda saver: saver.save(tensors(2.0), state(2))],
-    ids=["look", "finish", "save"],
+    ids=["raise_if_failed", "finish", "save"],
 )
 def test_an_error_of_the_storage_ends_the_run_where_it_next_looks(
     folder: RunFolder, saver: Saver, storage: threading.Event, notice: Callable[[Saver], None]
@@ -121,15 +123,45 @@ def test_an_error_of_the_storage_ends_the_run_where_it_next_looks(
     assert not folder.path.exists()
 
 
+def fail_in_another_way(_saver: Saver) -> None:
+    raise MemoryError("no memory for the file")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [(move, "deleted, renamed or unmounted"), (None, "no memory for the file")],
+    ids=["moved", "memory"],
+)
 def test_after_another_failure_an_error_of_the_write_is_a_warning(
-    folder: RunFolder, saver: Saver, storage: threading.Event, caplog: pytest.LogCaptureFixture
+    folder: RunFolder,
+    saver: Saver,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    spoil: Callable[[RunFolder], None] | None,
+    said: str,
 ) -> None:
+    if spoil is None:
+        monkeypatch.setattr("vit.run.saver.save_checkpoint", lambda *_, **__: fail_in_another_way(saver))
+    else:
+        monkeypatch.setattr(folder, "sync_metrics", lambda: spoil(folder))
     saver.save(tensors(1.0), state(1))
-    move(folder)
-    storage.set()
     with caplog.at_level(logging.WARNING):
         saver.finish_after_failure()
-    assert "deleted, renamed or unmounted" in caplog.text
+    assert said in caplog.text
+
+
+def test_after_another_failure_a_slow_write_is_abandoned_and_never_gets_its_name(
+    folder: RunFolder, saver: Saver, storage: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vit.run.saver.LAST_SECONDS", 0.05)
+    saver.save(tensors(1.0), state(1))
+    saver.finish_after_failure()
+    folder.release()
+    with pytest.raises(LockedError):
+        RunFolder(folder.path).acquire()
+    storage.set()
+    assert saver.background.ends_within(60)
+    assert last_checkpoint(folder.checkpoints) is None
 
 
 def test_without_memory_for_a_copy_the_checkpoint_is_written_at_once_and_a_warning_says_so(
@@ -144,16 +176,37 @@ def test_without_memory_for_a_copy_the_checkpoint_is_written_at_once_and_a_warni
     with caplog.at_level(logging.WARNING):
         saver.save(live, state(1))
     assert find_fault(folder.checkpoints / "step_00000001") is None
-    assert "training waits while checkpoints are written" in caplog.text
+    assert "training waits for each checkpoint" in caplog.text
 
 
-def test_a_process_that_is_forked_during_a_write_adds_nothing_to_the_file(tmp_path: Path) -> None:
+def open_files() -> list[str]:
+    """What the descriptors of this process lead to."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the descriptor of this loop
+            found.append(str(link.readlink()))
+    return found
+
+
+def test_a_process_that_is_forked_during_a_write_has_none_of_its_files_open(tmp_path: Path) -> None:
+    """On NFS a pruned checkpoint could not be deleted while such a process lives."""
+    found: list[list[str]] = []
+
     def fork() -> None:
-        process = multiprocessing.get_context("fork").Process(target=int)
-        process.start()
-        process.join()
+        ours, theirs = os.pipe()
+        if not (child := os.fork()):
+            try:
+                os.write(theirs, "\n".join(open_files()).encode())
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        found.append(os.read(ours, 2**16).decode().splitlines())
+        os.close(ours)
+        os.close(theirs)
 
-    path = save_checkpoint(tmp_path, tensors(1.0), {"step": 1}, moved=fork)
+    path = save_checkpoint(tmp_path, tensors(1.0), {"step": 1}, on_progress=fork)
+    assert len(found) > 4
+    assert [name for names in found for name in names if str(tmp_path) in name] == []
     assert find_fault(path) is None
 
 
@@ -165,6 +218,6 @@ def test_bytes_that_the_storage_changed_never_become_a_checkpoint(tmp_path: Path
                 content[2000] ^= 1
                 file.write_bytes(content)
 
-    with pytest.raises(StorageError, match=r"is not what was just written to it \(optimizer.pt"):
-        save_checkpoint(tmp_path, tensors(1.0), {"step": 1}, moved=spoil)
+    with pytest.raises(StorageError, match=r"differs from what was written \(optimizer.pt"):
+        save_checkpoint(tmp_path, tensors(1.0), {"step": 1}, on_progress=spoil)
     assert last_checkpoint(tmp_path) is None

@@ -5,6 +5,7 @@ import contextlib
 import faulthandler
 import io
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="vit tests need torch: pip install torch")
 
 from tests.support.standin.cuda import RecordingCuda  # noqa: E402
-from vit.run.snapshot import Snapshot, on_cpu  # noqa: E402
+from vit.run.snapshot import Snapshot, memory_left, on_cpu  # noqa: E402
 from vit.runtime.cuda import CudaDevice  # noqa: E402
 from vit.runtime.device import Device  # noqa: E402
 from vit.runtime.ranks import Ranks  # noqa: E402
@@ -90,3 +91,32 @@ def test_cuda_copies_by_its_own_stream_and_only_changes_wait_for_it(cuda: Record
     wait()
     assert cuda.asked[5:] == ["set device cuda:0", "host waits for e1"]
     assert torch.equal(place, tensor)
+
+
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [
+        ({"memory.max": "1000", "memory.current": "900", "memory.stat": "anon 7\ninactive_file 50\n"}, 150),
+        ({"memory.max": "max", "memory.current": "900", "memory.stat": "inactive_file 50\n"}, None),
+        (
+            {
+                "memory/memory.limit_in_bytes": "1000",
+                "memory/memory.usage_in_bytes": "1001",
+                "memory/memory.stat": "total_inactive_file 0\n",
+            },
+            0,
+        ),
+        ({}, None),
+    ],
+)
+def test_memory_that_the_container_has_left(tmp_path: Path, files: dict[str, str], left: int | None) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert memory_left(tmp_path) == left
+
+
+def test_a_copy_that_the_container_has_no_room_for_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vit.run.snapshot.memory_left", lambda: 2**20)
+    with pytest.raises(OSError, match="the container has 1 MiB left, 4 MiB are needed"):
+        Snapshot(Device(Ranks())).take({"w": torch.ones(2**20)})
