@@ -104,7 +104,7 @@ def test_an_affinity_that_takes_no_term_is_an_error(make_job: MakeJob, affinity:
     assert [fault.key for fault in caught.value.faults] == [f"worker.affinity.{key}"]
 
 
-@pytest.mark.parametrize(("model", "seconds"), [("tiny", 46), ("ViT-B_16", 58), ("ViT-H_14", 140)])
+@pytest.mark.parametrize(("model", "seconds"), [("tiny", 46), ("ViT-B_16", 71), ("ViT-H_14", 234)])
 def test_the_grace_period_follows_from_the_time_a_save_takes(make_job: MakeJob, model: str, seconds: int) -> None:
     assert ScriptContext(make_job(f"train.model_type={model}")).grace_seconds == seconds
     assert ScriptContext(make_job(f"train.model_type={model}", "terminationGracePeriodSeconds=7")).grace_seconds == 7
