@@ -79,6 +79,9 @@ def test_a_file_whose_handle_went_stale_in_mid_read_is_hashed_from_its_start(
             self.file = really_open(path, *mode)
             self.reads = 0
 
+        def fileno(self) -> int:
+            return self.file.fileno()
+
         def __enter__(self) -> Stale:
             return self
 
