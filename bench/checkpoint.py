@@ -81,13 +81,12 @@ def main() -> None:
 
 def measure(folder: RunFolder, tensors: Tensors, options: argparse.Namespace) -> None:
     """Print the table."""
-    device = Device(Ranks())
     before = resident_mib()
-    saver = Saver(folder, device, keep_checkpoints=2)
+    saver = Saver(folder, Device(Ranks()), keep_checkpoints=2)
     saver.prepare(tensors)
     saver.finish()
     grown = resident_mib() - before
-    existing = Snapshot(device)
+    existing = Snapshot(Device(Ranks()))
     existing.take(tensors)
     found: dict[str, list[float]] = {"copy": [], "stall": [], "write": [], "waiting": []}
     numbers = iter(range(1, 10**6))

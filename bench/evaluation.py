@@ -12,6 +12,7 @@ a round a loader starts while a pause of two seconds stands for loading weights.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Iterator
@@ -20,7 +21,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from loader import keys_of
 from photographs import SIDE, write_photographs
 
 from vit.data.batches import Batches
@@ -35,8 +35,20 @@ from vit.training.loop import LEAD_STEPS
 SIZE, NUM_BATCHES, LOAD_SECONDS = 16, 4, 2.0
 
 
-def eval_keys(num_images: int) -> list[list[Key]]:
-    return [[(0, (SIZE * part + place) % num_images) for place in range(SIZE)] for part in range(NUM_BATCHES)]
+NAMES = {
+    "new": "first batch of an evaluation, new processes:",
+    "kept": f"first batch of an evaluation, kept, {LEAD_STEPS} steps ahead:",
+    "steady": "training batch in the steady state:",
+    "after new": "training batch after an evaluation, new processes:",
+    "after kept": "training batch after an evaluation, kept:",
+    "start": f"first training batch, {LOAD_SECONDS:.0f} s after the loader's start:",
+}
+
+
+def keys_of(num_images: int) -> Iterator[list[Key]]:
+    """Batches without end."""
+    for start in itertools.count(0, SIZE):
+        yield [(start // num_images, (start + place) % num_images) for place in range(SIZE)]
 
 
 def taken(batches: Iterator[Any]) -> float:
@@ -68,58 +80,63 @@ def main() -> None:
         measure(Batches(source=source, transform=inception, side=SIDE, seed=0, replaces=True), options)
 
 
-def measure(batches: Batches, options: argparse.Namespace) -> None:
-    """Print the table."""
+class Bench:
+    """A training loader that goes on, a kept evaluation loader, and the seconds that batches took."""
 
-    def loader() -> Loader:
-        return Loader(batches, Device(Ranks()), num_workers=options.workers, read_timeout_seconds=600)
+    def __init__(self, batches: Batches, workers: int, step_seconds: float) -> None:
+        self.batches, self.workers, self.step_seconds = batches, workers, step_seconds
+        self.eval_keys = list(itertools.islice(keys_of(len(batches.source)), NUM_BATCHES))
+        self.found: dict[str, list[float]] = {name: [] for name in NAMES}
+        self.kept, train = self.loader(), self.loader()
+        train.start(keys_of(len(batches.source)))
+        self.steps = train.read()
 
-    train = loader()
-    train.start(keys[:SIZE] for keys in keys_of(len(batches.source)))
-    steps = train.read()
-    kept = loader()
-    found: dict[str, list[float]] = {name: [] for name in ("new", "kept", "steady", "after new", "after kept", "start")}
+    def loader(self) -> Loader:
+        return Loader(self.batches, Device(Ranks()), num_workers=self.workers, read_timeout_seconds=600)
 
-    def step() -> None:
-        time.sleep(options.step_seconds)
-        found["steady"].append(taken(steps))
+    def step(self) -> None:
+        time.sleep(self.step_seconds)
+        self.found["steady"].append(taken(self.steps))
 
-    def evaluate(side: str) -> None:
-        used = kept if side == "kept" else loader()
-        for left in range(LEAD_STEPS, 0, -1):
-            if side == "kept" and left == LEAD_STEPS:
-                used.start(eval_keys(len(batches.source)))
-            step()
+    def evaluate(self, side: str) -> None:
+        used = self.kept if side == "kept" else self.loader()
+        if side == "kept":
+            used.start(self.eval_keys)
+        for _ in range(LEAD_STEPS):
+            self.step()
         started = time.perf_counter()
         if side == "new":
-            used.start(eval_keys(len(batches.source)))
+            used.start(self.eval_keys)
         images = used.read()
         next(images)
-        found[side].append(time.perf_counter() - started)
+        self.found[side].append(time.perf_counter() - started)
         for _ in images:
             pass
         if side == "new":
             used.close()
-        found[f"after {side}"].append(taken(steps))
+        self.found[f"after {side}"].append(taken(self.steps))
 
-    evaluate("kept")
-    for times in found.values():
+    def start(self) -> None:
+        resumed = self.loader()
+        resumed.start(itertools.islice(keys_of(len(self.batches.source)), 8))
+        time.sleep(LOAD_SECONDS)
+        self.found["start"].append(taken(resumed.read()))
+        resumed.close()
+
+
+def measure(batches: Batches, options: argparse.Namespace) -> None:
+    """Print the table."""
+    bench = Bench(batches, options.workers, options.step_seconds)
+    bench.evaluate("kept")
+    for times in bench.found.values():
         times.clear()
     for number in range(options.rounds):
         for side in ("new", "kept") if number % 2 else ("kept", "new"):
-            evaluate(side)
-        resumed = loader()
-        resumed.start([keys[:SIZE] for _, keys in zip(range(8), keys_of(len(batches.source)), strict=False)])
-        time.sleep(LOAD_SECONDS)
-        found["start"].append(taken(resumed.read()))
-        resumed.close()
+            bench.evaluate(side)
+        bench.start()
     print(f"{options.rounds} rounds, batches of {SIZE} images, {options.workers} process(es)")
-    print(f"first batch of an evaluation, new processes:           {spread(found['new'])}")
-    print(f"first batch of an evaluation, kept, {LEAD_STEPS} steps ahead:     {spread(found['kept'])}")
-    print(f"training batch in the steady state:                    {spread(found['steady'])}")
-    print(f"training batch after an evaluation (new, kept):        {spread(found['after new'])}, ", end="")
-    print(spread(found["after kept"]))
-    print(f"first training batch, {LOAD_SECONDS:.0f} s after the loader's start:     {spread(found['start'])}")
+    for name, words in NAMES.items():
+        print(f"{words:62}{spread(bench.found[name])}")
 
 
 if __name__ == "__main__":

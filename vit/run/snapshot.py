@@ -34,7 +34,7 @@ class Copier(Protocol):
 class Snapshot:
     """Host memory for nested dicts and lists of tensors: as large as these, allocated once and used again.
 
-    Each tensor has a storage of its own, so torch.save writes the same bytes as for the tensors themselves.
+    The copies share no storage with each other, so torch.save writes the same bytes as for the originals.
     """
 
     def __init__(self, device: Copier) -> None:

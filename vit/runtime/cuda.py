@@ -74,7 +74,7 @@ class CudaDevice(Device):
         torch.cuda.set_device(self.torch_device)
 
     def copy_to_host(self, pairs: list[tuple[Tensor, Tensor]]) -> Callable[[], None]:
-        """Copy by a stream of its own, beside the next step's forward and backward passes."""
+        """Copy on a separate stream, in parallel with the next forward and backward passes."""
         self.saves.wait_stream(torch.cuda.current_stream(self.torch_device))
         with torch.cuda.stream(self.saves):
             for place, tensor in pairs:

@@ -57,7 +57,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
-    """Start two ranks whose storage does what it is told to."""
+    """Start two ranks on slow, full or sound storage."""
 
     def starting(what: str | None) -> list[subprocess.Popen[str]]:
         with monkeypatch.context() as patch:
