@@ -31,7 +31,7 @@ from vit.config import Config, parse_args
 from vit.errors import EXIT_CODES as TRAINERS
 from vit.run.metrics import METRICS, metric_line, progress_line
 from vit.supervise.goodput import PARTS, sentence
-from vit.supervise.scores import THRESHOLD
+from vit.supervise.watchdog.scores import THRESHOLD
 from vit.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[2]

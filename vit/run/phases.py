@@ -3,8 +3,8 @@
 
 At each moment exactly one phase is current, so the seconds of all phases add up to the time since the rank's start.
 The numbers are in a file of SIZE bytes on the node itself, $MPIKIT_STATE/heartbeats/<pid>, which the process maps into
-its memory: a change costs no system call, and vit.supervise.monitor reads it at any time. Without MPIKIT_STATE, or if
-the file cannot be written, the numbers stay in the process.
+its memory: a change costs no system call, and vit.supervise.watchdog.monitor reads it at any time. Without
+MPIKIT_STATE, or if the file cannot be written, the numbers stay in the process.
 
 The file has the fields of FIELDS, then the seconds of each phase, then the longest time of each phase without
 progress: float64 numbers in the machine's byte order. Moments are of CLOCK_MONOTONIC. `changes` is odd while fields

@@ -26,7 +26,7 @@ from vit.runtime.distributed import Group, named_faults
 logger = logging.getLogger(__name__)
 
 SLOW = 0.7
-"""A rank below this share of the median speed is named; as vit.supervise.scores."""
+"""A rank below this share of the median speed is named; as vit.supervise.watchdog.scores."""
 MOST_NAMED = 8
 SHARES = {"matmul": 0.6, "memory": 0.2, "all-reduce": 0.2}
 """Of the seconds."""

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from vit.run.phases import process_age
 from vit.supervise.history import RunFiles
-from vit.supervise.monitors import Watchdog
 from vit.supervise.nodes import Nodes
 from vit.supervise.policy import Limits
 from vit.supervise.process import Attempts
 from vit.supervise.supervisor import Supervisor
+from vit.supervise.watchdog.monitors import Watchdog
 from vit.supervise.workers import replacer
 
 

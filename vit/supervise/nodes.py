@@ -15,7 +15,7 @@ from typing import Any
 
 from vit.supervise.endings import CHECKS, DEVICE, HANG, LOST, Ending
 from vit.supervise.history import RunFiles
-from vit.supervise.scores import STRIDE_STEPS, THRESHOLD, WINDOW_STEPS
+from vit.supervise.watchdog.scores import STRIDE_STEPS, THRESHOLD, WINDOW_STEPS
 
 NAME = "nodes.jsonl"
 MOST_FAILURES = 2  # of one node

@@ -63,7 +63,7 @@ class Stream:
 
 
 class Watcher(Protocol):
-    """What watches an attempt: vit.supervise.monitors.Watchdog."""
+    """What watches an attempt: vit.supervise.watchdog.monitors.Watchdog."""
 
     found: str
 

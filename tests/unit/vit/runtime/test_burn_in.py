@@ -17,7 +17,7 @@ from vit.runtime.burn_in import SLOW, Found, burn_in, judge  # noqa: E402
 from vit.runtime.device import Device  # noqa: E402
 from vit.runtime.distributed import Group  # noqa: E402
 from vit.runtime.ranks import Ranks  # noqa: E402
-from vit.supervise.scores import THRESHOLD  # noqa: E402
+from vit.supervise.watchdog.scores import THRESHOLD  # noqa: E402
 
 
 def found(host: str, matmul: float, memory: float = 100.0, wrong: tuple[str, ...] = ()) -> Found:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from vit.run.phases import PHASES
-from vit.supervise.scores import Work
-from vit.supervise.watch import Watch, odd_ones, place_of
+from vit.supervise.watchdog.scores import Work
+from vit.supervise.watchdog.watch import Watch, odd_ones, place_of
 
 REPORT_SECONDS = 5.0
 

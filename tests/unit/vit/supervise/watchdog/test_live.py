@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from vit.run.phases import PHASES
-from vit.supervise.live import Live
-from vit.supervise.watch import Watch
+from vit.supervise.watchdog.live import Live
+from vit.supervise.watchdog.watch import Watch
 
 
 def hear(watch: Watch, now: float, steps: int, *, phase: str = "step", rank: int = 0, num_steps: int = -1) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vit.supervise.scores import Work
-from vit.supervise.watch import FRESH_SECONDS, Rank, Watch
+from vit.supervise.watchdog.scores import Work
+from vit.supervise.watchdog.watch import FRESH_SECONDS, Rank, Watch
 
 LIVE_SECONDS = 15.0
 SPEEDS = ("images_per_second", "data_seconds", "forward_seconds")

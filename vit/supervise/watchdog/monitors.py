@@ -25,11 +25,11 @@ from typing import Any
 
 from vit.files import write_atomic
 from vit.supervise.history import RunFiles
-from vit.supervise.live import LIVE_SECONDS, Live
-from vit.supervise.monitor import Process, below, processes
 from vit.supervise.nodes import Nodes
-from vit.supervise.scores import Scores
-from vit.supervise.watch import Watch, odd_ones
+from vit.supervise.watchdog.live import LIVE_SECONDS, Live
+from vit.supervise.watchdog.monitor import Process, below, processes
+from vit.supervise.watchdog.scores import Scores
+from vit.supervise.watchdog.watch import Watch, odd_ones
 
 LIMITS, RANKS, LIVE = "limits.json", "ranks.json", "live.json"
 INTERVAL_SECONDS = 5.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python -m vit.supervise.monitor STATE SECONDS [FIRST:END]: one line of JSON every few seconds on this node's ranks.
+"""python -m vit.supervise.watchdog.monitor STATE SECONDS [FIRST:END]: lines of JSON on the ranks of this node.
 
 The supervisor starts it on each worker and reads the lines: {"ranks": [[rank, pid, step, steps since the start, phase,
 seconds without progress, seconds in forward passes, in steps, for data, images of a step, resident bytes, device

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from vit.supervise.scores import Scores, Work
+from vit.supervise.watchdog.scores import Scores, Work
 
 
 def work(rank: int, steps: int, own: float) -> Work:

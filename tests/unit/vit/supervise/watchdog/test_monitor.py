@@ -18,8 +18,8 @@ from tests.conftest import ROOT
 from tests.integration.test_supervision import lives, until
 from vit.run.phases import SIZE, Phases
 from vit.supervise.history import RunFiles
-from vit.supervise.monitor import Process, stopped
-from vit.supervise.monitors import LIMITS, LIVE, Watchdog
+from vit.supervise.watchdog.monitor import Process, stopped
+from vit.supervise.watchdog.monitors import LIMITS, LIVE, Watchdog
 
 RANK = """
 import os, subprocess, sys, time
@@ -51,7 +51,7 @@ class Monitored:
     """A monitor as the supervisor has it."""
 
     def __init__(self, state: Path, *more: str) -> None:
-        words = [sys.executable, "-m", "vit.supervise.monitor", str(state), "0.1", *more]
+        words = [sys.executable, "-m", "vit.supervise.watchdog.monitor", str(state), "0.1", *more]
         self.process = subprocess.Popen(
             words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -156,7 +156,7 @@ def test_a_stopped_launcher_is_ended_and_named(tmp_path: Path) -> None:
     (tmp_path / "vit").mkdir()
     child = subprocess.Popen(["sleep", "1000"])
     watchdog.begin(child.pid)
-    script = f"cd {ROOT}; exec {sys.executable} -m vit.supervise.monitor {tmp_path} 0.2"
+    script = f"cd {ROOT}; exec {sys.executable} -m vit.supervise.watchdog.monitor {tmp_path} 0.2"
     watchdog.plan.write_bytes(
         b"\0".join(map(str.encode, [str(tmp_path), "0", "3", "bash", "-c", script, "w-0"])) + b"\0"
     )
@@ -174,7 +174,7 @@ def test_what_the_ranks_do_now_is_in_the_runs_folder_until_the_attempt_ends(
     watchdog = Watchdog(RunFiles(tmp_path, "vit"), lambda _: None, scale=0.05)
     (tmp_path / "vit").mkdir()
     watchdog.begin(os.getpid())
-    script = f"cd {ROOT}; exec {sys.executable} -m vit.supervise.monitor {tmp_path} 0.2"
+    script = f"cd {ROOT}; exec {sys.executable} -m vit.supervise.watchdog.monitor {tmp_path} 0.2"
     watchdog.plan.write_bytes(
         b"\0".join(map(str.encode, [str(tmp_path), "0", "3", "bash", "-c", script, "w-0"])) + b"\0"
     )

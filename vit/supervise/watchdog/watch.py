@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vit.run.phases import PHASES
-from vit.supervise.scores import Work
+from vit.supervise.watchdog.scores import Work
 
 LEARNT = 5.0
 LONG_SECONDS = 1800.0  # a compilation, a slow evaluation, a checkpoint onto busy storage
@@ -25,7 +25,7 @@ WARM_UP_STEPS = 5  # devices compile in later steps too
 STOPPED_SECONDS = 10.0  # a process may be stopped and continued by hand
 FRESH_SECONDS = 60.0  # an older report says nothing about this moment
 MOST_NAMED = 8
-WORK_FIELDS = 12  # of a rank in a report; vit.supervise.monitor
+WORK_FIELDS = 12  # of a rank in a report; vit.supervise.watchdog.monitor
 
 
 @dataclass(frozen=True, slots=True)
