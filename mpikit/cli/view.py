@@ -197,6 +197,9 @@ def notes(job: Job, values: Values) -> Iterator[str]:
     if job.train.train_batch_size and values.where(("train", "train_batch_size")) != "--smoke":
         batch = job.real_global_batch
         yield f"train.train_batch_size is set by hand: the global batch is {batch} and changes with nodes and cards"
+    if job.restarts.min_nodes and job.restarts.min_nodes < job.nodes:
+        counts = ", ".join(str(count) for count in reversed(job.node_counts[:-1]))
+        yield f"restarts.minNodes: while nodes are lost, the job goes on with {counts} of {job.nodes} nodes"
     if job.synapse and job.release and job.release != job.synapse and not job.image:
         yield f'synapse "{job.synapse}" has no patch release: {job.release} is used'
 

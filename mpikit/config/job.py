@@ -234,6 +234,26 @@ class Job(Kube):
         """Images that a rank holds at a time: rank_batch / gradient_accumulation_steps."""
         return self.rank_batch // self.train.gradient_accumulation_steps
 
+    def share(self, nodes: int) -> tuple[int, int] | None:
+        """Images of a rank in a step and micro-batches, with the same global batch on so many nodes.
+
+        A micro-batch is not larger than with all nodes, as memory may not hold more. None: no even split.
+        """
+        images, rest = divmod(self.real_global_batch, nodes * self.cards)
+        if rest or not self.micro_batch:
+            return None
+        even = 2 if self.train.mixup else 1  # it blends images in pairs
+        for parts in range(-(-images // self.micro_batch), images + 1):
+            if images % parts == 0 and images // parts % even == 0:
+                return images, parts
+        return None
+
+    @property
+    def node_counts(self) -> tuple[int, ...]:
+        """Numbers of nodes with which a restart may go on, in ascending order; `nodes` alone without minNodes."""
+        least = self.restarts.min_nodes or self.nodes
+        return tuple(count for count in range(least, self.nodes + 1) if self.share(count))
+
     @property
     def placement(self) -> Placement:
         """What decides how many workers of the job share a node."""

@@ -17,6 +17,7 @@ from mpikit.text.units import BYTES, quantity, without_unit
 from mpikit.trainer import PATCHES
 
 MISSING = "is missing"
+MOST_COUNTS = 12  # numbers of nodes that a message names
 Found = Iterator[tuple[Key, str, str, Literal["fault", "warning"]]]
 
 # Variables that mpirun or the kit's own scripts set for each rank.
@@ -333,14 +334,32 @@ def _restart_rules(job: Job) -> Found:
     if exclude.auto and exclude.max == 0:
         yield ("restarts", "exclude", "max"), "0 nodes leave auto nothing to exclude", "set at least 1", "fault"
     if job.restarts.max > 0:
+        yield from _least_nodes_rules(job)
         return
     if exclude.auto:
         message = "has no effect while restarts.max is 0: the first failure ends the job"
         yield ("restarts", "exclude", "auto"), message, "set restarts.max, or leave exclude out", "fault"
-    for name, asked in (("replaceWorkers", job.restarts.replace_workers), ("inPlace", job.restarts.in_place)):
+    options = job.restarts
+    asked_for = {"replaceWorkers": options.replace_workers, "minNodes": options.min_nodes, "inPlace": options.in_place}
+    for name, asked in asked_for.items():
         if asked:
             message = "has no effect while restarts.max is 0: the first failure ends the job"
             yield ("restarts", name), message, f"set restarts.max, or leave {name} out", "fault"
+
+
+def _least_nodes_rules(job: Job) -> Found:
+    """The least number of nodes must split the global batch evenly over its ranks."""
+    least, key = job.restarts.min_nodes, ("restarts", "minNodes")
+    if least > job.nodes:
+        yield key, f"{least} are more than nodes: {job.nodes}", f"set at most {job.nodes}, or leave it out", "fault"
+    elif least and not job.share(least) and not any(_batch_rules(job)):
+        batch, ranks = job.real_global_batch, least * job.cards
+        message = f"{batch} images do not split evenly over {least} x {job.cards} = {ranks} ranks"
+        if batch % ranks == 0:
+            message = f"{batch} images on {ranks} ranks cannot be split into micro-batches of even size for mixup"
+        good = [str(count) for count in range(job.nodes, 0, -1) if job.share(count)]
+        fix = f"set one of {', '.join(good[:MOST_COUNTS])}: their ranks split the global batch"
+        yield key, message, fix, "fault"
 
 
 def _train_rules(job: Job) -> Found:

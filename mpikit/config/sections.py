@@ -288,6 +288,8 @@ class Restarts(Kube):
     """How long a restart waits for a lost worker."""
     replace_workers: bool = False
     """Whether the launcher itself deletes a worker pod that has failed."""
+    min_nodes: Natural = 0
+    """With how many nodes the job goes on at least while others are lost; 0: it waits for all."""
     in_place: bool = False
     """Whether the kubelet starts a launcher that was killed anew in its pod (Kubernetes 1.35)."""
     exclude: Exclude = Exclude()

@@ -200,6 +200,12 @@ class ScriptContext:
         return ("--bind-to", "core", "--map-by", pattern, "--rank-by", "slot", "--report-bindings")
 
     @property
+    def shares(self) -> tuple[tuple[int, int, int], ...]:
+        """Fewer nodes with which a restart may go on, images of a rank in a step, and its micro-batches."""
+        fewer = self.job.node_counts[:-1] if self.job.restarts.max else ()
+        return tuple((count, *share) for count in fewer if (share := self.job.share(count)))
+
+    @property
     def trainer_flags(self) -> tuple[tuple[str, ...], ...]:
         """The trainer's flags, each with its value; the three paths are the script's own."""
         flags: dict[str, Any] = self.job.train.model_dump(exclude_none=True)

@@ -17,6 +17,7 @@ from mpikit.trainer import progress_values
 
 _ENDED = re.compile(r"run_vit\.sh: attempt (\d+) ended after (\d+) s: (.*)")
 _STARTS = re.compile(r"run_vit\.sh: attempt (\d+) of (\d+) starts in \d+ s and continues (.*)")
+_FEWER = re.compile(r"run_vit\.sh: goes on with (\d+) of (\d+) nodes ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,31 @@ def recovery_of(log: Iterable[tuple[datetime | None, str]]) -> Recovery | None:
         elif progress_values(line):
             found = None
     return found
+
+
+def _fewer_of(log: Iterable[tuple[datetime | None, str]]) -> tuple[str, str, datetime | None] | None:
+    """Return how many nodes of how many train, and since when, if a job goes on without lost ones; else None."""
+    found = None
+    for moment, line in log:
+        if fewer := _FEWER.match(line):
+            found = fewer[1], fewer[2], moment
+        elif _ENDED.match(line):
+            found = None
+    return found
+
+
+def with_fewer_nodes(found: Finding, snapshot: Snapshot) -> Finding:
+    """Return the finding, or that the job runs if what was found concerns only nodes that it goes on without."""
+    job, launcher = snapshot.job, snapshot.launcher
+    if job is None or job.finished or launcher is None or not launcher.alive or found.verdict.startswith("Recovering"):
+        return found
+    fewer = _fewer_of(snapshot.log)
+    if fewer is None or launcher.name in found.message:
+        return found
+    message = f"trains with {fewer[0]} of {fewer[1]} nodes until the others are back"
+    if found.verdict != "Running":
+        message += f": {found.message}"
+    return Finding("Running", fewer[2] or found.since, "FewerNodes", message, found.advice)
 
 
 def recovering(snapshot: Snapshot) -> Finding | None:

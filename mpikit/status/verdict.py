@@ -27,7 +27,7 @@ from mpikit.status.pods import (
     unschedulable,
 )
 from mpikit.status.progress import Progress, progress_of
-from mpikit.status.recovering import recovering
+from mpikit.status.recovering import recovering, with_fewer_nodes
 from mpikit.status.snapshot import Snapshot
 from mpikit.trainer import goodput_values, progress_values
 
@@ -118,6 +118,7 @@ def status_of(snapshot: Snapshot, silent_seconds: float = SILENT_SECONDS) -> Sta
         *(crashing, stuck, blocked, disrupted, dead_worker, retrying, ending, running, starting, unread, pending),
     )
     found = next(finding for rule in rules if (finding := rule(snapshot)))
+    found = with_fewer_nodes(found, snapshot)
     if found.verdict == "Running":
         found = silent(snapshot, silent_seconds) or found
     found = _with_bill(found, snapshot)

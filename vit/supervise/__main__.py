@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vit.run.phases import process_age
+from vit.supervise.growth import Growth
 from vit.supervise.history import RunFiles
 from vit.supervise.nodes import Nodes
 from vit.supervise.policy import Limits
@@ -41,6 +42,10 @@ def main(argv: Sequence[str]) -> int:
     )
     scale = float(os.environ.get("MPIKIT_WATCH_SCALE", "1"))  # a test shortens it
     watchdog = Watchdog(files, say, scale, nodes)
+    if flags.node_counts:
+        counts = [int(word) for word in flags.node_counts.split(",")]
+        supervisor.growth = Growth(counts, Path(flags.hostfile), watchdog.plan, files, say, scale)
+        watchdog.num_nodes = counts[-1]
     environment = os.environ | {"MPIKIT_SUPERVISED": "1", "MPIKIT_WATCH": str(watchdog.plan)}
     try:
         return supervisor.run(Attempts(supervisor.heard, watchdog), flags.command, environment)
@@ -57,6 +62,7 @@ def _flags(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--job", default="")
     parser.add_argument("--job_name", default="")
     parser.add_argument("--exclude_auto", action="store_true")
+    parser.add_argument("--node_counts", default="")
     parser.add_argument("--hostfile", default="")
     parser.add_argument("--log", type=Path)
     parser.add_argument("command", nargs="+")

@@ -41,6 +41,7 @@ NO_WORKERS = Kind("workers do not answer", "end")
 PROGRAM = Kind("an error in the program", "end")
 MEMORY = Kind("out of memory", "once")
 NOT_FINITE = Kind("loss not finite", "once")
+BACK = Kind("lost nodes work again", "retry", drained=True)
 DRAINED = Kind("a worker was drained", "retry", drained=True)
 LOCKED = Kind("folder in use", "retry")
 HANG = Kind("a rank hangs", "retry")
@@ -53,7 +54,7 @@ KINDS = {
     kind.name: kind
     for kind in (
         *(COMPLETE, STOPPED, CONFIGURATION, DATA, CHECKS, NO_WORKERS, PROGRAM, MEMORY, NOT_FINITE),
-        *(DRAINED, LOCKED, HANG, STORAGE, NETWORK, DEVICE, LOST, OTHER),
+        *(BACK, DRAINED, LOCKED, HANG, STORAGE, NETWORK, DEVICE, LOST, OTHER),
     )
 }
 

@@ -101,7 +101,9 @@ def _attempt(record: dict[str, Any]) -> Attempt:
     ending = Ending(kind, code if type(code) is int else 1, str(record.get("cause") or ""))
     steps = [record.get(name) for name in ("checkpoint_before", "checkpoint_after", "last_step")]
     before, after, last = (step if type(step) is int else None for step in steps)
-    return Attempt(record["attempt"], ending, float(record.get("seconds") or 0), before, after, last)
+    nodes = record.get("nodes")
+    few = nodes if type(nodes) is int else None
+    return Attempt(record["attempt"], ending, float(record.get("seconds") or 0), before, after, last, few)
 
 
 def verdict_of(records: Sequence[dict[str, Any]]) -> tuple[int, str] | None:

@@ -35,6 +35,8 @@ class Attempt:
     checkpoint_before: int | None
     checkpoint_after: int | None
     last_step: int | None
+    nodes: int | None = None
+    """With how many nodes it went on, if that were not all."""
 
     @property
     def progressed(self) -> bool:
@@ -58,7 +60,7 @@ class Attempt:
             "checkpoint_after": self.checkpoint_after,
             "last_step": self.last_step,
             "steps_lost": self.steps_lost,
-        }
+        } | ({} if self.nodes is None else {"nodes": self.nodes})
 
 
 @dataclass(frozen=True, slots=True)

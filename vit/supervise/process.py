@@ -105,6 +105,10 @@ class Attempts:
 
     def _stop(self, number: int, _frame: object) -> None:
         self.asked = self.asked or number
+        self.end_attempt()
+
+    def end_attempt(self) -> None:
+        """Ask the attempt to end; its ranks save their state."""
         if self.child is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.child, signal.SIGTERM)

@@ -10,15 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from vit.errors import EXIT_CODES
-from vit.supervise.endings import COMPLETE, HANG, LOST, STOPPED, Ending, classify
+from vit.supervise.endings import BACK, COMPLETE, DRAINED, HANG, LOST, STOPPED, Ending, classify
 from vit.supervise.goodput import Ledger
+from vit.supervise.growth import Growth
 from vit.supervise.history import RunFiles, attempts_of, verdict_of
 from vit.supervise.nodes import Nodes
 from vit.supervise.policy import Attempt, Decision, Limits, decide
-from vit.supervise.workers import Replacer
+from vit.supervise.workers import SELDOM_SECONDS, Replacer
 
+SHORT_WAIT_SECONDS = 60  # for nodes without which the job went on before
 KILLED = 137  # exit code of a process that SIGKILL ended
 _STEP = re.compile(r"step=(\d+)/\d+ ")
+_FEWER = re.compile(r"run_vit\.sh: goes on with (\d+) of \d+ nodes ")
 _NAMED_STEP = re.compile(r"\bstep (\d+)\b")
 
 
@@ -41,6 +44,9 @@ class Runner(Protocol):
     def pause(self, seconds: float) -> None:
         """Wait, unless asked to stop."""
 
+    def end_attempt(self) -> None:
+        """Ask the attempt to end; its ranks save their state."""
+
 
 @dataclass
 class Supervisor:
@@ -58,9 +64,14 @@ class Supervisor:
     """For how long the launcher has run already."""
     replacer: Replacer | None = None
     nodes: Nodes | None = None
+    growth: Growth | None = None
+    """Takes lost nodes back; None if the job never goes on without them."""
     ledger: Ledger = field(init=False)
     attempts: list[Attempt] = field(default_factory=list)
     last_step: int | None = None
+    num_nodes: int | None = None
+    """With how many nodes the attempt goes on, if not with all."""
+    at_first_step: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         """Open the account of the job's seconds."""
@@ -69,10 +80,13 @@ class Supervisor:
     def heard(self, line: str) -> None:
         """Take what a line says of steps and workers."""
         self.ledger.heard(line)
+        if fewer := _FEWER.match(line):
+            self.num_nodes = int(fewer[1])
         if found := _STEP.match(line):
             self.last_step = int(found[1])
-            if self.replacer:
-                self.replacer.stop()  # all workers are there
+            if self.at_first_step:
+                self.at_first_step()
+                self.at_first_step = None
             if account := self.ledger.due():
                 self.say(account)
                 for sentence in self.nodes.sentences() if self.nodes else ():
@@ -124,7 +138,10 @@ class Supervisor:
         """Return the variables of a restart; `opened`: the run's folder is that of the earlier attempts."""
         if not self.attempts:
             return {}
-        own = {"MPIKIT_RESTART": str(len(self.attempts)), "MPIKIT_WAIT_SECONDS": str(self.limits.wait_seconds)}
+        wait = self.limits.wait_seconds
+        if self.attempts[-1].nodes is not None:
+            wait = min(wait, SHORT_WAIT_SECONDS)
+        own = {"MPIKIT_RESTART": str(len(self.attempts)), "MPIKIT_WAIT_SECONDS": str(wait)}
         return own | ({"MPIKIT_RESUME": "auto"} if opened else {})
 
     def _try(self, runner: Runner, command: Sequence[str], environment: Mapping[str, str]) -> Attempt:
@@ -132,22 +149,35 @@ class Supervisor:
         number = self.attempts[-1].number + 1 if self.attempts else 1
         self.files.add({"time": round(self.clock(), 3), "job": self.job, "begin": number})
         before, started = self.files.checkpoint_step(), self.stopwatch()
-        self.last_step = before
+        self.last_step, self.num_nodes = before, None
         if self.replacer and self.attempts:
             self.replacer.start()
+        self.at_first_step = lambda: self._all_start(runner)
         code = runner.run(command, environment)
         if self.replacer:
             self.replacer.stop()
+        grows = self.growth is not None and self.growth.end()
         ending = classify(code, runner.lines, asked=runner.asked is not None)
+        if grows and ending.kind is DRAINED:
+            ending = Ending(BACK, code, "")
         if runner.hang and ending.kind is not STOPPED:
             ending = Ending(HANG, EXIT_CODES["hang"], runner.hang)
         last = self._step_of(ending)
         after = self.files.checkpoint_step()
-        attempt = Attempt(number, ending, self.stopwatch() - started, before, after, last)
+        attempt = Attempt(number, ending, self.stopwatch() - started, before, after, last, self.num_nodes)
         self.ledger.ended(attempt)
         if self.nodes:
             self.nodes.failed(number, ending, runner.lines)
         return attempt
+
+    def _all_start(self, runner: Runner) -> None:
+        """The ranks train: look after the workers that are missing, if any."""
+        if self.replacer:
+            self.replacer.stop()
+            if self.num_nodes is not None:
+                self.replacer.start(SELDOM_SECONDS)
+        if self.growth and self.num_nodes is not None:
+            self.growth.begin(runner.end_attempt)
 
     def _step_of(self, ending: Ending) -> int | None:
         """Return the last step that is known: that of the cause, or of the last progress line."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import ssl
 import threading
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from typing import Any
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")  # Kubernetes mounts token, ca.crt, namespace
 EVERY_SECONDS = 10.0
+SELDOM_SECONDS = 60.0  # while the job runs without those workers
 REQUEST_SECONDS = 10.0
 OVER = ("Succeeded", "Failed")
 
@@ -94,12 +96,12 @@ class Replacer:
     reported: set[str] = field(default_factory=set)
     _done: threading.Event | None = None
 
-    def start(self) -> None:
-        """Look after the workers in a thread."""
+    def start(self, every: float = EVERY_SECONDS) -> None:
+        """Look after the workers in a thread, every so many seconds."""
         self.stop()
         if self.api:
             self._done = threading.Event()
-            threading.Thread(target=self._work, args=(self._done,), daemon=True).start()
+            threading.Thread(target=self._work, args=(self._done, every), daemon=True).start()
 
     def stop(self) -> None:
         """End that; the thread ends with its request, at the latest with the process."""
@@ -107,14 +109,14 @@ class Replacer:
             self._done.set()
             self._done = None
 
-    def _work(self, done: threading.Event) -> None:
+    def _work(self, done: threading.Event, every: float) -> None:
         while not done.is_set() and self.replace():
-            done.wait(EVERY_SECONDS)
+            done.wait(every)
 
     def replace(self) -> bool:
         """Delete each worker that has ended; return whether it is worth trying again."""
         assert self.api
-        for name in _workers(self.hostfile):
+        for name in (host.partition(".")[0] for host in hosts_in(self.hostfile)):
             try:
                 pod = self.api.pod(name)
                 if pod and _over(pod):
@@ -134,13 +136,13 @@ class Replacer:
             self.say(text)
 
 
-def _workers(hostfile: Path) -> list[str]:
-    """Return the names of the worker pods; the hostfile has a line "NAME.JOB.NAMESPACE.svc slots=N" for each."""
+def hosts_in(hostfile: Path) -> list[str]:
+    """Return the hosts of the workers; a line is "HOST", "HOST slots=N" or "HOST:N", by the version of the operator."""
     try:
         lines = hostfile.read_text().split("\n")
     except OSError:
         return []
-    return [line.split(".")[0].split()[0] for line in lines if line.strip()]
+    return [host for line in lines if (host := re.split(r"[ :#]", line.strip())[0])]
 
 
 def _over(pod: dict[str, Any]) -> bool:

@@ -25,6 +25,34 @@ def test_a_batch_set_by_hand_wins(make_job: MakeJob) -> None:
     assert (job.rank_batch, job.real_global_batch) == (16, 384)
 
 
+@pytest.mark.parametrize(
+    ("settings", "counts", "share"),
+    [
+        (("nodes=8", "restarts.minNodes=2"), (2, 4, 8), (32, 8)),
+        (("nodes=4", "restarts.minNodes=1"), (1, 2, 4), (64, 8)),
+        (("nodes=4",), (4,), (64, 8)),
+        (("nodes=6", "globalBatch=480", "restarts.minNodes=5"), (5, 6), (60, 12)),
+        (("nodes=3", "train.train_batch_size=16", "restarts.minNodes=2"), (2, 3), (48, 6)),
+    ],
+)
+def test_fewer_nodes_have_the_same_global_batch_in_micro_batches_that_fit(
+    make_job: MakeJob, settings: tuple[str, ...], counts: tuple[int, ...], share: tuple[int, int]
+) -> None:
+    """`share`: of a quarter of the nodes, of 5 of 6, of 1 of 3."""
+    job = make_job(*settings)
+    few = {8: 2, 4: 1, 6: 1, 3: 1}[job.nodes]
+    assert job.node_counts == counts
+    images, parts = job.share(few) or (0, 1)
+    assert images * few * job.cards == job.real_global_batch
+    assert images // parts <= job.micro_batch
+    assert (images, parts) == share
+
+
+def test_mixup_needs_micro_batches_of_even_size(make_job: MakeJob) -> None:
+    job = make_job("nodes=3", "cards=1", "globalBatch=18", "train.mixup=0.2", "train.gradient_accumulation_steps=1")
+    assert [job.share(count) for count in (3, 2, 1)] == [(6, 1), None, (18, 3)]
+
+
 def test_the_name_follows_from_user_and_ranks(make_job: MakeJob) -> None:
     assert make_job("nodes=2").job_name == "ada-vit-16cards"
     assert make_job("name=other").job_name == "other"

@@ -21,7 +21,7 @@ from mpikit.local import AGENT
 from mpikit.render.context import ScriptContext
 from mpikit.render.payload import Payload
 from mpikit.render.renderer import SCRIPTS, render
-from tests.support.stage import Stage
+from tests.support.stage import LEAVE_RECORD, Stage
 
 HOSTILE = "a b'$(touch canary)\"é`touch canary`;\\ #*|&~!{}[]<>?"
 TOGETHER = """#!/bin/bash
@@ -357,3 +357,41 @@ def test_a_worker_follows_no_link_when_it_keeps_its_environment(stage: Callable[
     made.run("worker.sh")
     assert victim.read_text() == "mine"
     assert (made.folder / "state" / "environment").stat().st_mode & 0o777 == 0o600
+
+
+COUNT = 'grep -c . "$2"; printf \'%s \' "${@: -6}"'  # hosts of mpirun's hostfile, and the last flags
+
+
+@pytest.mark.parametrize(("silent", "faulty", "left"), [("w-[12]*", "w-9", 2), ("w-9", "w-0*", 2), ("w-0*", "w-3*", 2)])
+def test_a_restart_leaves_out_nodes_that_are_lost_or_faulty(
+    stage: Callable[..., Stage], silent: str, faulty: str, left: int
+) -> None:
+    made = stage("nodes=4", "cards=1", "restarts.minNodes=2")
+    made.environment |= {"MPIKIT_RESTART": "1", "MPIKIT_WAIT_SECONDS": "2", "MPIKIT_RESUME": "auto"}
+    case = f"case $1 in {silent}) echo refused >&2; exit 255 ;; {faulty}) case $2 in *setup.sh*) exit 9 ;; esac ;; esac"
+    made.write("bin/agent", f'#!/bin/sh\n{case}\nshift\nexec sh -c "$*"\n')
+    made.program(f"{COUNT}; {LEAVE_RECORD}")
+    done = made.run()
+    assert done.returncode == 0, done.stderr.decode()
+    hosts, flags = done.stdout.decode().split("\n", 1)
+    assert int(hosts) == left
+    assert f"--train_batch_size 256 --gradient_accumulation_steps 4 --output_dir {made.folder}/output" in flags
+    assert f"goes on with {left} of 4 nodes (ranks: {left}, the same global batch)" in done.stderr.decode()
+
+
+@pytest.mark.parametrize(("settings", "code"), [((), 1), (("restarts.minNodes=2",), 1)])
+def test_a_restart_with_too_few_nodes_gives_up(
+    stage: Callable[..., Stage], settings: tuple[str, ...], code: int
+) -> None:
+    made = stage("nodes=4", "cards=1", *settings)
+    made.environment |= {"MPIKIT_RESTART": "1", "MPIKIT_WAIT_SECONDS": "2"}
+    made.write("bin/agent", "#!/bin/sh\ncase $1 in w-[123]*) echo refused >&2; exit 255 ;; esac\nexit 0\n")
+    done = made.run()
+    assert done.returncode == code
+    assert b"gave up after" in done.stderr
+
+
+def test_the_first_start_waits_for_all_nodes(stage: Callable[..., Stage]) -> None:
+    made = stage("nodes=4", "cards=1", "restarts.minNodes=2", "launcher.waitSeconds=2")
+    made.write("bin/agent", "#!/bin/sh\ncase $1 in w-3*) echo refused >&2; exit 255 ;; esac\nexit 0\n")
+    assert b"gave up after" in made.run().stderr

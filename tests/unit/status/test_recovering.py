@@ -115,3 +115,20 @@ def test_a_repair_that_was_interrupted_is_finished_by_the_same_command() -> None
     found = status_of(Snapshot("vit", "ada", NOW, job))
     assert found.verdict == "Suspended"
     assert found.advice == "python generate.py repair vit -n ada --exclude a resumes it without a"
+
+
+FEWER = "run_vit.sh: goes on with 1 of 2 nodes (ranks: 1, the same global batch): worker 2 of 2 (vit-worker-1): refused"
+
+
+def test_a_job_that_goes_on_without_a_lost_node_runs() -> None:
+    ended = (pod("vit-worker-0", "worker"), pod("vit-worker-1", "worker", "Failed"))
+    found = status(ENDED, STARTS, FEWER, STEP, workers=ended)
+    assert (found.verdict, found.reason) == ("Running", "FewerNodes")
+    assert "trains with 1 of 2 nodes until the others are back: vit-worker-1 " in found.message
+
+
+def test_it_recovers_until_its_first_step_and_again_after_another_failure() -> None:
+    assert status(ENDED, STARTS, FEWER).verdict == "Recovering 2/21"
+    again = status(ENDED, STARTS, FEWER, STEP, ENDED.replace("1", "2", 1), STARTS.replace("2", "3", 1))
+    assert again.verdict == "Recovering 3/21"
+    assert status(ENDED, STARTS, FEWER, STEP, ENDED, STARTS, STEP).reason == "MPIJobRunning"

@@ -82,6 +82,8 @@ class Watchdog:
     scale: float = 1.0
     nodes: Nodes | None = None
     """Learns where the ranks run."""
+    num_nodes: int = 0
+    """Of the whole job, if attempts may go on with fewer; else 0."""
     found: str = ""
     number: int = 0
     """Attempts so far."""
@@ -123,7 +125,8 @@ class Watchdog:
             self.say(f"the ranks are not watched any longer: {type(error).__name__}: {error}")
 
     def _watch(self, child: int, monitors: list[Monitor]) -> None:
-        watch, scores = Watch(_learnt(self.files.folder / LIMITS), self.scale), Scores()
+        slower = max(1.0, self.num_nodes / max(1, len(monitors)))
+        watch, scores = Watch(_learnt(self.files.folder / LIMITS), self.scale, slower), Scores()
         live = Live([monitor.host for monitor in monitors], self.scale * LIVE_SECONDS)
         try:
             with selectors.DefaultSelector() as selector:
@@ -247,14 +250,20 @@ def _hear(selector: selectors.BaseSelector, watch: Watch, stacks: dict[int, str]
     return answers
 
 
-def _start(plan: bytes, seconds: float) -> list[Monitor]:
-    """Start the monitors. The plan: kit, ranks of a node where all nodes are one machine (else 0), number of words of
-    the remote shell, those words, hosts; each ends with a NUL."""
+def read_plan(plan: bytes) -> tuple[str, int, list[str], list[str]]:
+    """Return the kit's folder, the ranks of a node where all nodes are one machine (else 0), the words of the remote
+    shell, and the hosts in use. In the plan each of them ends with a NUL, and a number of words precedes the words.
+    Raises ValueError."""
     kit, each, number, *words = plan.decode().split("\0")[:-1]
-    rsh, hosts = words[: int(number)], words[int(number) :]
+    return kit, int(each), words[: int(number)], words[int(number) :]
+
+
+def _start(plan: bytes, seconds: float) -> list[Monitor]:
+    """Start the monitors."""
+    kit, each, rsh, hosts = read_plan(plan)
     monitors = []
     for place, host in enumerate(hosts):
-        ours = f" {place * int(each)}:{(place + 1) * int(each)}" if int(each) else ""
+        ours = f" {place * each}:{(place + 1) * each}" if each else ""
         command = f"bash {shlex.quote(kit + '/rank.sh')} monitor {seconds:g}{ours}"
         process = subprocess.Popen(
             [*rsh, host, command],

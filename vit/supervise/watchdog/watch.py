@@ -49,6 +49,8 @@ class Watch:
     """Longest seconds without progress in each phase, of all attempts."""
     scale: float = 1.0
     """For tests: factor of every limit."""
+    slower: float = 1.0
+    """Factor of the limits of an attempt with fewer nodes: each rank has more to do in a step."""
     ranks: dict[str, tuple[float, list[Rank]]] = field(default_factory=dict)
     """By host: time of the report, and its ranks."""
     works: dict[str, tuple[float, list[Work]]] = field(default_factory=dict)
@@ -96,7 +98,7 @@ class Watch:
         """Return how many seconds without progress this rank may have now."""
         warm = rank.num_steps >= WARM_UP_STEPS or rank.phase not in ("step", "data")
         floor = FLOORS[rank.phase] if warm else LONG_SECONDS
-        return self.scale * min(CAP_SECONDS, max(floor, LEARNT * self.longest.get(rank.phase, 0.0)))
+        return self.scale * self.slower * min(CAP_SECONDS, max(floor, LEARNT * self.longest.get(rank.phase, 0.0)))
 
     def judge(self, now: float) -> str:
         """Return why the job hangs, and where; empty if it does not."""

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,9 @@ class Script:
             self.heard(line)
         return code
 
+    def end_attempt(self) -> None:
+        """The attempt ends when its play does."""
+
     def pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
         if self.stop_in_pause == len(self.pauses):
@@ -62,9 +66,14 @@ class Stage:
     said: list[str] = field(default_factory=list)
 
     def play(
-        self, *plays: tuple[int, list[str], int | None], job: str | None = "uid-1", **more: object
+        self,
+        *plays: tuple[int, list[str], int | None],
+        job: str | None = "uid-1",
+        growth: Any = None,
+        **more: object,
     ) -> tuple[int, Script]:
         supervisor = Supervisor(RunFiles(self.output, "vit"), Limits(5, 900), job, self.said.append, lambda: 0.5)
+        supervisor.growth = growth
         script = Script(self.output / "vit", supervisor.heard, list(plays), **more)  # type: ignore[arg-type]
         return supervisor.run(script, ["bash", "run_vit.sh"], {"HOME": "/"}), script
 
@@ -195,3 +204,50 @@ def test_damaged_lines_are_passed_over(stage: Stage, damage: str) -> None:
     (stage.output / "vit").mkdir()
     (stage.output / "vit" / NAME).write_text(damage + "\n", encoding="utf-8", errors="surrogateescape")
     assert stage.play((0, [], 120))[0] == 0
+
+
+FEWER = "run_vit.sh: goes on with 3 of 4 nodes (ranks: 24, the same global batch): worker 2 of 4 (w-1): refused"
+
+
+@dataclass
+class Grown:
+    """A Growth that sees the nodes come back in the attempts with these numbers, from 1."""
+
+    back: tuple[int, ...]
+    begun: int = 0
+    _asked: bool = False
+
+    def begin(self, end_attempt: Callable[[], None]) -> None:
+        self.begun += 1
+        self._asked = self.begun in self.back
+
+    def end(self) -> bool:
+        asked, self._asked = self._asked, False
+        return asked
+
+
+def test_an_attempt_on_fewer_nodes_is_recorded_and_the_next_one_waits_for_less_long(stage: Stage) -> None:
+    step = "step=33/120 loss=2"
+    code, script = stage.play((6, [step], 20), (6, [FEWER, step], 40), (0, ["step=120/120 loss=1"], 120))
+    assert code == 0
+    assert [record.get("nodes") for record in stage.records()] == [None, 3, None]
+    waits = [environment.get("MPIKIT_WAIT_SECONDS") for environment in script.environments]
+    assert waits == [None, "900", "60"]
+
+
+def test_nodes_that_are_back_end_an_attempt_without_using_the_budget(stage: Stage) -> None:
+    growth = Grown(back=(1, 2))
+    step, drained = "step=33/120 loss=2", "vit.train: vit: stopped as asked after step 34 of 120"
+    few = [FEWER, step, drained]
+    plays = ((6, [step], 20), (143, few, 34), (143, few, 50), (143, [step, drained], 60), (0, [], 120))
+    code, _ = stage.play(*plays, growth=growth)
+    assert code == 0
+    kinds = [record["kind"] for record in stage.records()]
+    assert kinds == ["a rank or node was lost", *["lost nodes work again"] * 2, "a worker was drained", "complete"]
+    assert growth.begun == 2
+
+
+def test_nodes_are_looked_after_only_once_the_ranks_train_on_fewer(stage: Stage) -> None:
+    growth = Grown(back=())
+    stage.play((6, [FEWER], 20), (6, ["step=3/120 loss=2"], 30), (0, [FEWER, "step=40/120 loss=2"], 120), growth=growth)
+    assert growth.begun == 1
