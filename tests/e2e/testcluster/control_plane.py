@@ -63,7 +63,7 @@ def write_admission(state: State) -> None:
     (state.folder / "admission.json").write_text(json.dumps(content))
 
 
-def controller_manager(programs: Mapping[str, Path], state: State) -> Command:
+def controller_manager(programs: Mapping[str, Path], state: State, lease_seconds: int) -> Command:
     """The controllers of Kubernetes itself: Jobs, service accounts, node lifecycle."""
     return [
         str(programs["kube-controller-manager"]),
@@ -74,7 +74,7 @@ def controller_manager(programs: Mapping[str, Path], state: State) -> Command:
         ),
         f"--service-account-private-key-file={state.folder}/keys/service-accounts.key",
         *(f"--root-ca-file={state.folder}/keys/ca.crt", "--use-service-account-credentials=true"),
-        *("--kube-api-qps=200", "--kube-api-burst=400"),
+        *("--kube-api-qps=200", "--kube-api-burst=400", f"--node-monitor-grace-period={lease_seconds + 10}s"),
     ]
 
 

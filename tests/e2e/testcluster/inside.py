@@ -19,6 +19,7 @@ import traceback
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from testcluster import control_plane, node, simulated
@@ -28,7 +29,9 @@ from testcluster.keys import API_PORT, REAL_NODE, write_kubeconfig
 from testcluster.state import State
 
 STEP_SECONDS = 120  # the slowest step takes 10 s on a quiet machine
+NODES_PER_SECOND = 10  # that become ready, at least
 KUBECTL_SECONDS = 60
+AT_ONCE = 250  # objects that kubectl creates within that time
 OPERATOR = "mpi-operator"
 
 
@@ -112,12 +115,13 @@ class Inside:
         self.kubectl("-n", "mpi-operator", "scale", "deployment", "mpi-operator", "--replicas=0")
         token = self.kubectl("-n", "mpi-operator", "create", "token", "mpi-operator", "--duration=720h")
         write_kubeconfig(self.state, self.state.folder / "kubeconfigs" / "mpi-operator", API_PORT, token)
+        lease = self.site.lease_seconds
         for name, command in (
-            ("kube-controller-manager", control_plane.controller_manager),
-            ("kube-scheduler", control_plane.scheduler),
-            ("kwok", simulated.kwok),
+            ("kube-controller-manager", control_plane.controller_manager(self.programs, self.state, lease)),
+            ("kube-scheduler", control_plane.scheduler(self.programs, self.state)),
+            ("kwok", simulated.kwok(self.programs, self.state, lease)),
         ):
-            self.start(name, command(self.programs, self.state))
+            self.start(name, command)
         self.wait_for("MPIJobs to be served", self.mpijobs_served)  # the operator ends if they are not
         self.start_operator()
         self.create([*node.coredns_rights(), *simulated.objects(self.site)])
@@ -128,7 +132,9 @@ class Inside:
 
     def create(self, objects: list[simulated.Object]) -> None:
         """Create objects that do not exist yet."""
-        self.kubectl("create", "-f", "-", text=simulated.as_list(objects))
+        parts = [simulated.as_list(objects[first : first + AT_ONCE]) for first in range(0, len(objects), AT_ONCE)]
+        with ThreadPoolExecutor(4) as pool:  # kubectl creates one after the other
+            list(pool.map(lambda text: self.kubectl("create", "-f", "-", text=text), parts))
 
     def mpijobs_served(self) -> bool:
         """Whether the API server knows the operator's type: it serves a type only some time after its definition."""
@@ -166,13 +172,14 @@ class Inside:
 
     def wait_for(self, what: str, done: Callable[[], bool]) -> None:
         """Ask until it is so; a daemon that ends meanwhile, or too long a time, is an error."""
-        deadline = time.monotonic() + STEP_SECONDS
+        limit = STEP_SECONDS + self.site.num_gaudi_nodes // NODES_PER_SECOND
+        deadline = time.monotonic() + limit
         while not done():
             for name, daemon in self.daemons.items():
                 if daemon.poll() is not None:
                     raise ClusterError(f"{name} ended ({daemon.returncode})", self.look_at(name))
             if time.monotonic() > deadline:
-                raise ClusterError(f"waited {STEP_SECONDS} s for {what}", f"read {self.state.folder}/log/")
+                raise ClusterError(f"waited {limit} s for {what}", f"read {self.state.folder}/log/")
             time.sleep(0.1)
         with self.state.progress.open("a") as file:
             file.write(f"{time.monotonic() - self.began:5.1f} s  {what}\n")

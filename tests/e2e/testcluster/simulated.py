@@ -16,6 +16,7 @@ from testcluster.state import State
 
 VOYAGER_NODES = 42  # training nodes of Voyager; 96 threads, 512 GB and 6.4 TB each (SDSC's user guide)
 OTHER_NODES = 4
+MOST_QUICK_NODES = 500  # with leases as short as Kubernetes has them
 SELECTOR_ANNOTATION = "scheduler.alpha.kubernetes.io/node-selector"  # read by the admission plugin PodNodeSelector
 CATEGORY = "brightcomputing.com/node-category"
 
@@ -40,6 +41,11 @@ class Site:
     num_gaudi_nodes: int
     users: tuple[str, ...]
     operator: str
+
+    @property
+    def lease_seconds(self) -> int:
+        """How long a node counts as alive. It renews its lease four times as often, which thousands cannot do here."""
+        return 40 if self.num_gaudi_nodes <= MOST_QUICK_NODES else 400
 
 
 def site_named(name: str | None, num_nodes: int | None, user: str, operator: str) -> Site:
@@ -96,12 +102,13 @@ def as_list(members: list[Object]) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": members})
 
 
-def kwok(programs: Mapping[str, Path], state: State) -> Command:
+def kwok(programs: Mapping[str, Path], state: State, lease_seconds: int) -> Command:
     """kwok for the simulated nodes alone; with no lease given its nodes are NotReady after 50 s."""
     return [
         str(programs["kwok"]),
         *("--kubeconfig", str(state.folder / "kubeconfigs" / "kwok"), "--config", str(state.folder / "stages.yaml")),
-        *("--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", "--node-lease-duration-seconds=40"),
+        *("--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",),
+        f"--node-lease-duration-seconds={lease_seconds}",
         # As the kubelet of its nodes it serves their pods' logs, to the API server alone.
         *("--node-ip=127.0.0.1", f"--node-port={LOG_PORT}", f"--server-address=127.0.0.1:{LOG_PORT}"),
         f"--tls-cert-file={state.folder}/keys/kwok.crt",
