@@ -22,7 +22,7 @@ from mpikit.status.snapshot import no_job, pods_of
 from mpikit.text.nested import at
 from mpikit.text.units import duration
 
-COLLECT_SECONDS = 5.0  # Kubernetes deletes what a deleted job owned; what is left later has no owner
+COLLECT_SECONDS = 5.0  # Kubernetes deletes what a deleted job owned; if it collects nothing for so long, the rest stays
 LOOK_SECONDS = 2.0
 
 
@@ -140,9 +140,10 @@ def _removed(cluster: Cluster, kind: Kind, namespace: str, item: Object) -> str:
 
 
 def _await_pods(cluster: Cluster, namespace: str, name: str, uid: str, seconds: float) -> list[str]:
-    """Wait until the job's pods are gone; delete those whose owner is gone."""
-    start = cluster.clock()
+    """Wait until the job's pods are gone; delete those whose owner is gone and that Kubernetes does not collect."""
+    start = collected = cluster.clock()
     lines: list[str] = []
+    staying: set[str] = set()
     while True:
         job = find(cluster, MPIJOB, namespace, name)
         gone = job is None or at(job, "metadata", "uid") != uid
@@ -151,10 +152,13 @@ def _await_pods(cluster: Cluster, namespace: str, name: str, uid: str, seconds: 
         launcher, pods = _left(cluster, namespace, name, uid)
         if gone and not pods:
             return lines
-        waited = cluster.clock() - start
-        if waited >= seconds:
-            raise _not_gone(namespace, name, job, pods, waited)
-        if gone and waited >= COLLECT_SECONDS:
+        now, before = cluster.clock(), staying
+        if now - start >= seconds:
+            raise _not_gone(namespace, name, job, pods, now - start)
+        staying = {pod.name for pod in pods if not pod.deleted}
+        if staying != before:
+            collected = now  # thousands of pods are collected one after the other
+        if gone and now - collected >= COLLECT_SECONDS:
             lines += _orphans_removed(cluster, namespace, launcher, pods)
         cluster.sleep(LOOK_SECONDS)
 

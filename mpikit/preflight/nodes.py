@@ -142,9 +142,9 @@ def _few(names: Sequence[str]) -> str:
 
 def _left_out(nodes: Iterable[Node], spec: Mapping[str, Any], lasting: Mapping[str, Any]) -> str:
     """Return the nodes that could run the pod if they were Ready and not cordoned."""
-    found = []
+    found, need = [], needs(spec)
     for node in nodes:
-        reasons = hindrances(node, spec, lasting.get(node.name, {}))
+        reasons = hindrances(node, spec, lasting.get(node.name, {}), need)
         if reasons and all(reason.kind in ("absent", "cordoned") for reason in reasons):
             found.append(f"{node.name} ({', '.join(reason.what for reason in reasons)})")
     return f"; left out: {_few(found)}" if found else ""
@@ -167,8 +167,9 @@ def _closest(
 ) -> tuple[str, str]:
     """Return why the best nodes cannot run a pod, and what to change."""
     groups: dict[tuple[Hindrance, ...], list[str]] = defaultdict(list)
+    need = needs(spec)
     for node in nodes:
-        groups[tuple(hindrances(node, spec, lasting.get(node.name, {})))].append(node.name)
+        groups[tuple(hindrances(node, spec, lasting.get(node.name, {}), need))].append(node.name)
     if not groups:
         return "the cluster has no nodes", "ask the cluster's administrator: kubectl get nodes"
     reasons = min(groups, key=lambda group: sum(3 if one.left == "0" else 1 for one in group))

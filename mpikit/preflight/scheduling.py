@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, Literal
 
 from mpikit.devices import cards_of
@@ -53,13 +54,13 @@ class Hindrance:
                 return f"{self.left} of {self.subject}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Node:
     """The parts of a node that the kit reads."""
 
     raw: Object
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Its name."""
         return str(self.raw["metadata"]["name"])
@@ -69,7 +70,7 @@ class Node:
         """Its labels."""
         return at(self.raw, "metadata", "labels") or {}
 
-    @property
+    @cached_property
     def allocatable(self) -> dict[str, Fraction]:
         """What its pods may have together."""
         return amounts(at(self.raw, "status", "allocatable"))
@@ -86,8 +87,11 @@ class Node:
         return bool(at(self.raw, "spec", "unschedulable"))
 
 
-def hindrances(node: Node, spec: Mapping[str, Any], taken: Amounts) -> list[Hindrance]:
-    """Everything that keeps a pod of this spec off a node on which `taken` is in use for good."""
+def hindrances(node: Node, spec: Mapping[str, Any], taken: Amounts, need: Amounts | None = None) -> list[Hindrance]:
+    """Everything that keeps a pod of this spec off a node on which `taken` is in use for good.
+
+    `need`: needs(spec), from a caller that compares the spec with many nodes.
+    """
     found = [] if node.ready else [Hindrance("absent")]
     found += [Hindrance("cordoned")] if node.cordoned else []
     for key, value in (spec.get("nodeSelector") or {}).items():
@@ -99,9 +103,9 @@ def hindrances(node: Node, spec: Mapping[str, Any], taken: Amounts) -> list[Hind
         if _repels(taint, spec.get("tolerations") or ()):
             value = f"={taint['value']}" if taint.get("value") else ""
             found.append(Hindrance("taint", f"{taint['key']}{value}:{taint['effect']}"))
-    for name, need in needs(spec).items():
+    for name, least in (needs(spec) if need is None else need).items():
         have = node.allocatable.get(name, Fraction(0)) - taken.get(name, Fraction(0))
-        if have < need:
+        if have < least:
             found.append(Hindrance("resource", name, written(name, max(have, Fraction(0)))))
     return found
 
@@ -209,14 +213,14 @@ def rooms(
     """
     spec = template.get("spec") or {}
     need, single = needs(spec), _one_a_node(spec, at(template, "metadata", "labels") or {})
-    found = {}
-    for node in nodes:
-        if hindrances(node, spec, lasting.get(node.name, {})):
-            continue
-        held, have = taken.get(node.name, {}), node.allocatable
-        fit = min((have[name] - held.get(name, Fraction(0))) // value for name, value in need.items())
-        found[node.name] = max(0, min(fit, 1) if single else fit)
-    return found
+    able = (node for node in nodes if not hindrances(node, spec, lasting.get(node.name, {}), need))
+    return {node.name: _room(node, need, taken.get(node.name, {}), single) for node in able}
+
+
+def _room(node: Node, need: Amounts, held: Amounts, single: bool) -> int:
+    """How many pods with these needs still fit on a node; `single`: one at most."""
+    fit = min((node.allocatable[name] - held.get(name, Fraction(0))) // value for name, value in need.items())
+    return max(0, min(fit, 1) if single else fit)
 
 
 def beside(
@@ -228,14 +232,16 @@ def beside(
     taken: Mapping[str, Amounts],
 ) -> list[str]:
     """Nodes that can take the launcher so that as many workers as before still find a place."""
-    need = needs(launcher.get("spec") or {})
+    need, spec = needs(launcher.get("spec") or {}), worker.get("spec") or {}
+    each, single = needs(spec), _one_a_node(spec, at(worker, "metadata", "labels") or {})
     places = rooms(nodes, worker, lasting, taken)
     total = sum(places.values())
-    wanted, found = min(num_workers, total), []
+    wanted, found, by_name = min(num_workers, total), [], {node.name: node for node in nodes}
     for name, room in rooms(nodes, launcher, lasting, taken).items():
-        node = [one for one in nodes if one.name == name]
-        with_it = {name: added(taken.get(name, {}), need)}
-        left = rooms(node, worker, lasting, with_it).get(name, 0)
-        if room and total - places.get(name, 0) + left >= wanted:
+        if not room:
+            continue
+        with_it = added(taken.get(name, {}), need)
+        left = _room(by_name[name], each, with_it, single) if name in places else 0
+        if total - places.get(name, 0) + left >= wanted:
             found.append(name)
     return found

@@ -254,6 +254,8 @@ def _attempt(position: int, row: Row, goodput: Row) -> Attempt:
         seconds = end - start
     kind, cause = text(row.get("kind")), text(row.get("cause")) or text(goodput.get("cause"))
     said = ": ".join(filter(None, (kind, cause))) if cause != kind else kind
+    if (nodes := whole(row.get("nodes"))) is not None:
+        said = f"with {nodes} {'node' if nodes == 1 else 'nodes'}; {said}"
     return Attempt(
         number=position,
         seconds=seconds,

@@ -109,6 +109,23 @@ def test_orphans_of_the_job_are_deleted_by_their_owner(world: World) -> None:
     assert (left(world, "pods"), left(world, "jobs")) == (set(), set())
 
 
+def test_pods_that_kubernetes_still_collects_are_left_to_it(world: World) -> None:
+    """It takes a minute for thousands of them; each request of ours would only add to that."""
+    for number in range(12):
+        put(world, "pods", pod(NAMESPACE, "bert", "worker", f"bert-worker-{number}", f"uid-{number}", UID))
+    world.server.operator.orphans = True
+
+    def collect() -> None:
+        for item in world.server.store.of("pods")[:1]:
+            world.server.store.put("DELETED", "pods", item)
+
+    world.clock.hears.append(collect)
+    put(world, "mpijobs", mpijob("bert"))
+    remove(world)
+    assert left(world, "pods") == set()
+    assert not [one for one in world.server.requests if one.method == "DELETE" and "/pods/" in one.path]
+
+
 @pytest.mark.parametrize("job_exists", [True, False])
 def test_a_job_of_the_launchers_name_that_the_mpijob_does_not_own_stays_with_its_pods(
     world: World, job_exists: bool

@@ -92,6 +92,11 @@ def test_goodput_is_the_share_of_steps_that_count(tmp_path: Path) -> None:
     assert goodput(read_run(tmp_path)) == pytest.approx(0.7)
 
 
+def test_an_attempt_on_fewer_nodes_says_so(tmp_path: Path) -> None:
+    write_lines(tmp_path / "attempts.jsonl", [{"attempt": 1, "kind": "lost nodes work again", "nodes": 1}])
+    assert read_run(tmp_path).attempts[0].cause == "with 1 node; lost nodes work again"
+
+
 def test_attempts_of_a_second_job_follow_those_of_the_first(tmp_path: Path) -> None:
     write_lines(tmp_path / "attempts.jsonl", [{"attempt": 1, "seconds": 5}, {"attempt": 1, "seconds": 7}])
     write_lines(
