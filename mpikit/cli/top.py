@@ -109,8 +109,8 @@ def _record(context: CommandContext, name: str | None) -> Record:
     else:
         files = read_run(session.cluster, session.namespace, found, run, [LIVE])
         content = files[LIVE].content if LIVE in files else b""
-    ranks = job.workers * (whole(found["spec"].get("slotsPerWorker")) or 1)
-    return record_of(name, content, session.cluster.now().timestamp(), ranks)
+    slots = whole(found["spec"].get("slotsPerWorker")) or 1
+    return record_of(name, content, session.cluster.now().timestamp(), job.workers, slots)
 
 
 def _local(folder: Path) -> bytes:
@@ -120,10 +120,10 @@ def _local(folder: Path) -> bytes:
         return b""
 
 
-def record_of(name: str, content: bytes, now: float, num_ranks: int = 0, shown_by: str = "") -> Record:
+def record_of(name: str, content: bytes, now: float, workers: int = 0, slots: int = 0, shown_by: str = "") -> Record:
     """Return what live.json says. Raises NotFound without it.
 
-    `num_ranks`: ranks that the job should have, if that is known. `shown_by`: the command that shows more.
+    `workers`, `slots`: nodes of the job and ranks of each, if they are known. `shown_by`: the command that shows more.
     """
     try:
         found = json.loads(content)
@@ -137,6 +137,8 @@ def record_of(name: str, content: bytes, now: float, num_ranks: int = 0, shown_b
     written = number(found.get("time"))
     silent = found.get("silent")
     known = {one.rank for one in ranks}
+    nodes = whole(found.get("nodes"))  # fewer while the job goes on without lost ones
+    num_ranks = (workers if nodes is None else min(workers, nodes)) * slots
     return Record(
         name,
         None if written is None else max(0.0, now - written),

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mpikit.cli.top import record_of, top_text
 from tests.conftest import Command
 
@@ -26,7 +28,7 @@ def content(*rows: dict[str, Any], silent: tuple[str, ...] = (), age: float = 4.
 
 
 def lines(found: bytes, num_ranks: int = 0) -> list[str]:
-    return top_text(record_of("ada-vit", found, NOW, num_ranks), colour=False).splitlines()
+    return top_text(record_of("ada-vit", found, NOW, num_ranks, 1), colour=False).splitlines()
 
 
 def test_the_slowest_rank_comes_first_with_all_its_figures() -> None:
@@ -94,4 +96,12 @@ def test_a_folder_that_is_missing_is_no_job(tmp_path: Path, generate: Command) -
 
 
 def test_ranks_of_the_job_that_no_node_reports_are_named() -> None:
-    assert record_of("ada-vit", content(row(0), row(2)), NOW, 4).missing == (1, 3)
+    assert record_of("ada-vit", content(row(0), row(2)), NOW, 2, 2).missing == (1, 3)
+
+
+@pytest.mark.parametrize(("nodes", "missing"), [(1, (1,)), (2, (1, 2, 3)), (9, (1, 2, 3)), ("x", (1, 2, 3))])
+def test_ranks_of_lost_nodes_without_which_the_job_goes_on_are_not_missing(
+    nodes: object, missing: tuple[int, ...]
+) -> None:
+    found = json.dumps({"time": NOW, "nodes": nodes, "silent": [], "ranks": [row(0)]}).encode()
+    assert record_of("ada-vit", found, NOW, 2, 2).missing == missing

@@ -44,7 +44,8 @@ class Live:
             self._measure(work)
         ranks = sorted((rank for host in fresh for rank in watch.ranks[host][1]), key=lambda rank: rank.number)
         rows = [self._row(rank, works.get(rank.number)) for rank in ranks]
-        return {"time": round(time, 3), "silent": [host for host in self.hosts if host not in fresh], "ranks": rows}
+        silent = [host for host in self.hosts if host not in fresh]
+        return {"time": round(time, 3), "nodes": len(self.hosts), "silent": silent, "ranks": rows}
 
     def _measure(self, work: Work) -> None:
         """End the rank's interval if it contains a step; the first step of a start, the slowest, is in none."""

@@ -30,6 +30,7 @@ def test_a_record_has_the_speeds_of_the_steps_since_the_one_before() -> None:
     hear(watch, 118.0, 37)
     assert live.look(watch, 120.0, 1.7e9) == {
         "time": 1.7e9,
+        "nodes": 2,
         "silent": ["w-1"],
         "ranks": [
             {
